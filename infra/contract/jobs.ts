@@ -1,0 +1,50 @@
+/**
+ * Payloads that services hand to each other through Redis. Queue names are BullMQ's.
+ */
+import type { DeployRequest } from '../../sdk/protocol/api.ts';
+import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
+
+export const BUILD_QUEUE = 'builds';
+
+/** Input of a build job (gateway -> builder). The job id is `buildId`. Output: the build's record and events in Redis. */
+export interface BuildJob {
+  readonly buildId: string;
+  readonly deploymentId: string;
+  readonly functionName: string;
+  readonly source: DeployRequest['source'];
+  readonly entry?: string;
+  readonly config: FunctionConfig;
+  /** What the function's URL will be, for the record. */
+  readonly url: string;
+  readonly requestedMs: number;
+  readonly traceparent?: string;
+}
+
+/**
+ * An order to start one sandbox (dispatch script or builder -> any runner with room), element of `fast.demand`.
+ * With `reply` the runner pushes a StartResult to `fast.startResult(id)`: that is how a deploy probes its function
+ * before the alias moves.
+ */
+export interface StartOrder {
+  readonly id: string;
+  readonly dep: string;
+  readonly reply?: boolean;
+}
+
+export interface StartResult {
+  readonly ok: boolean;
+  readonly ms: number;
+  readonly sandbox?: string;
+  readonly code?: string;
+  readonly message?: string;
+  readonly stack?: string;
+}
+
+/** Repositories of the registry. */
+export const SOURCE_REPOSITORY = 'skiff/source';
+export const functionRepository = (name: string): string => `functions/${name}`;
+/** `node:26` -> { repository: 'skiff/node', tag: '26' }. */
+export function baseImage(runtime: string): { repository: string; tag: string } {
+  const [name, tag = 'latest'] = runtime.split(':') as [string, string?];
+  return { repository: `skiff/${name}`, tag };
+}

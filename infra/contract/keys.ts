@@ -1,0 +1,61 @@
+/**
+ * Every Redis key and channel of Skiff, and nothing else builds one.
+ * Invariant: all keys of one cell carry the same hash tag `{cell}`, so a Lua script may touch several of them
+ * on a Redis Cluster. Two stores (which may be one server): `durable` for what was promised, `fast` for what was not.
+ */
+const CELL = '{skiff}';
+
+/** Durable store: functions, deployments, aliases, tokens, builds. BullMQ prefixes its own keys with `bullPrefix`. */
+export const durable = {
+  bullPrefix: `${CELL}:bull`,
+  /** Random value written when the store is first used; a different or absent one means a foreign or emptied Redis. */
+  epoch: `${CELL}:epoch`,
+  /** Sorted set of function names, score = createdMs. */
+  functions: `${CELL}:functions`,
+  /** Hash: createdMs. */
+  functionRecord: (name: string) => `${CELL}:fn:${name}`,
+  /** Sorted set of deployment ids, score = createdMs. */
+  functionDeployments: (name: string) => `${CELL}:fn:${name}:deployments`,
+  /** Hash alias name -> JSON Alias. */
+  functionAliases: (name: string) => `${CELL}:fn:${name}:aliases`,
+  /** JSON Deployment. */
+  deployment: (id: string) => `${CELL}:dep:${id}`,
+  /** JSON BuildRecord, expires. */
+  build: (id: string) => `${CELL}:build:${id}`,
+  /** Stream of BuildEvent (field `e`), capped, expires. */
+  buildEvents: (id: string) => `${CELL}:build:${id}:events`,
+  /** Hash sha256(token) hex -> JSON TokenRecord. */
+  tokens: `${CELL}:tokens`,
+  /** Pub/sub: JSON { kind: 'function' | 'alias' | 'tokens', name }. Gateways drop their caches. */
+  changes: `${CELL}:changes`,
+} as const;
+
+/** Fast store: nothing in it was ever promised to anyone. */
+export const fast = {
+  /** List of slot tokens, LIFO at the right end. */
+  idle: (deployment: string) => `${CELL}:idle:${deployment}`,
+  /** List of envelopes that wait for a slot. */
+  wait: (deployment: string) => `${CELL}:wait:${deployment}`,
+  /** Sorted set of start ids, score = expiry ms: sandboxes that are being started. */
+  starting: (deployment: string) => `${CELL}:starting:${deployment}`,
+  /** Sorted set of `runner|epoch|sandbox`, score = expiry ms (renewed by the runner): sandboxes that exist. */
+  live: (deployment: string) => `${CELL}:live:${deployment}`,
+  /** List of JSON StartOrder: any runner with room takes one. */
+  demand: `${CELL}:demand`,
+  /** List of `token\nenvelope` for one runner. */
+  inbox: (runner: string) => `${CELL}:inbox:${runner}`,
+  /** The runner's epoch while it is alive; expires by itself. */
+  alive: (runner: string) => `${CELL}:alive:${runner}`,
+  /** JSON NodeRecord; expires by itself. */
+  node: (runner: string) => `${CELL}:node:${runner}`,
+  /** Sorted set of runner ids, score = last heartbeat ms. */
+  nodes: `${CELL}:nodes`,
+  /** Sorted set of leased tokens of one runner, score = expiry ms. */
+  leases: (runner: string) => `${CELL}:leases:${runner}`,
+  /** List: the result of one start order that asked for it. Expires. */
+  startResult: (id: string) => `${CELL}:start:${id}`,
+  /** Stream of log lines of one function (field `l`, JSON LogLine without cursor), capped. */
+  logs: (functionName: string) => `${CELL}:logs:${functionName}`,
+  /** Pub/sub: a runner appeared (its id). */
+  runners: `${CELL}:runners`,
+} as const;

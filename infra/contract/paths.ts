@@ -1,0 +1,33 @@
+/** Where things are below SKIFF_DATA_DIR. Folders are 0700 and owned by root. */
+import { join } from 'node:path';
+
+export function dataPaths(dataDir: string) {
+  return {
+    root: dataDir,
+    adminToken: join(dataDir, 'admin.token'),
+    secretKey: join(dataDir, 'secret.key'),
+    registryData: join(dataDir, 'registry'),
+    redisDurable: join(dataDir, 'redis'),
+    log: join(dataDir, 'log'),
+    /** Short: unix socket paths end at 107 bytes. */
+    run: join(dataDir, 'run'),
+    redisDurableSocket: join(dataDir, 'run', 'redis.sock'),
+    redisFastSocket: join(dataDir, 'run', 'fast.sock'),
+    /** JSON ServerState: what `skiff server` runs, for the CLI and for scripts. */
+    serverState: join(dataDir, 'run', 'server.json'),
+    builder: join(dataDir, 'builder'),
+    runner: join(dataDir, 'runner'),
+    /** Runner's content-addressed store of unpacked layers and root filesystems. */
+    store: join(dataDir, 'runner', 'store'),
+    sandboxes: join(dataDir, 'runner', 'sandboxes'),
+  } as const;
+}
+
+export interface ServerState {
+  readonly pid: number;
+  readonly url: string;
+  readonly version: string;
+  readonly startedMs: number;
+  readonly registryUrl: string;
+  readonly processes: Readonly<Record<string, number>>;
+}

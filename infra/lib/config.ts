@@ -1,0 +1,87 @@
+/**
+ * Reads SKIFF_* settings. Each service declares its own schema and calls `loadConfig` once, in main.ts.
+ * Invariant: the result is frozen, complete and printable: secrets print as [secret].
+ */
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+
+/** A value that never prints itself. `reveal()` is the only way to it. */
+export class Secret {
+  readonly #value: string;
+  constructor(value: string) {
+    this.#value = value;
+  }
+  reveal(): string {
+    return this.#value;
+  }
+  toString(): string {
+    return '[secret]';
+  }
+  toJSON(): string {
+    return '[secret]';
+  }
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return '[secret]';
+  }
+}
+
+export const secretSetting = z.string().transform((value) => new Secret(value));
+
+/** Settings that every role understands. A role's schema spreads this. */
+export const commonSettings = {
+  SKIFF_DATA_DIR: z.string().startsWith('/', 'must be an absolute path').default('/var/lib/skiff'),
+  SKIFF_REDIS_URL: z.string().optional(),
+  SKIFF_REDIS_FAST_URL: z.string().optional(),
+  SKIFF_REGISTRY_URL: z.url().optional(),
+  SKIFF_REGISTRY_USER: z.string().optional(),
+  SKIFF_REGISTRY_PASSWORD: secretSetting.optional(),
+  SKIFF_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+} as const;
+
+/** Every SKIFF_* name that any part of Skiff reads. A name outside this list is refused: it is a typing error. */
+export const KNOWN_SETTINGS: ReadonlySet<string> = new Set([
+  ...Object.keys(commonSettings),
+  'SKIFF_URL',
+  'SKIFF_TOKEN',
+  'SKIFF_GATEWAY_PORT',
+  'SKIFF_GATEWAY_HOST',
+  'SKIFF_GATEWAY_PUBLIC_URL',
+  'SKIFF_REGISTRY_PORT',
+  'SKIFF_BUILDER_CONCURRENCY',
+  'SKIFF_NPM_REGISTRY',
+  'SKIFF_RUNNER_ID',
+  'SKIFF_RUNNER_MEMORY_BYTES',
+  'SKIFF_RUNNER_STEMS',
+  'SKIFF_RUNNER_STORE_BYTES_MAX',
+  'SKIFF_RUNNER_UID_BASE',
+  'SKIFF_RUNNER_LINK_HOST',
+  'SKIFF_RUNNER_LABELS',
+  'SKIFF_RUNTIME',
+  'SKIFF_LEASES',
+  'SKIFF_RATE_LIMIT_RPS',
+]);
+
+export function loadConfig<Shape extends z.ZodRawShape>(
+  shape: Shape,
+  env: Readonly<Record<string, string | undefined>>,
+): Readonly<z.output<z.ZodObject<Shape>>> {
+  const values: Record<string, string> = {};
+  for (const [name, value] of Object.entries(env)) {
+    if (!name.startsWith('SKIFF_') || value === undefined || value === '') continue;
+    const isFile = name.endsWith('_FILE') && KNOWN_SETTINGS.has(name.slice(0, -5));
+    const setting = isFile ? name.slice(0, -5) : name;
+    if (!KNOWN_SETTINGS.has(setting)) {
+      throw new SkiffError('INVALID_CONFIG', `unknown setting ${name}; known are ${[...KNOWN_SETTINGS].sort().join(', ')}`);
+    }
+    if (setting in shape) values[setting] = isFile ? readFileSync(value, 'utf8').trim() : value;
+  }
+  const parsed = z.object(shape).safeParse(values);
+  if (!parsed.success) {
+    const text = parsed.error.issues
+      .map((issue) => `${issue.path.join('.')}: ${issue.message} (is "${values[String(issue.path[0])] ?? ''}")`)
+      .join('; ');
+    throw new SkiffError('INVALID_CONFIG', text);
+  }
+  return Object.freeze(parsed.data);
+}

@@ -1,0 +1,52 @@
+/**
+ * Orderly end of a process: SIGINT and SIGTERM run the registered steps, newest first, each with a time limit.
+ * A second signal ends at once.
+ */
+import type { Log } from './log.ts';
+
+export class Shutdown {
+  readonly #steps: { name: string; run: () => Promise<unknown> | unknown }[] = [];
+  readonly #log: Log;
+  readonly #stepMsMax: number;
+  #isRunning = false;
+
+  constructor(log: Log, stepMsMax = 10_000) {
+    this.#log = log;
+    this.#stepMsMax = stepMsMax;
+  }
+
+  /** Registers a step; later ones run first, as they stand on earlier ones. */
+  add(name: string, run: () => Promise<unknown> | unknown): void {
+    this.#steps.push({ name, run });
+  }
+
+  /** Runs all steps. A step that fails or takes too long is logged and does not stop the others. */
+  async run(): Promise<void> {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    for (const step of this.#steps.reverse()) {
+      let timer: NodeJS.Timeout | undefined;
+      const limit = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(new Error(`took longer than ${this.#stepMsMax} ms`)), this.#stepMsMax);
+      });
+      try {
+        await Promise.race([Promise.resolve(step.run()), limit]);
+      } catch (error) {
+        this.#log.warn({ error, step: step.name }, 'shutdown step failed');
+      } finally {
+        clearTimeout(timer);
+      }
+    }
+  }
+
+  /** Called by main.ts only: binds the signals and ends the process. */
+  onSignals(process: NodeJS.Process): void {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(signal, () => {
+        if (this.#isRunning) process.exit(1);
+        this.#log.info({ signal }, 'stopping');
+        void this.run().then(() => process.exit(0));
+      });
+    }
+  }
+}

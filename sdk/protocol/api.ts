@@ -1,0 +1,145 @@
+/**
+ * Resources of the control API under /v1. The gateway answers them, the client types come from here, and
+ * builder and runner store them. Times are epoch milliseconds, sizes are bytes.
+ */
+import { z } from 'zod';
+import { FunctionConfig, FunctionName } from './manifest.ts';
+
+export const Digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'a digest is "sha256:" and 64 hex digits');
+
+/** One immutable version of a function. Written once, by the builder, when its image is pushed. */
+export const Deployment = z.object({
+  id: z.string(),
+  functionName: FunctionName,
+  createdMs: z.number(),
+  source: z.object({ digest: Digest, bytes: z.number() }).optional(),
+  image: z.object({
+    /** Repository and digest in the registry, for example `skiff/hello@sha256:…`. */
+    reference: z.string(),
+    digest: Digest,
+    bytes: z.number(),
+    /** Base image the runner may serve from a stem; absent for images that are not ours. */
+    base: z.object({ reference: z.string(), digest: Digest }).optional(),
+    /** Layers above the base, in order. */
+    layers: z.array(z.object({ digest: Digest, diffId: Digest, bytes: z.number(), mediaType: z.string() })),
+  }),
+  /** Absolute path of the module inside the image. */
+  entry: z.string(),
+  config: FunctionConfig,
+});
+export type Deployment = z.output<typeof Deployment>;
+
+export const Alias = z.object({
+  name: z.string(),
+  /** One or two; weights sum to 100. */
+  targets: z.array(z.object({ deployment: z.string(), weight: z.number().int().min(0).max(100) })).min(1).max(2),
+  /** Compare-and-set counter. */
+  version: z.number().int(),
+  updatedMs: z.number(),
+});
+export type Alias = z.output<typeof Alias>;
+
+export const FunctionRecord = z.object({
+  name: FunctionName,
+  createdMs: z.number(),
+  url: z.string(),
+  /** The `live` alias; absent until the first deployment is live. */
+  live: Alias.optional(),
+  deployments: z.array(z.string()),
+  sandboxes: z.number().optional(),
+  runtime: z.string().optional(),
+  access: z.enum(['public', 'private']).optional(),
+});
+export type FunctionRecord = z.output<typeof FunctionRecord>;
+
+export const DeployRequest = z.strictObject({
+  /** From POST /v1/uploads. */
+  source: z.strictObject({ digest: Digest, bytes: z.number().int() }),
+  /** Path of the entry module inside the source; found from package.json or usual names when absent. */
+  entry: z.string().max(1024).optional(),
+  config: z.unknown().optional(),
+});
+export type DeployRequest = z.output<typeof DeployRequest>;
+
+export const BuildState = z.enum(['queued', 'running', 'succeeded', 'failed', 'cancelled']);
+export const BuildRecord = z.object({
+  id: z.string(),
+  functionName: FunctionName,
+  state: BuildState,
+  createdMs: z.number(),
+  endedMs: z.number().optional(),
+  deployment: z.string().optional(),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+});
+export type BuildRecord = z.output<typeof BuildRecord>;
+
+/** One line of the NDJSON stream GET /v1/builds/{id}/events. The last one has type `end`. */
+export type BuildEvent =
+  | { readonly type: 'step'; readonly atMs: number; readonly step: BuildStep; readonly status: 'start' | 'done'; readonly ms?: number; readonly detail?: string }
+  | { readonly type: 'log'; readonly atMs: number; readonly level: 'info' | 'warn' | 'error'; readonly message: string }
+  | { readonly type: 'end'; readonly atMs: number; readonly build: BuildRecord };
+export type BuildStep = 'fetch' | 'install' | 'bundle' | 'image' | 'push' | 'verify' | 'activate';
+
+export const DeployResult = z.object({
+  name: FunctionName,
+  url: z.string(),
+  deployment: z.string(),
+  image: z.string(),
+  ms: z.record(z.string(), z.number()),
+});
+export type DeployResult = z.output<typeof DeployResult>;
+
+/** One line of GET /v1/functions/{name}/logs (NDJSON). */
+export const LogLine = z.object({
+  /** Position in the log: pass it as `after` to continue. */
+  cursor: z.string(),
+  atMs: z.number(),
+  level: z.enum(['debug', 'info', 'warn', 'error']),
+  /** `app` is the function's own, `platform` is Skiff's word on it. */
+  source: z.enum(['app', 'stdout', 'stderr', 'platform']),
+  message: z.string(),
+  fields: z.record(z.string(), z.unknown()).optional(),
+  deployment: z.string().optional(),
+  sandbox: z.string().optional(),
+  invocation: z.string().optional(),
+  traceId: z.string().optional(),
+});
+export type LogLine = z.output<typeof LogLine>;
+
+export const NodeRecord = z.object({
+  id: z.string(),
+  hostname: z.string(),
+  epoch: z.string(),
+  startedMs: z.number(),
+  heartbeatMs: z.number(),
+  availability: z.enum(['active', 'pause', 'drain']),
+  labels: z.record(z.string(), z.string()),
+  version: z.string(),
+  /** Where gateways reach this runner's link: `unix:/path` or `tcp:host:port`. */
+  link: z.string(),
+  capacity: z.object({ memoryBytes: z.number(), cpus: z.number() }),
+  used: z.object({ memoryBytes: z.number(), sandboxes: z.number(), busySlots: z.number(), stems: z.number() }),
+});
+export type NodeRecord = z.output<typeof NodeRecord>;
+
+export const Scope = z.enum(['admin', 'deploy', 'invoke', 'read']);
+export type Scope = z.output<typeof Scope>;
+export const TokenRecord = z.object({
+  id: z.string(),
+  name: z.string(),
+  scopes: z.array(Scope),
+  createdMs: z.number(),
+  expiresMs: z.number().optional(),
+});
+export type TokenRecord = z.output<typeof TokenRecord>;
+
+/** One row of `skiff df`: a store with a budget. */
+export const Usage = z.object({
+  store: z.string(),
+  bytes: z.number().optional(),
+  bytesMax: z.number().optional(),
+  count: z.number().optional(),
+  countMax: z.number().optional(),
+  reclaimableBytes: z.number().optional(),
+});
+export type Usage = z.output<typeof Usage>;

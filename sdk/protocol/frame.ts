@@ -1,0 +1,145 @@
+/**
+ * The one wire format of Skiff: frames on a byte stream, many streams multiplexed on one connection.
+ * It is spoken between runner and guest (unix socket) and between gateway and runner (the "link").
+ *
+ * A frame is  u32le length | u8 type | u32le stream | payload   where length counts everything after itself.
+ * The high bit of the type, END, says "nothing more comes from this side on this stream".
+ * REQUEST and RESPONSE payloads are  u32le headLength | head (JSON, UTF-8) | first body bytes.
+ *
+ * Flow control is per stream, per direction and end to end: a side may send at most STREAM_WINDOW_BYTES of
+ * DATA payload (body bytes inside REQUEST and RESPONSE count as well) beyond what WINDOW frames granted, so a
+ * relay in the middle never holds more than one window for each stream.
+ *
+ * Invariant: the reader trusts nothing. A length over FRAME_BYTES_MAX or below 5 is a FrameError and the
+ * connection must be dropped. Deliberately absent: compression, priorities, versions inside frames (HELLO has it).
+ */
+import { FRAME_BYTES_MAX } from './limits.ts';
+
+export const END = 0x80;
+
+export const FrameType = {
+  /** Both ways, once, first. JSON. */
+  HELLO: 1,
+  /** runner -> guest: become this deployment. JSON `LoadCommand`. */
+  LOAD: 2,
+  /** guest -> runner: answer to LOAD. JSON `LoadResult`. */
+  LOADED: 3,
+  /** Start of an invocation. */
+  REQUEST: 4,
+  /** Body bytes. */
+  DATA: 5,
+  /** Start of the answer. */
+  RESPONSE: 6,
+  /** Either way: stop this stream. JSON `{ reason }`. The receiver answers ERROR if it had not finished. */
+  CANCEL: 7,
+  /** Credit: u32le bytes the receiver may send in addition. */
+  WINDOW: 8,
+  /** guest -> runner: a log record. JSON `GuestLog`; stream is the invocation's or 0. */
+  LOG: 9,
+  /** The stream failed. JSON `InvocationFailure`. Always final. */
+  ERROR: 10,
+  /** guest -> runner: handler, body and every waitUntil of this stream have ended. */
+  SETTLED: 11,
+  PING: 12,
+  PONG: 13,
+  /** runner -> gateway: the request was provably not started; dispatch it again. JSON `{ reason }`. */
+  REFUSED: 14,
+} as const;
+export type FrameType = (typeof FrameType)[keyof typeof FrameType];
+
+export const FRAME_HEADER_BYTES = 9;
+const EMPTY = Buffer.alloc(0);
+
+export class FrameError extends Error {
+  override name = 'FrameError';
+}
+
+export interface Frame {
+  readonly type: number;
+  readonly isEnd: boolean;
+  readonly stream: number;
+  /** A view into the receive buffer: copy it if it must outlive the callback. */
+  readonly payload: Buffer;
+}
+
+export function encodeFrame(type: number, stream: number, payload: Buffer = EMPTY): Buffer {
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + payload.length);
+  frame.writeUInt32LE(payload.length + 5, 0);
+  frame.writeUInt8(type, 4);
+  frame.writeUInt32LE(stream, 5);
+  payload.copy(frame, FRAME_HEADER_BYTES);
+  return frame;
+}
+
+export function encodeJsonFrame(type: number, stream: number, value: unknown): Buffer {
+  return encodeFrame(type, stream, Buffer.from(JSON.stringify(value)));
+}
+
+/** Payload of REQUEST and RESPONSE. */
+export function encodeHead(head: unknown, body: Buffer = EMPTY): Buffer {
+  const json = JSON.stringify(head);
+  const headBytes = Buffer.byteLength(json);
+  const payload = Buffer.allocUnsafe(4 + headBytes + body.length);
+  payload.writeUInt32LE(headBytes, 0);
+  payload.write(json, 4, headBytes, 'utf8');
+  body.copy(payload, 4 + headBytes);
+  return payload;
+}
+
+/** Splits a REQUEST or RESPONSE payload. Throws FrameError when the lengths or the JSON are wrong. */
+export function parseHead(payload: Buffer): { head: unknown; body: Buffer } {
+  if (payload.length < 4) throw new FrameError(`head frame of ${payload.length} bytes; at least 4 are needed`);
+  const headBytes = payload.readUInt32LE(0);
+  if (headBytes > payload.length - 4) {
+    throw new FrameError(`head of ${headBytes} bytes in a payload of ${payload.length}`);
+  }
+  let head: unknown;
+  try {
+    head = JSON.parse(payload.toString('utf8', 4, 4 + headBytes));
+  } catch {
+    throw new FrameError('head is not JSON');
+  }
+  return { head, body: payload.subarray(4 + headBytes) };
+}
+
+export function parseJson(payload: Buffer): unknown {
+  try {
+    return JSON.parse(payload.toString('utf8'));
+  } catch {
+    throw new FrameError('payload is not JSON');
+  }
+}
+
+/**
+ * Turns chunks of bytes into frames. `push` calls `onFrame` for every whole frame, in order, and throws
+ * FrameError on a bad length. After a throw the reader must not be used again.
+ */
+export class FrameReader {
+  #pending: Buffer = EMPTY;
+  readonly #onFrame: (frame: Frame) => void;
+
+  constructor(onFrame: (frame: Frame) => void) {
+    this.#onFrame = onFrame;
+  }
+
+  push(chunk: Buffer): void {
+    const buffer = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);
+    let offset = 0;
+    while (buffer.length - offset >= 4) {
+      const length = buffer.readUInt32LE(offset);
+      if (length < 5 || length > FRAME_BYTES_MAX) {
+        throw new FrameError(`frame length ${length}; allowed are 5 to ${FRAME_BYTES_MAX}`);
+      }
+      if (buffer.length - offset < 4 + length) break;
+      const type = buffer[offset + 4] as number;
+      this.#onFrame({
+        type: type & ~END,
+        isEnd: (type & END) !== 0,
+        stream: buffer.readUInt32LE(offset + 5),
+        payload: buffer.subarray(offset + FRAME_HEADER_BYTES, offset + 4 + length),
+      });
+      offset += 4 + length;
+    }
+    this.#pending = offset === buffer.length ? EMPTY : buffer.subarray(offset);
+  }
+}

@@ -1,0 +1,36 @@
+/** Header names and rules shared by gateway, guests and clients. Header names are lower case everywhere. */
+
+/** RFC 9110 §7.6.1 and what proxies must not forward. */
+export const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+export const Header = {
+  invocationId: 'skiff-invocation-id',
+  attempt: 'skiff-attempt',
+  deployment: 'skiff-deployment',
+  cause: 'skiff-cause',
+  outcome: 'skiff-outcome',
+  callDepth: 'skiff-call-depth',
+  requestId: 'skiff-request-id',
+  idempotencyKey: 'idempotency-key',
+  serverTiming: 'server-timing',
+  traceparent: 'traceparent',
+} as const;
+
+/** Response headers a function may not set: they are the platform's word. */
+export const PLATFORM_RESPONSE_HEADERS: ReadonlySet<string> = new Set([
+  Header.invocationId,
+  Header.deployment,
+  Header.cause,
+  Header.outcome,
+  Header.requestId,
+]);

@@ -1,0 +1,119 @@
+/**
+ * What travels for one invocation. An envelope is
+ *   u32le routeLength | route (JSON) | REQUEST payload (see frame.ts)
+ * The route is for the runner; the rest is for the guest and is relayed without being parsed.
+ */
+import type { FailureCause } from './errors.ts';
+
+/** Name and value, in order, duplicates kept; names lower case. */
+export type HeaderList = readonly (readonly [string, string])[];
+
+/** Head of a REQUEST frame: what the guest sees. */
+export interface RequestHead {
+  readonly id: string;
+  readonly method: string;
+  /** Absolute URL as the client used it, with the function's prefix taken off the path. */
+  readonly url: string;
+  readonly headers: HeaderList;
+  /** Epoch milliseconds after which nobody waits for the answer. */
+  readonly deadlineMs: number;
+  readonly traceparent?: string;
+  /** 1 for the first try. */
+  readonly attempt?: number;
+}
+
+/** Head of a RESPONSE frame. */
+export interface ResponseHead {
+  readonly status: number;
+  readonly headers: HeaderList;
+}
+
+/** Payload of an ERROR frame. `stack` goes to the logs, never to a caller. */
+export interface InvocationFailure {
+  readonly cause: FailureCause;
+  readonly message: string;
+  readonly stack?: string;
+  /** False only if the handler provably did not start. */
+  readonly started: boolean;
+}
+
+/** For the runner. Short names: it is on every call. */
+export interface Route {
+  /** Invocation id. */
+  readonly id: string;
+  /** Deployment id. */
+  readonly dep: string;
+  /** Gateway that waits for the answer, and the stream number it gave this invocation on its links. */
+  readonly gw: string;
+  readonly stream: number;
+  /** Epoch ms: do not start after this. */
+  readonly startByMs: number;
+  /** Epoch ms: whole duration. */
+  readonly deadlineMs: number;
+  /** More body follows over the link, after the runner granted credit. */
+  readonly more: boolean;
+  readonly enqueuedMs: number;
+  readonly traceparent?: string;
+}
+
+/** Extra fields of the first frame a runner sends for a stream, beside the guest's own head. */
+export interface RunnerTiming {
+  /** Milliseconds, fractions allowed. */
+  readonly queueMs: number;
+  readonly coldMs: number;
+  readonly execMs: number;
+}
+
+/** runner -> guest: LOAD. */
+export interface LoadCommand {
+  readonly functionName: string;
+  readonly deployment: string;
+  /** Absolute path inside the sandbox of the module to load. */
+  readonly entry: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly concurrency: number;
+  readonly memoryBytes: number;
+}
+
+/** guest -> runner: LOADED. */
+export interface LoadResult {
+  readonly ok: boolean;
+  readonly loadMs: number;
+  /** When not ok: what went wrong, for logs and for the deploy's error. */
+  readonly message?: string;
+  readonly stack?: string;
+}
+
+export interface GuestHello {
+  readonly protocol: number;
+  readonly role: 'guest';
+  readonly runtime: string;
+  readonly pid: number;
+}
+
+export interface GuestLog {
+  readonly level: 'debug' | 'info' | 'warn' | 'error';
+  readonly message: string;
+  readonly fields?: Readonly<Record<string, unknown>>;
+  readonly atMs: number;
+}
+
+export const GUEST_PROTOCOL = 1;
+export const LINK_PROTOCOL = 1;
+
+export function encodeEnvelope(route: Route, requestPayload: Buffer): Buffer {
+  const json = JSON.stringify(route);
+  const routeBytes = Buffer.byteLength(json);
+  const envelope = Buffer.allocUnsafe(4 + routeBytes + requestPayload.length);
+  envelope.writeUInt32LE(routeBytes, 0);
+  envelope.write(json, 4, routeBytes, 'utf8');
+  requestPayload.copy(envelope, 4 + routeBytes);
+  return envelope;
+}
+
+/** Envelopes come from our own gateways over Redis, so the JSON is not checked against a schema here. */
+export function parseEnvelope(envelope: Buffer): { route: Route; payload: Buffer } {
+  const routeBytes = envelope.readUInt32LE(0);
+  const route = JSON.parse(envelope.toString('utf8', 4, 4 + routeBytes)) as Route;
+  return { route, payload: envelope.subarray(4 + routeBytes) };
+}

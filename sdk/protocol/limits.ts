@@ -1,0 +1,84 @@
+/**
+ * Every ceiling of the platform, each with its reason. A limit that is not here does not exist.
+ * Units are in the names. Settable ones name their SKIFF_* variable in the service's config.ts.
+ */
+const KB = 1024;
+const MB = 1024 * KB;
+
+/** One frame: two windows of body plus a full head; anything longer is an attack or a bug. */
+export const FRAME_BYTES_MAX = 1 * MB;
+/** Credit a stream starts with. 256 KB keeps a 1 Gbit/s link busy at 2 ms and bounds a relay's memory. */
+export const STREAM_WINDOW_BYTES = 256 * KB;
+/** Body bytes in one DATA frame: small enough that streams interleave fairly. */
+export const DATA_FRAME_BYTES_MAX = 64 * KB;
+/** Bodies up to this travel inside the envelope; larger ones stream over the link. */
+export const INLINE_BODY_BYTES_MAX = 64 * KB;
+/** Request and response heads. Node's own default is 16 KB; cookies and traces need some more. */
+export const HEAD_BYTES_MAX = 32 * KB;
+/** As browsers and proxies do. */
+export const URL_BYTES_MAX = 8 * KB;
+/** Request body of one invocation unless the function raises it. */
+export const BODY_BYTES_MAX = 1024 * MB;
+/** Uploaded source, packed. */
+export const SOURCE_BYTES_MAX = 100 * MB;
+/** Uploaded source, unpacked, and its number of entries: stops archive bombs. */
+export const SOURCE_UNPACKED_BYTES_MAX = 500 * MB;
+export const SOURCE_ENTRIES_MAX = 50_000;
+/** One image layer, unpacked. */
+export const LAYER_UNPACKED_BYTES_MAX = 2048 * MB;
+export const LAYER_ENTRIES_MAX = 200_000;
+/** One manifest or image config document. The distribution registry's own limit is 4 MB. */
+export const MANIFEST_BYTES_MAX = 4 * MB;
+/** JSON bodies of the control API. */
+export const API_BODY_BYTES_MAX = 1 * MB;
+
+/** A name becomes a DNS label and a repository path component, hence 63. */
+export const FUNCTION_NAME_LENGTH_MAX = 63;
+export const ENV_BYTES_MAX = 64 * KB;
+export const ENV_COUNT_MAX = 200;
+export const LABELS_COUNT_MAX = 64;
+
+export const MEMORY_BYTES_MIN = 64 * MB;
+export const MEMORY_BYTES_DEFAULT = 256 * MB;
+export const MEMORY_BYTES_MAX = 32 * 1024 * MB;
+export const CPU_MIN = 0.05;
+export const CPU_MAX = 64;
+export const TIMEOUT_MS_DEFAULT = 30_000;
+export const TIMEOUT_MS_MAX = 3_600_000;
+export const CONCURRENCY_DEFAULT = 16;
+export const CONCURRENCY_MAX = 1000;
+export const SANDBOXES_PER_FUNCTION_DEFAULT = 10;
+export const SANDBOXES_PER_FUNCTION_MAX = 1000;
+/** Scale to zero after this much silence unless the function says otherwise. */
+export const KEEP_ALIVE_MS_DEFAULT = 300_000;
+/** Processes and threads of one sandbox. Node itself uses 11. */
+export const PIDS_MAX = 128;
+export const OPEN_FILES_MAX = 1024;
+/** /tmp of a sandbox; its bytes are charged to the sandbox's memory as well. */
+export const TMP_BYTES_MAX = 64 * MB;
+export const TMP_INODES_MAX = 16_384;
+
+/** How long a sandbox may take to load its function before the start counts as failed. */
+export const COLD_START_MS_MAX = 30_000;
+/** After CANCEL, how long a guest may take to answer before its sandbox is killed. */
+export const CANCEL_GRACE_MS = 1_000;
+/** Waiting invocations of one deployment. */
+export const QUEUE_DEPTH_MAX = 1_000;
+/** Longest wait for a slot, if the deadline is not sooner. */
+export const QUEUE_WAIT_MS_MAX = 10_000;
+
+/** Log lines: longer ones are cut, more of them are dropped and counted. */
+export const LOG_LINE_BYTES_MAX = 16 * KB;
+export const LOG_LINES_PER_SECOND_MAX = 1_000;
+export const LOG_LINES_KEPT_PER_FUNCTION = 5_000;
+export const BUILD_LOG_LINES_KEPT = 2_000;
+export const BUILD_MS_MAX = 600_000;
+export const DEPLOYMENTS_KEPT_PER_FUNCTION = 50;
+
+/** A runner is dead when its heartbeat is older than this. */
+export const HEARTBEAT_MS = 500;
+export const RUNNER_DEAD_MS = 2_500;
+/** How long a gateway may use a slot without asking Redis again. */
+export const LEASE_MS = 2_000;
+/** Calls of functions by functions: deeper chains are loops. */
+export const CALL_DEPTH_MAX = 16;

@@ -1,0 +1,134 @@
+/**
+ * The configuration of a function: one schema for CLI flags, the API, code (`defineFunction`) and compose files.
+ * Invariant: a parsed config has every field; nothing downstream fills in defaults.
+ */
+import { z } from 'zod';
+import * as limits from './limits.ts';
+
+export const NAME_PATTERN = /^[a-z](?:[a-z0-9-]*[a-z0-9])?$/;
+
+export const FunctionName = z
+  .string()
+  .max(limits.FUNCTION_NAME_LENGTH_MAX, `a name has at most ${limits.FUNCTION_NAME_LENGTH_MAX} characters`)
+  .regex(NAME_PATTERN, 'a name has lower-case letters, digits and "-", begins with a letter and does not end with "-"');
+
+const BYTE_UNITS: Record<string, number> = {
+  b: 1, k: 1024, kb: 1024, kib: 1024, m: 1024 ** 2, mb: 1024 ** 2, mib: 1024 ** 2, g: 1024 ** 3, gb: 1024 ** 3, gib: 1024 ** 3,
+};
+const MS_UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** "256MB", "1g", 268435456 -> bytes (powers of 1024, as Docker). Undefined when it is not a size. */
+export function tryParseBytes(value: string | number): number | undefined {
+  if (typeof value === 'number') return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+  const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(value.trim());
+  const unit = BYTE_UNITS[match?.[2]?.toLowerCase() || 'b'];
+  if (!match || unit === undefined) return undefined;
+  return Math.round(Number(match[1]) * unit);
+}
+
+/** "30s", "1h30m", "250ms", 30000 -> milliseconds. Undefined when it is not a duration. */
+export function tryParseMs(value: string | number): number | undefined {
+  if (typeof value === 'number') return Number.isFinite(value) && value >= 0 ? value : undefined;
+  const text = value.trim().toLowerCase();
+  if (!/^(\d+(?:\.\d+)?(?:ms|s|m|h|d))+$/.test(text)) return undefined;
+  let total = 0;
+  for (const part of text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)/g)) {
+    total += Number(part[1]) * (MS_UNITS[part[2] as string] as number);
+  }
+  return Math.round(total);
+}
+
+function bytes(min: number, max: number) {
+  return z.union([z.string(), z.number()]).transform((value, context) => {
+    const parsed = tryParseBytes(value);
+    if (parsed === undefined) {
+      context.addIssue({ code: 'custom', message: `"${value}" is not a size; write 256MB, 1GB or a number of bytes` });
+      return z.NEVER;
+    }
+    if (parsed < min || parsed > max) {
+      context.addIssue({ code: 'custom', message: `${value} is outside ${min / 1024 ** 2} MB to ${max / 1024 ** 2} MB` });
+      return z.NEVER;
+    }
+    return parsed;
+  });
+}
+
+function duration(min: number, max: number) {
+  return z.union([z.string(), z.number()]).transform((value, context) => {
+    const parsed = tryParseMs(value);
+    if (parsed === undefined) {
+      context.addIssue({ code: 'custom', message: `"${value}" is not a duration; write 30s, 500ms, 5m or milliseconds` });
+      return z.NEVER;
+    }
+    if (parsed < min || parsed > max) {
+      context.addIssue({ code: 'custom', message: `${value} is outside ${min} ms to ${max} ms` });
+      return z.NEVER;
+    }
+    return parsed;
+  });
+}
+
+const EnvName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'an environment name has letters, digits and "_"');
+
+/** What a platform sets itself or what would change how the runtime starts. */
+const RESERVED_ENV = /^(?:SKIFF_.*|LD_.*|NODE_OPTIONS|PATH|HOME|PORT)$/;
+
+export const Network = z.union([
+  z.enum(['none', 'internet']),
+  z.strictObject({ allow: z.array(z.string().min(1).max(255)).min(1).max(100) }),
+]);
+export type Network = z.output<typeof Network>;
+
+export const RUNTIMES = ['node:22', 'node:24', 'node:26', 'bun', 'deno', 'python:3.11', 'image'] as const;
+
+/** Every field has a default, so `FunctionConfig.parse({})` is the default configuration. */
+export const FunctionConfig = z.strictObject({
+  runtime: z.enum(RUNTIMES).default('node:26'),
+  memory: bytes(limits.MEMORY_BYTES_MIN, limits.MEMORY_BYTES_MAX).default(limits.MEMORY_BYTES_DEFAULT),
+  cpu: z.coerce.number().min(limits.CPU_MIN).max(limits.CPU_MAX).default(1),
+  /** Whole duration of an invocation. */
+  timeout: duration(10, limits.TIMEOUT_MS_MAX).default(limits.TIMEOUT_MS_DEFAULT),
+  /** Until the response head. Defaults to `timeout`. */
+  firstByteTimeout: duration(10, limits.TIMEOUT_MS_MAX).optional(),
+  /** Between two pieces of a response body. Defaults to `timeout`. */
+  idleTimeout: duration(10, limits.TIMEOUT_MS_MAX).optional(),
+  concurrency: z.coerce.number().int().min(1).max(limits.CONCURRENCY_MAX).default(limits.CONCURRENCY_DEFAULT),
+  min: z.coerce.number().int().min(0).max(limits.SANDBOXES_PER_FUNCTION_MAX).default(0),
+  max: z.coerce.number().int().min(1).max(limits.SANDBOXES_PER_FUNCTION_MAX).default(limits.SANDBOXES_PER_FUNCTION_DEFAULT),
+  /** How long an idle sandbox is kept. */
+  keepAlive: duration(0, 86_400_000).default(limits.KEEP_ALIVE_MS_DEFAULT),
+  maxBody: bytes(0, 16 * 1024 ** 3).default(limits.BODY_BYTES_MAX),
+  env: z
+    .record(EnvName, z.string())
+    .default({})
+    .superRefine((env, context) => {
+      const names = Object.keys(env);
+      if (names.length > limits.ENV_COUNT_MAX) {
+        context.addIssue({ code: 'custom', message: `${names.length} variables; the limit is ${limits.ENV_COUNT_MAX}` });
+      }
+      for (const name of names) {
+        if (RESERVED_ENV.test(name)) {
+          context.addIssue({ code: 'custom', path: [name], message: `${name} is set by the platform` });
+        }
+      }
+      const size = names.reduce((sum, name) => sum + name.length + (env[name] as string).length, 0);
+      if (size > limits.ENV_BYTES_MAX) {
+        context.addIssue({ code: 'custom', message: `${size} bytes; the limit is ${limits.ENV_BYTES_MAX}` });
+      }
+    }),
+  network: Network.default('none'),
+  access: z.enum(['public', 'private']).default('public'),
+  isolation: z.enum(['strict', 'compat']).default('strict'),
+  runtimeClass: z.string().regex(/^[a-z0-9-]{1,32}$/).default('crun'),
+  labels: z.record(z.string().max(63), z.string().max(253)).default({}),
+});
+export type FunctionConfig = z.output<typeof FunctionConfig>;
+export type FunctionConfigInput = z.input<typeof FunctionConfig>;
+
+/** First problem of a failed parse as one sentence: `config.memory: "x" is not a size; …`. */
+export function describeIssues(error: z.ZodError, root = 'config'): string {
+  return error.issues
+    .slice(0, 3)
+    .map((issue) => `${[root, ...issue.path].join('.')}: ${issue.message}`)
+    .join('; ');
+}
