@@ -9,6 +9,8 @@ export interface SandboxSpec {
   readonly id: string;
   /** Unpacked root filesystem; mounted read-only. Several lower folders (topmost first) become an overlay. */
   readonly lowerDirs: readonly string[];
+  /** From `allocateUid`; allocated by `launch` when absent. */
+  readonly uid?: number;
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd?: string;
