@@ -1,0 +1,146 @@
+# Sourced by start.sh, test.sh and with-node.sh. Owns: a machine that has what Skiff needs, and no more.
+#
+# Invariant: a run that finds everything in place costs two hashes and a few look-ups, touches no network and
+# changes nothing. Whatever is missing is named on stderr before it is fetched.
+# Deliberately absent: starting anything (infra/host does), and any setting of npm or apt: both are used as
+# this machine has them configured.
+
+SKIFF_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)"
+readonly SKIFF_ROOT
+readonly STAMP="$SKIFF_ROOT/node_modules/.skiff-lock-hash"
+
+# command -> Debian package that brings it. Everything a server needs.
+readonly SERVER_PACKAGES=(
+  crun:crun redis-server:redis-server docker-registry:docker-registry nft:nftables ip:iproute2
+  /etc/ssl/certs/ca-certificates.crt:ca-certificates
+)
+# What only the tests need: an independent reader of our images.
+readonly TEST_PACKAGES=(skopeo:skopeo)
+
+say() { printf 'skiff: %s\n' "$*" >&2; }
+
+fail() {
+  say "$*"
+  exit 1
+}
+
+# Runs a long command quietly; its output is shown only when it fails.
+quietly() {
+  local what=$1 output began=$SECONDS
+  shift
+  output="$(mktemp)"
+  say "$what …"
+  if ! "$@" >"$output" 2>&1 </dev/null; then
+    grep -v '^npm warn' "$output" | head -n 40 >&2
+    rm -f "$output"
+    fail "$what failed (its output is above): $*"
+  fi
+  rm -f "$output"
+  say "$what: done in $((SECONDS - began)) s"
+}
+
+# Prints the Debian packages whose command or file is not there.
+missing_packages() {
+  local pair probe
+  for pair in "$@"; do
+    probe="${pair%:*}"
+    case "$probe" in
+      /*) [[ -e "$probe" ]] && continue ;;
+      *) command -v "$probe" >/dev/null 2>&1 && continue ;;
+    esac
+    printf '%s\n' "${pair##*:}"
+  done
+}
+
+# Debian's redis-server and docker-registry packages start a system service when installed. Skiff runs its own
+# on its own sockets and data; a second one on the default ports would be a surprise. Units are masked for this
+# boot while apt runs (the way dpkg itself honours), and disabled afterwards: only units we have just brought.
+install_packages() {
+  local units=() name
+  for name in redis-server docker-registry; do
+    [[ " $* " == *" $name "* ]] && units+=("$name")
+  done
+  if ((${#units[@]})) && [[ -d /run/systemd/system ]]; then
+    systemctl mask --runtime --quiet "${units[@]/%/.service}" || true
+  fi
+  # RUNLEVEL=1 says the same to machines without systemd.
+  quietly "installing Debian packages: $*" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    apt-get install --yes --no-install-recommends --quiet -o DPkg::Lock::Timeout=120 "$@"
+  for name in "${units[@]}"; do
+    if [[ -d /run/systemd/system ]]; then
+      systemctl unmask --runtime --quiet "$name.service" || true
+      systemctl disable --quiet "$name.service" || true
+    elif command -v update-rc.d >/dev/null; then
+      update-rc.d "$name" disable >/dev/null 2>&1 || true
+    fi
+  done
+}
+
+ensure_packages() {
+  PATH="$PATH:/usr/sbin:/sbin"
+  local missing
+  mapfile -t missing < <(missing_packages "$@")
+  ((${#missing[@]})) || return 0
+  command -v apt-get >/dev/null ||
+    fail "needs ${missing[*]} and this system has no apt-get: install their equivalents and run this again"
+  ((EUID == 0)) ||
+    fail "needs ${missing[*]}; run as root, or first: sudo apt-get install --no-install-recommends ${missing[*]}"
+  if [[ "$(apt-cache policy "${missing[@]}" 2>/dev/null | grep -c 'Candidate: [^(]')" -lt ${#missing[@]} ]]; then
+    quietly 'reading the list of Debian packages' apt-get update --quiet -o DPkg::Lock::Timeout=120
+  fi
+  # A list that is old names files the mirror no longer has: one refresh, then it counts.
+  if ! apt-get install --yes --no-install-recommends --quiet --download-only \
+    -o DPkg::Lock::Timeout=120 "${missing[@]}" >/dev/null 2>&1 </dev/null; then
+    quietly 'refreshing the list of Debian packages' apt-get update --quiet -o DPkg::Lock::Timeout=120
+  fi
+  install_packages "${missing[@]}"
+  mapfile -t missing < <(missing_packages "$@")
+  ((${#missing[@]} == 0)) || fail "installed, but still not found: ${missing[*]}"
+}
+
+# After a hand-typed `npm install` everything is there already; `npm ci` would delete and fetch it all again.
+# npm's own record of what it put into node_modules is compared with the lock file, version by version.
+node_modules_match_lock() {
+  local node="$SKIFF_ROOT/node_modules/.bin/node"
+  [[ -x "$node" ]] || return 1
+  "$node" -e '
+    const fs = require("node:fs");
+    const read = (name) => JSON.parse(fs.readFileSync(process.argv[1] + name, "utf8")).packages;
+    const wanted = read("/package-lock.json");
+    const installed = read("/node_modules/.package-lock.json");
+    const names = Object.keys(wanted).filter((name) => name !== "" && !wanted[name].optional);
+    const isSame = (name) => installed[name]?.version === wanted[name].version && fs.existsSync(process.argv[1] + "/" + name);
+    process.exit(names.every(isSame) ? 0 : 1);
+  ' "$SKIFF_ROOT" 2>/dev/null
+}
+
+# Node 26 itself is an npm package, so this brings the platform's runtime as well.
+ensure_node_modules() {
+  local hash
+  hash="$(sha256sum <"$SKIFF_ROOT/package-lock.json")"
+  hash="${hash%% *}"
+  [[ -x "$SKIFF_ROOT/node_modules/.bin/node" && "$(cat "$STAMP" 2>/dev/null)" == "$hash" ]] && return 0
+  if node_modules_match_lock; then
+    printf '%s' "$hash" >"$STAMP"
+    return 0
+  fi
+  command -v npm >/dev/null || fail 'npm is missing: install Node 20 or newer with npm, then run this again'
+  # CI=true and no stdin: npm must neither ask nor draw.
+  quietly 'installing Node 26 and the npm dependencies' \
+    npm ci --prefix "$SKIFF_ROOT" --ignore-scripts --no-audit --no-fund --loglevel=error
+  [[ -x "$SKIFF_ROOT/node_modules/.bin/node" ]] ||
+    fail "no Node 26 binary for $(uname -m): Skiff runs on x86_64 and aarch64 Linux with glibc"
+  printf '%s' "$hash" >"$STAMP"
+}
+
+# One setup at a time in one folder: `npm start` and `npm test` may be typed together.
+ensure() {
+  local fd
+  [[ "$(uname -s)" == Linux ]] || fail "runs on Linux; this is $(uname -s)"
+  exec {fd}<"$SKIFF_ROOT/package.json"
+  flock "$fd"
+  ensure_node_modules
+  ensure_packages "$@"
+  exec {fd}<&-
+  export PATH="$SKIFF_ROOT/node_modules/.bin:$PATH"
+}
