@@ -98,8 +98,8 @@ ensure_packages() {
   ((${#missing[@]} == 0)) || fail "installed, but still not found: ${missing[*]}"
 }
 
-# After a hand-typed `npm install` everything is there already; `npm ci` would delete and fetch it all again.
-# npm's own record of what it put into node_modules is compared with the lock file, version by version.
+# True when node_modules holds every package of the lock file in its version: npm's own record of what it put
+# there is compared with the lock file.
 node_modules_match_lock() {
   local node="$SKIFF_ROOT/node_modules/.bin/node"
   [[ -x "$node" ]] || return 1
@@ -115,21 +115,23 @@ node_modules_match_lock() {
 }
 
 # Node 26 itself is an npm package, so this brings the platform's runtime as well.
+# `npm install --no-save` and a check in place of `npm ci`: ci deletes node_modules first (under a server that
+# runs from it), and it refuses the lock file where a registry mirror lacks some other platform's optional binary.
+# Versions and integrity come from the lock file either way; CI=true or no stdin changes nothing.
 ensure_node_modules() {
   local hash
   hash="$(sha256sum <"$SKIFF_ROOT/package-lock.json")"
   hash="${hash%% *}"
   [[ -x "$SKIFF_ROOT/node_modules/.bin/node" && "$(cat "$STAMP" 2>/dev/null)" == "$hash" ]] && return 0
-  if node_modules_match_lock; then
-    printf '%s' "$hash" >"$STAMP"
-    return 0
+  if ! node_modules_match_lock; then
+    command -v npm >/dev/null || fail 'npm is missing: install Node 20 or newer with npm, then run this again'
+    quietly 'installing Node 26 and the npm dependencies' \
+      npm install --prefix "$SKIFF_ROOT" --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
+    [[ -x "$SKIFF_ROOT/node_modules/.bin/node" ]] ||
+      fail "no Node 26 binary for $(uname -m): Skiff runs on x86_64 and aarch64 Linux with glibc"
+    node_modules_match_lock ||
+      fail 'node_modules differs from package-lock.json after npm install: remove node_modules and run this again'
   fi
-  command -v npm >/dev/null || fail 'npm is missing: install Node 20 or newer with npm, then run this again'
-  # CI=true and no stdin: npm must neither ask nor draw.
-  quietly 'installing Node 26 and the npm dependencies' \
-    npm ci --prefix "$SKIFF_ROOT" --ignore-scripts --no-audit --no-fund --loglevel=error
-  [[ -x "$SKIFF_ROOT/node_modules/.bin/node" ]] ||
-    fail "no Node 26 binary for $(uname -m): Skiff runs on x86_64 and aarch64 Linux with glibc"
   printf '%s' "$hash" >"$STAMP"
 }
 
