@@ -26,7 +26,10 @@ export const durable = {
   buildEvents: (id: string) => `${CELL}:build:${id}:events`,
   /** Hash sha256(token) hex -> JSON TokenRecord. */
   tokens: `${CELL}:tokens`,
-  /** Pub/sub: JSON { kind: 'function' | 'alias' | 'tokens', name }. Gateways drop their caches. */
+  /**
+   * Pub/sub: JSON { kind, name }. `function`, `alias` and `tokens`: gateways drop their caches.
+   * `cancel` (name is a build id): the builder that runs it stops.
+   */
   changes: `${CELL}:changes`,
 } as const;
 

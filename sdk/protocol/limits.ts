@@ -74,6 +74,15 @@ export const LOG_LINES_KEPT_PER_FUNCTION = 5_000;
 export const BUILD_LOG_LINES_KEPT = 2_000;
 export const BUILD_MS_MAX = 600_000;
 export const DEPLOYMENTS_KEPT_PER_FUNCTION = 50;
+/** Records and events of builds that ended: long enough to look at yesterday's failure. */
+export const BUILDS_KEPT_MS = 86_400_000;
+export const BUILDS_KEPT = 1_000;
+/** Builds that wait for a builder; more of them means that none is working. */
+export const BUILDS_QUEUED_MAX = 200;
+/** API tokens: listing and revoking read them all. */
+export const TOKENS_MAX = 1_000;
+/** Streams of logs and build events one gateway serves at once: each holds a Redis connection. */
+export const FOLLOWERS_MAX = 256;
 
 /** A runner is dead when its heartbeat is older than this. */
 export const HEARTBEAT_MS = 500;
