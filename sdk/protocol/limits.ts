@@ -91,3 +91,13 @@ export const RUNNER_DEAD_MS = 2_500;
 export const LEASE_MS = 2_000;
 /** Calls of functions by functions: deeper chains are loops. */
 export const CALL_DEPTH_MAX = 16;
+
+/** One log file of one process of the server, and how many older ones are kept beside it: 64 MB for each process. */
+export const PROCESS_LOG_BYTES_MAX = 16 * MB;
+export const PROCESS_LOG_FILES_KEPT = 3;
+/** A line of a process's output that is longer is cut: the supervisor holds one line of each in memory. */
+export const PROCESS_LINE_BYTES_MAX = 64 * KB;
+/** Longest pause before a process that keeps dying is started again. */
+export const RESTART_DELAY_MS_MAX = 10_000;
+/** A process that has run this long is healthy: its next death starts the pauses from the shortest again. */
+export const RESTART_HEALTHY_MS = 10_000;
