@@ -1,0 +1,45 @@
+/**
+ * Publishing and following changes of the catalog, so that gateways may cache what they read.
+ * Invariant: after a lost connection the follower is told to drop everything, as messages may have been missed.
+ */
+import type { Redis } from 'ioredis';
+import { z } from 'zod';
+import { durable } from '../contract/keys.ts';
+
+const Change = z.object({ kind: z.enum(['function', 'alias', 'tokens', 'cancel']), name: z.string() });
+export type Change = z.output<typeof Change>;
+
+export async function publishChange(redis: Redis, change: Change): Promise<void> {
+  await redis.publish(durable.changes, JSON.stringify(change));
+}
+
+/**
+ * Calls `onChange` for every change, and `onGap` whenever changes may have been missed: at the start and after each
+ * reconnect. `redis` must be a connection of its own (`openBlockingRedis`), as a subscriber can do nothing else;
+ * the returned function closes it. Resolves when the first subscription stands.
+ */
+export async function subscribeChanges(
+  redis: Redis,
+  onChange: (change: Change) => void,
+  onGap: () => void = () => {},
+): Promise<() => void> {
+  redis.on('message', (channel: string, message: string) => {
+    if (channel !== durable.changes) return;
+    const change = tryParseChange(message);
+    if (change) onChange(change);
+    else onGap();
+  });
+  redis.on('ready', onGap);
+  await redis.subscribe(durable.changes);
+  onGap();
+  return () => redis.disconnect();
+}
+
+/** A message of a newer version is not an error, but whoever caches must assume the worst. */
+function tryParseChange(message: string): Change | undefined {
+  try {
+    return Change.safeParse(JSON.parse(message)).data;
+  } catch {
+    return undefined;
+  }
+}
