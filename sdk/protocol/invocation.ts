@@ -54,14 +54,32 @@ export interface Route {
   readonly more: boolean;
   readonly enqueuedMs: number;
   readonly traceparent?: string;
+  /** The leased slot to use; absent in envelopes, whose token stands in front of them. */
+  readonly token?: string;
 }
 
-/** Extra fields of the first frame a runner sends for a stream, beside the guest's own head. */
+/**
+ * What a runner puts in front of RESPONSE and ERROR payloads on a link: where the time went, in milliseconds.
+ * Three f32le: waiting for a slot, starting a sandbox, running until the head of the answer.
+ */
 export interface RunnerTiming {
-  /** Milliseconds, fractions allowed. */
   readonly queueMs: number;
   readonly coldMs: number;
   readonly execMs: number;
+}
+
+export const TIMING_BYTES = 12;
+
+export function encodeTiming(timing: RunnerTiming): Buffer {
+  const bytes = Buffer.allocUnsafe(TIMING_BYTES);
+  bytes.writeFloatLE(timing.queueMs, 0);
+  bytes.writeFloatLE(timing.coldMs, 4);
+  bytes.writeFloatLE(timing.execMs, 8);
+  return bytes;
+}
+
+export function parseTiming(payload: Buffer): RunnerTiming {
+  return { queueMs: payload.readFloatLE(0), coldMs: payload.readFloatLE(4), execMs: payload.readFloatLE(8) };
 }
 
 /** runner -> guest: LOAD. */

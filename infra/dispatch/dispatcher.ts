@@ -1,0 +1,203 @@
+/**
+ * Who runs what: the Lua scripts of this folder as typed calls, for gateways (dispatch, lease) and runners (offer,
+ * retract). The scripts hold the rules; this file only names keys and arguments.
+ * Invariant: a slot token is in exactly one place: the idle list, an inbox, a lease, or its runner's hands.
+ * Token: `runner|epoch|sandbox|slot|generation`.
+ */
+import type { Redis } from 'ioredis';
+import { createId } from '../../sdk/protocol/ids.ts';
+import { QUEUE_DEPTH_MAX } from '../../sdk/protocol/limits.ts';
+import { fast } from '../contract/keys.ts';
+import type { StartOrder } from '../contract/jobs.ts';
+import { defineScript } from '../lib/redis.ts';
+
+/** A start order that no runner took or finished in this time is void, and a new one may be given. */
+export const START_ORDER_MS = 20_000;
+/** A live sandbox is renewed by its runner well within this. */
+export const LIVE_MS = 15_000;
+
+export interface Scaling {
+  readonly deployment: string;
+  /** Slots of one sandbox. */
+  readonly concurrency: number;
+  readonly max: number;
+  readonly min: number;
+}
+
+export type DispatchResult =
+  | { readonly kind: 'sent'; readonly token: string }
+  | { readonly kind: 'queued'; readonly waiting: number; readonly isStarting: boolean }
+  | { readonly kind: 'full'; readonly waiting: number };
+
+export interface Token {
+  readonly runner: string;
+  readonly epoch: string;
+  readonly sandbox: string;
+  readonly slot: number;
+  readonly generation: number;
+}
+
+export function formatToken(token: Token): string {
+  return `${token.runner}|${token.epoch}|${token.sandbox}|${token.slot}|${token.generation}`;
+}
+
+export function parseToken(text: string): Token {
+  const [runner, epoch, sandbox, slot, generation] = text.split('|') as [string, string, string, string, string];
+  return { runner, epoch, sandbox, slot: Number(slot), generation: Number(generation) };
+}
+
+type Command = (...args: (string | number | Buffer)[]) => Promise<unknown>;
+
+const SCRIPTS = {
+  skiffDispatch: ['dispatch.lua', 5],
+  skiffWant: ['want.lua', 4],
+  skiffOffer: ['offer.lua', 4],
+  skiffFailStart: ['fail-start.lua', 3],
+  skiffRetract: ['retract.lua', 2],
+  skiffLease: ['lease.lua', 2],
+  skiffRenew: ['renew.lua', 1],
+  skiffReturn: ['return.lua', 2],
+  skiffReclaim: ['reclaim.lua', 1],
+} as const;
+
+const INBOX_PREFIX = fast.inbox('');
+const ALIVE_PREFIX = fast.alive('');
+const LEASES_PREFIX = fast.leases('');
+
+function createOrder(deployment: string): StartOrder {
+  return { id: createId('sbx'), dep: deployment };
+}
+
+/** `redis` is a connection to the fast store; commands of this class may share it with others, blocking ones may not. */
+export class Dispatcher {
+  readonly #redis: Redis;
+
+  constructor(redis: Redis) {
+    this.#redis = redis;
+    for (const [name, [file, keys]] of Object.entries(SCRIPTS)) {
+      defineScript(redis, name, new URL(file, import.meta.url), keys);
+    }
+  }
+
+  #call(name: keyof typeof SCRIPTS, returnsBuffers: boolean, args: (string | number | Buffer)[]): Promise<unknown> {
+    const commands = this.#redis as unknown as Record<string, Command>;
+    return (commands[returnsBuffers ? `${name}Buffer` : name] as Command).apply(this.#redis, args);
+  }
+
+  async dispatch(
+    scaling: Scaling,
+    envelope: Buffer,
+    timing: { startByMs: number; serviceMs: number; coldMs: number },
+  ): Promise<DispatchResult> {
+    const order = createOrder(scaling.deployment);
+    const [kind, value] = (await this.#call('skiffDispatch', false, [
+      fast.idle(scaling.deployment),
+      fast.wait(scaling.deployment),
+      fast.starting(scaling.deployment),
+      fast.live(scaling.deployment),
+      fast.demand,
+      envelope,
+      timing.startByMs,
+      scaling.concurrency,
+      scaling.max,
+      QUEUE_DEPTH_MAX,
+      order.id,
+      JSON.stringify(order),
+      START_ORDER_MS,
+      timing.serviceMs,
+      timing.coldMs,
+      INBOX_PREFIX,
+      ALIVE_PREFIX,
+    ])) as [number, string | number];
+    if (kind === 1) return { kind: 'sent', token: String(value) };
+    if (kind === 4) return { kind: 'full', waiting: Number(value) };
+    return { kind: 'queued', waiting: Number(value), isStarting: kind === 3 };
+  }
+
+  /** Asks for one more sandbox if the queue or the minimum calls for it. */
+  async want(scaling: Scaling): Promise<boolean> {
+    const order = createOrder(scaling.deployment);
+    const asked = await this.#call('skiffWant', false, [
+      fast.wait(scaling.deployment),
+      fast.starting(scaling.deployment),
+      fast.live(scaling.deployment),
+      fast.demand,
+      scaling.concurrency,
+      scaling.max,
+      scaling.min,
+      order.id,
+      JSON.stringify(order),
+      START_ORDER_MS,
+    ]);
+    return asked === 1;
+  }
+
+  /** Takes a waiting envelope out of the queue. False: it is not there any more, somebody took it. */
+  async withdraw(deployment: string, startByMs: number, envelope: Buffer): Promise<boolean> {
+    const entry = Buffer.concat([Buffer.from(`${startByMs}\n`), envelope]);
+    return (await this.#redis.lrem(fast.wait(deployment), 1, entry)) > 0;
+  }
+
+  /** Takes an envelope out of a dead runner's inbox. True proves that it was never started. */
+  async withdrawFromInbox(runner: string, token: string, envelope: Buffer): Promise<boolean> {
+    const entry = Buffer.concat([Buffer.from(`${token}\n`), envelope]);
+    return (await this.#redis.lrem(fast.inbox(runner), 1, entry)) > 0;
+  }
+
+  /**
+   * Offers free slots. Output: the envelopes to run on the first tokens; the other tokens are idle now.
+   * `live` is the sandbox's member of the live set; `orderId` the start order that created it.
+   */
+  async offer(
+    deployment: string,
+    tokens: readonly string[],
+    options: { live?: string; orderId?: string } = {},
+  ): Promise<Buffer[]> {
+    return (await this.#call('skiffOffer', true, [
+      fast.idle(deployment),
+      fast.wait(deployment),
+      fast.live(deployment),
+      fast.starting(deployment),
+      options.live ?? '',
+      LIVE_MS,
+      options.orderId ?? '',
+      ...tokens,
+    ])) as Buffer[];
+  }
+
+  async failStart(deployment: string, orderId: string): Promise<Buffer[]> {
+    return (await this.#call('skiffFailStart', true, [
+      fast.wait(deployment),
+      fast.starting(deployment),
+      fast.live(deployment),
+      orderId,
+    ])) as Buffer[];
+  }
+
+  async retract(deployment: string, live: string, tokens: readonly string[]): Promise<boolean> {
+    const keys = [fast.idle(deployment), fast.live(deployment)];
+    return (await this.#call('skiffRetract', false, [...keys, live, tokens.length, ...tokens])) === 1;
+  }
+
+  async lease(deployment: string, slotsMax: number, leaseMs: number): Promise<string[]> {
+    const keys = [fast.idle(deployment), fast.wait(deployment)];
+    return (await this.#call('skiffLease', false, [...keys, slotsMax, leaseMs, LEASES_PREFIX, ALIVE_PREFIX])) as string[];
+  }
+
+  /** For each token: may it be used for another `leaseMs`? */
+  async renew(deployment: string, tokens: readonly string[], leaseMs: number): Promise<boolean[]> {
+    const replies = await this.#call('skiffRenew', false, [fast.wait(deployment), leaseMs, LEASES_PREFIX, ...tokens]);
+    return (replies as number[]).map((reply) => reply === 1);
+  }
+
+  async giveBack(deployment: string, tokens: readonly string[]): Promise<void> {
+    if (tokens.length === 0) return;
+    const keys = [fast.idle(deployment), fast.wait(deployment)];
+    await this.#call('skiffReturn', false, [...keys, LEASES_PREFIX, INBOX_PREFIX, ...tokens]);
+  }
+
+  /** Tokens of this runner whose lease ran out: each needs a new generation before it is offered again. */
+  async reclaim(runner: string): Promise<string[]> {
+    return (await this.#call('skiffReclaim', false, [fast.leases(runner)])) as string[];
+  }
+}

@@ -1,0 +1,39 @@
+--[[
+A runner offers free slots of one deployment: waiting invocations are taken first, the rest of the slots become idle.
+
+Input:  KEYS[1] idle list   KEYS[2] wait list   KEYS[3] live zset   KEYS[4] starting zset
+        ARGV[1] member of the live zset ('' to leave it)   ARGV[2] how long it counts as live, ms
+        ARGV[3] id of the start order that led here ('' if none)
+        ARGV[4…] slot tokens
+Output: envelopes, at most one for each token, in the order of the tokens; the tokens beyond them are idle now
+Errors: none of its own.
+
+Invocations whose start-by time has passed are dropped here: their gateway has answered already.
+]]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[1] ~= '' then redis.call('ZADD', KEYS[3], now + tonumber(ARGV[2]), ARGV[1]) end
+if ARGV[3] ~= '' then redis.call('ZREM', KEYS[4], ARGV[3]) end
+local taken = {}
+local exhausted = false
+for i = 4, #ARGV do
+  local envelope = false
+  while not exhausted do
+    local entry = redis.call('LPOP', KEYS[2])
+    if not entry then
+      exhausted = true
+    else
+      local at = string.find(entry, '\n', 1, true)
+      if tonumber(string.sub(entry, 1, at - 1)) > now then
+        envelope = string.sub(entry, at + 1)
+        break
+      end
+    end
+  end
+  if envelope then
+    taken[#taken + 1] = envelope
+  else
+    redis.call('RPUSH', KEYS[1], ARGV[i])
+  end
+end
+return taken

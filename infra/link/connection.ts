@@ -1,0 +1,113 @@
+/**
+ * One framed connection (sdk/protocol/frame.ts) over a socket: reads frames, writes them batched.
+ * Frames sent within one turn of the event loop leave in one write: at tens of thousands of calls a second the
+ * system call, not the copy, is what costs.
+ * Invariant: after `close` or the socket's end no frame is delivered, and `onClose` is called exactly once.
+ * Deliberately absent: reconnecting, streams and credit; those who use a connection own them.
+ */
+import type { Socket } from 'node:net';
+import { FRAME_HEADER_BYTES, FrameReader, type Frame } from '../../sdk/protocol/frame.ts';
+
+export interface ConnectionHandlers {
+  onFrame(frame: Frame): void;
+  /** `error` is set when the peer broke the protocol or the socket failed. */
+  onClose(error?: Error): void;
+}
+
+/** Payloads from here on are written by themselves, not copied into the batch. */
+const COPY_BYTES_MAX = 16 * 1024;
+const BATCH_BYTES = 64 * 1024;
+
+export class FrameConnection {
+  readonly socket: Socket;
+  readonly #handlers: ConnectionHandlers;
+  #batch: Buffer = Buffer.allocUnsafeSlow(BATCH_BYTES);
+  #batchBytes = 0;
+  #isFlushPlanned = false;
+  #isClosed = false;
+  readonly #flush = (): void => this.flush();
+
+  constructor(socket: Socket, handlers: ConnectionHandlers) {
+    this.socket = socket;
+    this.#handlers = handlers;
+    const reader = new FrameReader((frame) => {
+      if (!this.#isClosed) this.#handlers.onFrame(frame);
+    });
+    socket.setNoDelay?.(true);
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        reader.push(chunk);
+      } catch (error) {
+        this.close(error as Error);
+      }
+    });
+    socket.on('error', (error) => this.close(error));
+    socket.on('close', () => this.close());
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Bytes accepted by `send` that the kernel has not taken yet. */
+  get bufferedBytes(): number {
+    return this.socket.writableLength + this.#batchBytes;
+  }
+
+  /** Queues one frame. `prefix` and `payload` are copied or written before this returns to the event loop. */
+  send(type: number, stream: number, payload?: Buffer, prefix?: Buffer): void {
+    if (this.#isClosed) return;
+    const prefixBytes = prefix?.length ?? 0;
+    const payloadBytes = payload?.length ?? 0;
+    const headBytes = FRAME_HEADER_BYTES + prefixBytes;
+    const copied = payloadBytes <= COPY_BYTES_MAX;
+    const needed = copied ? headBytes + payloadBytes : headBytes;
+    if (this.#batchBytes + needed > BATCH_BYTES) this.flush();
+    const start = this.#batchBytes;
+    const batch = this.#batch;
+    batch.writeUInt32LE(5 + prefixBytes + payloadBytes, start);
+    batch[start + 4] = type;
+    batch.writeUInt32LE(stream, start + 5);
+    if (prefix) prefix.copy(batch, start + FRAME_HEADER_BYTES);
+    this.#batchBytes += headBytes;
+    if (payload && copied) {
+      payload.copy(batch, this.#batchBytes);
+      this.#batchBytes += payloadBytes;
+    } else if (payload) {
+      this.flush();
+      // The payload is a view into the reader's buffer; the socket may keep it past this turn.
+      this.socket.write(Buffer.from(payload));
+      return;
+    }
+    if (!this.#isFlushPlanned) {
+      this.#isFlushPlanned = true;
+      setImmediate(this.#flush);
+    }
+  }
+
+  sendJson(type: number, stream: number, value: unknown): void {
+    this.send(type, stream, Buffer.from(JSON.stringify(value)));
+  }
+
+  flush(): void {
+    this.#isFlushPlanned = false;
+    if (this.#batchBytes === 0 || this.#isClosed) return;
+    const bytes = this.#batchBytes;
+    this.#batchBytes = 0;
+    // Small batches are copied out so that the big buffer is kept; a full one is handed over whole.
+    if (bytes <= COPY_BYTES_MAX) {
+      this.socket.write(Buffer.from(this.#batch.subarray(0, bytes)));
+      return;
+    }
+    this.socket.write(this.#batch.subarray(0, bytes));
+    this.#batch = Buffer.allocUnsafeSlow(BATCH_BYTES);
+  }
+
+  close(error?: Error): void {
+    if (this.#isClosed) return;
+    this.flush();
+    this.#isClosed = true;
+    this.socket.destroy();
+    this.#handlers.onClose(error);
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * Log lines of functions, batched to capped streams in the fast Redis.
+ * Invariant: bounded everywhere. A line is cut at LOG_LINE_BYTES_MAX, the queue to Redis at QUEUE_LINES_MAX (what is
+ * over is dropped and counted), a stream at LOG_LINES_KEPT_PER_FUNCTION.
+ * Deliberately absent: reading (the gateway does).
+ */
+import type { Redis } from 'ioredis';
+import type { Deployment, LogLine } from '../../sdk/protocol/api.ts';
+import { LOG_LINE_BYTES_MAX, LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
+import { fast } from '../../infra/contract/keys.ts';
+
+const FLUSH_MS = 20;
+const QUEUE_LINES_MAX = 20_000;
+const LOG_TTL_S = 7 * 86_400;
+
+export type NewLine = Omit<LogLine, 'cursor' | 'atMs' | 'deployment'>;
+
+export class FunctionLog {
+  readonly #redis: Redis;
+  readonly #queue: { functionName: string; json: string }[] = [];
+  readonly #partial = new Map<string, string>();
+  #timer: NodeJS.Timeout | undefined;
+  #dropped = 0;
+
+  constructor(redis: Redis) {
+    this.#redis = redis;
+  }
+
+  write(deployment: Deployment, line: NewLine): void {
+    if (this.#queue.length >= QUEUE_LINES_MAX) {
+      this.#dropped++;
+      return;
+    }
+    const message = cut(line.message);
+    const record = { ...line, message, atMs: Date.now(), deployment: deployment.id };
+    let json = JSON.stringify(record);
+    if (json.length > LOG_LINE_BYTES_MAX * 2) json = JSON.stringify({ ...record, fields: { cut: 'fields were too large' } });
+    this.#queue.push({ functionName: deployment.functionName, json });
+    this.#timer ??= setTimeout(() => void this.flush(), FLUSH_MS);
+  }
+
+  /** Whole lines of a chunk; the rest waits for the next one. A line without an end is cut, not collected for ever. */
+  splitLines(key: string, chunk: Buffer): string[] {
+    const text = (this.#partial.get(key) ?? '') + chunk.toString('utf8');
+    const lines = text.split('\n');
+    const rest = lines.pop() ?? '';
+    if (rest.length > LOG_LINE_BYTES_MAX) {
+      lines.push(rest);
+      this.#partial.delete(key);
+    } else if (rest) this.#partial.set(key, rest);
+    else this.#partial.delete(key);
+    return lines.filter((line) => line !== '');
+  }
+
+  forget(sandbox: string): void {
+    this.#partial.delete(`${sandbox}stdout`);
+    this.#partial.delete(`${sandbox}stderr`);
+  }
+
+  async flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const lines = this.#queue.splice(0);
+    if (lines.length === 0) return;
+    const pipeline = this.#redis.pipeline();
+    const names = new Set<string>();
+    for (const { functionName, json } of lines) {
+      names.add(functionName);
+      pipeline.xadd(fast.logs(functionName), 'MAXLEN', '~', LOG_LINES_KEPT_PER_FUNCTION, '*', 'l', json);
+    }
+    for (const name of names) pipeline.expire(fast.logs(name), LOG_TTL_S);
+    // Logs are not promised: when Redis is away these lines are lost, and counted.
+    await pipeline.exec().catch(() => (this.#dropped += lines.length));
+  }
+
+  get dropped(): number {
+    return this.#dropped;
+  }
+}
+
+function cut(message: string): string {
+  return message.length <= LOG_LINE_BYTES_MAX ? message : `${message.slice(0, LOG_LINE_BYTES_MAX)} … [cut, ${message.length} characters]`;
+}

@@ -1,0 +1,253 @@
+/**
+ * A sandbox with a guest that speaks our protocol: starts it, waits for its HELLO, loads a function into it, and
+ * carries frames.
+ * Invariant: what the guest says is hostile. A frame that breaks the protocol kills the sandbox; nothing it sends can
+ * name a stream that we did not open.
+ * Deliberately absent: slots, keep-alive and Redis (instance.ts, pool.ts).
+ */
+import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { FrameError, FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
+import { createId } from '../../sdk/protocol/ids.ts';
+import { GUEST_PROTOCOL, type GuestHello, type LoadCommand, type LoadResult } from '../../sdk/protocol/invocation.ts';
+import { COLD_START_MS_MAX } from '../../sdk/protocol/limits.ts';
+import { FrameConnection } from '../../infra/link/connection.ts';
+import type { Sandbox, SandboxExit, SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
+
+export interface GuestHandlers {
+  /** RESPONSE, DATA, WINDOW, ERROR, SETTLED of an open stream. */
+  onStreamFrame(frame: Frame): void;
+  onLog(stream: number, payload: Buffer): void;
+  onOutput(source: 'stdout' | 'stderr', chunk: Buffer): void;
+  onExit(exit: SandboxExit): void;
+}
+
+export type GuestSpec = Omit<SandboxSpec, 'id' | 'uid' | 'mounts'>;
+
+const STDERR_TAIL_BYTES = 4096;
+
+export class GuestSandbox {
+  readonly id: string;
+  readonly folder: string;
+  readonly startedMs = Date.now();
+  handlers: GuestHandlers | undefined;
+  readonly #sandbox: Sandbox;
+  readonly #connection: FrameConnection;
+  readonly #hello = Promise.withResolvers<void>();
+  #loaded: ((frame: Frame) => void) | undefined;
+  #exit: SandboxExit | undefined;
+  #violation: string | undefined;
+  #stderrTail = '';
+  // Streams begin at a random place so that a guest cannot learn how many calls came before.
+  #nextStream = randomInt(1, 2 ** 30);
+
+  private constructor(id: string, folder: string, sandbox: Sandbox, socket: Socket) {
+    this.id = id;
+    this.folder = folder;
+    this.#sandbox = sandbox;
+    this.#connection = new FrameConnection(socket, {
+      onFrame: (frame) => this.#onFrame(frame),
+      onClose: (error) => {
+        if (error instanceof FrameError) this.violate(error.message);
+        else this.kill();
+      },
+    });
+    this.#collectOutput();
+    void sandbox.exited.then((exit) => {
+      this.#exit = exit;
+      this.#connection.close();
+      this.handlers?.onExit(exit);
+      void rm(folder, { recursive: true, force: true });
+    });
+  }
+
+  /** Launches a sandbox and waits until its guest is ready for LOAD. Rejects with COLD_START_FAILED. */
+  static async start(host: SandboxHost, spec: GuestSpec, sandboxesDir: string): Promise<GuestSandbox> {
+    const id = createId('sbx');
+    const folder = join(sandboxesDir, id);
+    const channel = join(folder, 'c');
+    await mkdir(channel, { recursive: true, mode: 0o755 });
+    await mkdir(join(folder, 'task'), { mode: 0o755 });
+    const path = join(channel, 'channel.sock');
+    const server = createServer();
+    let sandbox: Sandbox | undefined;
+    try {
+      server.listen(path);
+      await once(server, 'listening');
+      await chmod(path, 0o666);
+      sandbox = await host.launch({
+        ...spec,
+        id,
+        mounts: [
+          { source: channel, target: '/run/skiff' },
+          { source: join(folder, 'task'), target: '/var/task', propagate: true },
+        ],
+      });
+      return await GuestSandbox.#greet(id, folder, sandbox, server);
+    } catch (error) {
+      sandbox?.kill();
+      await rm(folder, { recursive: true, force: true });
+      throw error;
+    } finally {
+      // The first connection is the guest's; nobody else in the sandbox gets a second one.
+      server.close();
+    }
+  }
+
+  static async #greet(id: string, folder: string, sandbox: Sandbox, server: Server): Promise<GuestSandbox> {
+    const gone = sandbox.exited.then((exit): never => {
+      throw new SkiffError('COLD_START_FAILED', `the sandbox ended before it was ready (${describeExit(exit)})`);
+    });
+    const late = createTimeout(COLD_START_MS_MAX, 'the runtime did not become ready');
+    try {
+      const [socket] = (await Promise.race([once(server, 'connection'), gone, late.promise])) as [Socket];
+      const guest = new GuestSandbox(id, folder, sandbox, socket);
+      await Promise.race([guest.#hello.promise, gone, late.promise]);
+      return guest;
+    } finally {
+      late.cancel();
+      gone.catch(() => {});
+    }
+  }
+
+  get pid(): number {
+    return this.#sandbox.pid;
+  }
+
+  get sandbox(): Sandbox {
+    return this.#sandbox;
+  }
+
+  get isGone(): boolean {
+    return this.#exit !== undefined;
+  }
+
+  get stderrTail(): string {
+    return this.#stderrTail;
+  }
+
+  /** What the guest did against the protocol, if it did. */
+  get violation(): string | undefined {
+    return this.#violation;
+  }
+
+  openStream(): number {
+    this.#nextStream = this.#nextStream >= 0xffff_fffe ? 1 : this.#nextStream + 1;
+    return this.#nextStream;
+  }
+
+  send(type: number, stream: number, payload?: Buffer): void {
+    this.#connection.send(type, stream, payload);
+  }
+
+  /** Makes the stem this deployment's. Rejects with COLD_START_FAILED when the sandbox dies or takes too long. */
+  async load(command: LoadCommand): Promise<LoadResult> {
+    const late = createTimeout(COLD_START_MS_MAX, 'the function did not load');
+    const answer = new Promise<LoadResult>((resolve, reject) => {
+      this.#loaded = (frame) => {
+        try {
+          resolve(parseLoadResult(parseJson(frame.payload)));
+        } catch (error) {
+          reject(error as Error);
+        }
+      };
+    });
+    const gone = this.#sandbox.exited.then((exit): never => {
+      const limit = `${Math.round(command.memoryBytes / 1024 ** 2)} MB`;
+      const why = exit.outOfMemory ? `it used more than its memory limit of ${limit}` : describeExit(exit);
+      const tail = this.#stderrTail.trim();
+      throw new SkiffError('COLD_START_FAILED', `the function ended while it was loading: ${why}${tail ? `\n${tail}` : ''}`);
+    });
+    this.#connection.sendJson(FrameType.LOAD, 0, command);
+    try {
+      return await Promise.race([answer, gone, late.promise]);
+    } finally {
+      late.cancel();
+      gone.catch(() => {});
+      this.#loaded = undefined;
+    }
+  }
+
+  /** The guest broke the protocol: it is not ours any more. */
+  violate(what: string): void {
+    this.#violation ??= what;
+    this.kill();
+  }
+
+  kill(): void {
+    this.#sandbox.kill();
+  }
+
+  get exited(): Promise<SandboxExit> {
+    return this.#sandbox.exited;
+  }
+
+  #onFrame(frame: Frame): void {
+    switch (frame.type) {
+      case FrameType.HELLO: {
+        const hello = parseJson(frame.payload) as Partial<GuestHello> | null;
+        if (hello?.protocol !== GUEST_PROTOCOL) this.violate(`guest speaks protocol ${hello?.protocol}`);
+        else this.#hello.resolve();
+        return;
+      }
+      case FrameType.LOADED:
+        this.#loaded?.(frame);
+        return;
+      case FrameType.LOG:
+        this.handlers?.onLog(frame.stream, frame.payload);
+        return;
+      case FrameType.RESPONSE:
+      case FrameType.DATA:
+      case FrameType.WINDOW:
+      case FrameType.ERROR:
+      case FrameType.SETTLED:
+        this.handlers?.onStreamFrame(frame);
+        return;
+      case FrameType.PONG:
+        return;
+      default:
+        this.violate(`guest sent a frame of type ${frame.type}`);
+    }
+  }
+
+  #collectOutput(): void {
+    for (const source of ['stdout', 'stderr'] as const) {
+      const stream = this.#sandbox[source];
+      stream.on('data', (chunk: Buffer) => {
+        if (source === 'stderr') this.#stderrTail = (this.#stderrTail + chunk.toString('latin1')).slice(-STDERR_TAIL_BYTES);
+        this.handlers?.onOutput(source, chunk);
+      });
+      stream.on('error', () => {});
+    }
+  }
+}
+
+function parseLoadResult(value: unknown): LoadResult {
+  const result = value as Partial<LoadResult> | null;
+  if (typeof result?.ok !== 'boolean') throw new FrameError('LOADED without ok');
+  return {
+    ok: result.ok,
+    loadMs: Number(result.loadMs) || 0,
+    ...(typeof result.message === 'string' ? { message: result.message.slice(0, 4096) } : {}),
+    ...(typeof result.stack === 'string' ? { stack: result.stack.slice(0, 16_384) } : {}),
+  };
+}
+
+export function describeExit(exit: SandboxExit): string {
+  if (exit.outOfMemory) return 'out of memory';
+  if (exit.killed) return 'killed';
+  return exit.code === undefined ? 'ended' : `exit code ${exit.code}`;
+}
+
+function createTimeout(ms: number, what: string): { promise: Promise<never>; cancel: () => void } {
+  let timer: NodeJS.Timeout | undefined;
+  const promise = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new SkiffError('COLD_START_FAILED', `${what} within ${ms / 1000} s`)), ms);
+  });
+  promise.catch(() => {});
+  return { promise, cancel: () => clearTimeout(timer) };
+}

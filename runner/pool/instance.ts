@@ -1,0 +1,215 @@
+/**
+ * One sandbox that serves one deployment, with its slots.
+ * Invariant: an instance belongs to one deployment from its LOAD to its end; a slot carries one invocation at a time.
+ * States only move forward: active -> draining (no new work) -> gone.
+ */
+import type { Deployment } from '../../sdk/protocol/api.ts';
+import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
+import type { GuestLog } from '../../sdk/protocol/invocation.ts';
+import { LOG_LINES_PER_SECOND_MAX } from '../../sdk/protocol/limits.ts';
+import { formatToken } from '../../infra/dispatch/dispatcher.ts';
+import type { SandboxExit } from '../../infra/sandbox/contract.ts';
+import type { FunctionLog } from '../log/function-log.ts';
+import type { GuestSandbox } from './guest-sandbox.ts';
+
+export interface Slot {
+  readonly index: number;
+  generation: number;
+  /** The guest's stream that runs on it, or 0. */
+  stream: number;
+}
+
+/** What an invocation gets from its instance. */
+export interface StreamSink {
+  readonly invocationId: string;
+  onFrame(frame: Frame): void;
+  onGone(exit: SandboxExit, violation: string | undefined): void;
+}
+
+export interface InstanceOwner {
+  readonly runner: string;
+  epoch(): string;
+  onGone(instance: Instance): void;
+}
+
+/** How long an instance must be quiet before it is frozen. */
+const FREEZE_AFTER_MS = 1_000;
+
+export class Instance {
+  readonly deployment: Deployment;
+  readonly guest: GuestSandbox;
+  readonly slots: Slot[];
+  readonly coldMs: number;
+  state: 'active' | 'draining' | 'gone' = 'active';
+  /** Uses since the start, and what greedy-dual-size-frequency makes of them. */
+  uses = 0;
+  priority = 0;
+  lastUsedMs = Date.now();
+  readonly #owner: InstanceOwner;
+  readonly #log: FunctionLog;
+  readonly #sinks = new Map<number, StreamSink>();
+  /** Streams whose answer has ended but whose waitUntil has not. */
+  readonly #unsettled = new Set<number>();
+  #isFrozen = false;
+  #changing: Promise<void> = Promise.resolve();
+  #freezeTimer: NodeJS.Timeout | undefined;
+  #logWindowMs = 0;
+  #logLines = 0;
+
+  constructor(deployment: Deployment, guest: GuestSandbox, coldMs: number, owner: InstanceOwner, log: FunctionLog) {
+    this.deployment = deployment;
+    this.guest = guest;
+    this.coldMs = coldMs;
+    this.#owner = owner;
+    this.#log = log;
+    this.slots = Array.from({ length: deployment.config.concurrency }, (_, index) => ({ index, generation: 0, stream: 0 }));
+    guest.handlers = {
+      onStreamFrame: (frame) => this.#onStreamFrame(frame),
+      onLog: (stream, payload) => this.#onLog(stream, payload),
+      onOutput: (source, chunk) => this.#onOutput(source, chunk),
+      onExit: (exit) => this.#onExit(exit),
+    };
+  }
+
+  get liveMember(): string {
+    return `${this.#owner.runner}|${this.#owner.epoch()}|${this.guest.id}`;
+  }
+
+  token(slot: Slot): string {
+    return formatToken({
+      runner: this.#owner.runner,
+      epoch: this.#owner.epoch(),
+      sandbox: this.guest.id,
+      slot: slot.index,
+      generation: slot.generation,
+    });
+  }
+
+  get busySlots(): number {
+    return this.#sinks.size;
+  }
+
+  get isQuiet(): boolean {
+    return this.#sinks.size === 0 && this.#unsettled.size === 0;
+  }
+
+  /** Starts a stream on a free slot. The sandbox is thawed first. */
+  begin(slot: Slot, sink: StreamSink): number {
+    const stream = this.guest.openStream();
+    slot.stream = stream;
+    this.#sinks.set(stream, sink);
+    this.#unsettled.add(stream);
+    this.uses++;
+    this.lastUsedMs = Date.now();
+    if (this.#freezeTimer) clearTimeout(this.#freezeTimer);
+    this.#freezeTimer = undefined;
+    if (this.#isFrozen) this.#setFrozen(false);
+    return stream;
+  }
+
+  /** The answer of a stream has ended: its slot is free. */
+  end(slot: Slot): void {
+    this.#sinks.delete(slot.stream);
+    slot.stream = 0;
+    this.lastUsedMs = Date.now();
+    if (this.state === 'draining' && this.#sinks.size === 0) this.guest.kill();
+    else this.#planFreeze();
+  }
+
+  /** No new work. The sandbox ends when the last stream has. */
+  drain(): void {
+    if (this.state !== 'active') return;
+    this.state = 'draining';
+    if (this.#sinks.size === 0) this.guest.kill();
+  }
+
+  #planFreeze(): void {
+    if (this.#sinks.size > 0 || this.#freezeTimer || this.state !== 'active') return;
+    this.#freezeTimer = setTimeout(() => {
+      this.#freezeTimer = undefined;
+      if (this.isQuiet && this.state === 'active') this.#setFrozen(true);
+      else this.#planFreeze();
+    }, FREEZE_AFTER_MS);
+    this.#freezeTimer.unref();
+  }
+
+  #setFrozen(isFrozen: boolean): void {
+    this.#isFrozen = isFrozen;
+    // In order: a thaw must not overtake the freeze before it.
+    this.#changing = this.#changing
+      .then(() => (this.#isFrozen === isFrozen ? this.#applyFrozen(isFrozen) : undefined))
+      .catch(() => {});
+  }
+
+  #applyFrozen(isFrozen: boolean): Promise<void> {
+    return isFrozen ? this.guest.sandbox.freeze() : this.guest.sandbox.thaw();
+  }
+
+  #onStreamFrame(frame: Frame): void {
+    const sink = this.#sinks.get(frame.stream);
+    if (sink) sink.onFrame(frame);
+    // Late frames of a stream that was cut are normal; SETTLED comes after the answer.
+    if (frame.isEnd || frame.type === FrameType.SETTLED) this.#settle(frame);
+  }
+
+  #settle(frame: Frame): void {
+    if (frame.type !== FrameType.SETTLED) return;
+    this.#unsettled.delete(frame.stream);
+    if (this.#sinks.size === 0) this.#planFreeze();
+  }
+
+  #mayLog(): boolean {
+    const now = Date.now();
+    if (now - this.#logWindowMs >= 1_000) {
+      const dropped = this.#logLines - LOG_LINES_PER_SECOND_MAX;
+      if (dropped > 0) this.#platform('warn', `${dropped} log lines were dropped; the limit is ${LOG_LINES_PER_SECOND_MAX} a second`);
+      this.#logWindowMs = now;
+      this.#logLines = 0;
+    }
+    return ++this.#logLines <= LOG_LINES_PER_SECOND_MAX;
+  }
+
+  #platform(level: 'info' | 'warn' | 'error', message: string): void {
+    this.#log.write(this.deployment, { level, source: 'platform', message, sandbox: this.guest.id });
+  }
+
+  #onLog(stream: number, payload: Buffer): void {
+    if (!this.#mayLog()) return;
+    const record = parseJson(payload) as Partial<GuestLog> | null;
+    const invocation = this.#sinks.get(stream)?.invocationId;
+    this.#log.write(this.deployment, {
+      level: record?.level === 'debug' || record?.level === 'warn' || record?.level === 'error' ? record.level : 'info',
+      source: 'app',
+      message: String(record?.message ?? ''),
+      sandbox: this.guest.id,
+      ...(record?.fields && typeof record.fields === 'object' ? { fields: record.fields } : {}),
+      ...(invocation === undefined ? {} : { invocation }),
+    });
+  }
+
+  #onOutput(source: 'stdout' | 'stderr', chunk: Buffer): void {
+    for (const line of this.#log.splitLines(`${this.guest.id}${source}`, chunk)) {
+      if (!this.#mayLog()) continue;
+      const [only] = this.#sinks.size === 1 ? this.#sinks.values() : [];
+      this.#log.write(this.deployment, {
+        level: source === 'stderr' ? 'error' : 'info',
+        source,
+        message: line,
+        sandbox: this.guest.id,
+        ...(only ? { invocation: only.invocationId } : {}),
+      });
+    }
+  }
+
+  #onExit(exit: SandboxExit): void {
+    this.state = 'gone';
+    if (this.#freezeTimer) clearTimeout(this.#freezeTimer);
+    const sinks = [...this.#sinks.values()];
+    this.#sinks.clear();
+    for (const slot of this.slots) slot.stream = 0;
+    this.#log.forget(this.guest.id);
+    for (const sink of sinks) sink.onGone(exit, this.guest.violation);
+    if (this.guest.violation) this.#platform('error', `the sandbox broke the protocol and was killed: ${this.guest.violation}`);
+    this.#owner.onGone(this);
+  }
+}
