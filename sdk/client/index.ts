@@ -1,0 +1,78 @@
+/**
+ * The typed client of a Skiff server, published as `skiff/client`.
+ *
+ * Owns: every request of the CLI and of programs. Invariant: no runtime dependency and nothing of one runtime only,
+ * so it runs in Node, Bun, Deno and browsers; types come from sdk/protocol, values only from its plain constants.
+ * Deliberately absent: packing of source folders (sdk/cli/source) and anything that reads files or the environment.
+ *
+ * ```ts
+ * const skiff = createClient({ url: 'http://127.0.0.1:8080', token });
+ * const response = await skiff.invoke('hello', { path: '/world' });
+ * for await (const line of skiff.logs('hello', { follow: true })) show(line.message);
+ * ```
+ */
+import { createDeploys, type Deploys } from './deploy.ts';
+import type { ClientResponse, FetchLike } from './fetch.ts';
+import { createFunctions, type Functions } from './functions.ts';
+import { createInvocations, type Invocations } from './invoke.ts';
+import { createLogs, type Logs } from './logs.ts';
+import { createPlatform, type Platform } from './platform.ts';
+import { RETRY_DEFAULT, type RetryPolicy } from './retry.ts';
+import { createTransport } from './transport.ts';
+
+export interface ClientOptions<R extends ClientResponse = Response> {
+  /** Base URL of the gateway. */
+  readonly url: string;
+  readonly token?: string | undefined;
+  /** Default: the global `fetch`. Its responses are what `invoke` returns. */
+  readonly fetch?: FetchLike<R>;
+  readonly retry?: Partial<RetryPolicy>;
+  /** Until the head of an answer, except for uploads, streams and invocations. Default 30,000. */
+  readonly timeoutMs?: number;
+}
+
+export interface Client<R extends ClientResponse = Response>
+  extends Functions, Deploys, Invocations<R>, Logs, Platform {
+  readonly url: string;
+}
+
+const TIMEOUT_MS_DEFAULT = 30_000;
+
+export function createClient<R extends ClientResponse = Response>(options: ClientOptions<R>): Client<R> {
+  const transport = createTransport<R>({
+    url: options.url,
+    token: options.token,
+    // The global fetch takes all that FetchInit has; its declared types do not know async iterables as bodies.
+    fetch: options.fetch ?? (globalThis.fetch as unknown as FetchLike<R>),
+    retry: { ...RETRY_DEFAULT, ...options.retry },
+    timeoutMs: options.timeoutMs ?? TIMEOUT_MS_DEFAULT,
+  });
+  const functions = createFunctions(transport);
+  return {
+    url: transport.url,
+    ...functions,
+    ...createDeploys(transport, functions),
+    ...createInvocations(transport),
+    ...createLogs(transport),
+    ...createPlatform(transport),
+  };
+}
+
+export { ClientError, type ClientErrorCode } from './error.ts';
+export type { DeployOptions, Source, StartedDeploy, Upload } from './deploy.ts';
+export type { ClientResponse, FetchInit, FetchLike } from './fetch.ts';
+export type { InvokeOptions } from './invoke.ts';
+export type { LogOptions } from './logs.ts';
+export type { CreatedToken } from './platform.ts';
+export type {
+  Alias,
+  BuildEvent,
+  BuildRecord,
+  Deployment,
+  DeployResult,
+  FunctionRecord,
+  LogLine,
+  NodeRecord,
+  TokenRecord,
+  Usage,
+} from '../protocol/api.ts';
