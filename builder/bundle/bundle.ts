@@ -1,0 +1,220 @@
+/**
+ * Turns a detected JavaScript or TypeScript source into the files of its function layer: one CommonJS module
+ * `index.cjs` (or `index.mjs` when it awaits at the top level), its source map, and the assets it reads at run time.
+ *
+ * Invariants: the same source gives the same bytes on every host; nothing outside the source and its installed
+ * packages is read, and no path of this host is in an output or a message; nothing of the source is executed.
+ * Deliberately absent: installing packages (../install) and packing layers (../image).
+ */
+import { type BuildFailure, type BuildResult, context, type Plugin, stop } from 'esbuild';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { PackageJson } from '../source/tree.ts';
+import { type AssetFile, collectAssets } from './assets.ts';
+import { resolveAuthoring } from './authoring.ts';
+import { confineTo } from './confine.ts';
+import { type Jail, toJailPath } from './jail.ts';
+import { type AssetReference, keepLocations } from './location.ts';
+import { describeMessages, type MessageContext } from './messages.ts';
+import { keepNativePackages, type NativePackages } from './native.ts';
+import { BUNDLE_NAMES, type BundleFormat, chooseTarget, createBuildOptions, TASK_DIR } from './options.ts';
+import { type ProjectTypescript, readProjectTypescript } from './tsconfig.ts';
+
+export interface BundleRequest {
+  /** Real path of the source tree on this host. */
+  readonly root: string;
+  /** Entry module relative to the root. */
+  readonly entry: string;
+  readonly runtime: string;
+  readonly packageJson: PackageJson | undefined;
+  /** Names of the function's own environment variables. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Host folder that `node_modules` in the root links to, when it is a link. */
+  readonly dependencies: string | undefined;
+  readonly native: NativePackages;
+  readonly jail: Jail;
+  readonly signal: AbortSignal;
+  /** A warning with its code frame. */
+  readonly onWarning: (text: string) => void;
+}
+
+export interface OutputFile {
+  /** Relative to /var/task. */
+  readonly path: string;
+  readonly bytes: Buffer;
+}
+
+export interface Bundle {
+  readonly format: BundleFormat;
+  /** Absolute path of the entry module in the image. */
+  readonly entry: string;
+  /** Made by the bundler, sorted by path. */
+  readonly outputs: readonly OutputFile[];
+  /** Copied from the source as they are, sorted by path. */
+  readonly assets: readonly AssetFile[];
+  /** Packages that the code requires by name at run time. */
+  readonly externals: readonly string[];
+  /** Modules that went in. */
+  readonly modules: number;
+}
+
+const TOP_LEVEL_AWAIT = /^Top-level await is (?:currently )?not supported with the "cjs" output format/;
+const WARNINGS_MAX = 50;
+
+/** @throws SkiffError BUILD_FAILED with the messages and code frames; the reason of `signal` when it is aborted. */
+export async function bundleFunction(request: BundleRequest): Promise<Bundle> {
+  const typescript = await readProjectTypescript(request.root);
+  try {
+    return await bundleAs('cjs', request, typescript);
+  } catch (error) {
+    if (!isTopLevelAwait(error)) throw error;
+    return bundleAs('esm', request, typescript);
+  }
+}
+
+/** Starts esbuild's process and lets it compile, so that the first deploy does not wait for it. */
+export async function warmBundler(): Promise<void> {
+  await runEsbuild(
+    { stdin: { contents: 'export default 1' }, write: false, logLevel: 'silent' },
+    new AbortController().signal,
+  );
+}
+
+export async function stopBundler(): Promise<void> {
+  await stop();
+}
+
+class MessagesError extends Error {
+  override name = 'MessagesError';
+  readonly failure: BuildFailure;
+  constructor(failure: BuildFailure) {
+    super('the bundler reported errors');
+    this.failure = failure;
+  }
+}
+
+function isTopLevelAwait(error: unknown): boolean {
+  const messages =
+    error instanceof SkiffError && error.cause instanceof MessagesError ? error.cause.failure.errors : [];
+  return messages.length > 0 && messages.every((message) => TOP_LEVEL_AWAIT.test(message.text));
+}
+
+async function bundleAs(
+  format: BundleFormat,
+  request: BundleRequest,
+  typescript: ProjectTypescript,
+): Promise<Bundle> {
+  const root = toJailPath(request.jail, request.root);
+  const references: AssetReference[] = [];
+  const externals = new Set<string>();
+  const messages = createMessageContext(request, root);
+  const options = createBuildOptions({
+    ...request,
+    format,
+    root,
+    typescript,
+    preserveSymlinks: request.dependencies !== undefined,
+    setsNodeEnv: Object.hasOwn(request.env, 'NODE_ENV'),
+  });
+  const plugins: Plugin[] = [
+    resolveAuthoring(),
+    keepNativePackages(request.native.names, externals),
+    keepLocations({
+      esbuildRoot: root,
+      hostRoot: request.root,
+      taskDir: TASK_DIR,
+      target: chooseTarget(request.runtime),
+      compilerOptions: typescript.compilerOptions,
+      onAssets: (found) => references.push(...found),
+    }),
+    confineTo(
+      [root, ...(request.dependencies === undefined ? [] : [toJailPath(request.jail, request.dependencies)])],
+      messages.hide,
+    ),
+  ];
+  const result = await runOrDescribe({ ...options, plugins }, request.signal, messages);
+  for (const text of await describeMessages(result.warnings.slice(0, WARNINGS_MAX), 'warning', messages))
+    request.onWarning(text);
+  return {
+    format,
+    entry: `${TASK_DIR}/${BUNDLE_NAMES[format]}`,
+    outputs: readOutputs(result, root),
+    assets: await collectAssets(request.root, references),
+    externals: [...externals].sort(),
+    modules: Object.keys(result.metafile?.inputs ?? {}).length,
+  };
+}
+
+async function runOrDescribe(
+  options: Parameters<typeof runEsbuild>[0],
+  signal: AbortSignal,
+  messages: MessageContext,
+): Promise<BuildResult> {
+  try {
+    return await runEsbuild(options, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!isBuildFailure(error)) throw error;
+    const texts = await describeMessages(error.errors, 'error', messages);
+    throw new SkiffError('BUILD_FAILED', texts.join('\n\n'), { cause: new MessagesError(error) });
+  }
+}
+
+function isBuildFailure(error: unknown): error is BuildFailure {
+  return error instanceof Error && Array.isArray((error as Partial<BuildFailure>).errors);
+}
+
+/** A context, because only that can be cancelled. A dead esbuild process is replaced once. */
+async function runEsbuild(
+  options: Parameters<typeof context>[0],
+  signal: AbortSignal,
+  attempt = 1,
+): Promise<BuildResult> {
+  signal.throwIfAborted();
+  try {
+    const build = await context(options);
+    const cancel = (): void => void build.cancel();
+    signal.addEventListener('abort', cancel, { once: true });
+    try {
+      return await build.rebuild();
+    } finally {
+      signal.removeEventListener('abort', cancel);
+      await build.dispose();
+    }
+  } catch (error) {
+    const isGone =
+      error instanceof Error && /service (?:was stopped|is no longer running)/.test(error.message);
+    if (!isGone) throw error;
+    await stop();
+    if (attempt > 1)
+      throw new SkiffError(
+        'BUILD_FAILED',
+        'the bundler ended while it worked on this source; is a file extremely large or deeply nested?',
+        { cause: error },
+      );
+    return runEsbuild(options, signal, attempt + 1);
+  }
+}
+
+function createMessageContext(request: BundleRequest, root: string): MessageContext {
+  const hidden = [
+    request.root,
+    root,
+    request.dependencies ?? root,
+    toJailPath(request.jail, request.dependencies ?? request.root),
+  ];
+  const prefixes = [...new Set(hidden)].sort((a, b) => b.length - a.length);
+  return {
+    hide: (text) =>
+      prefixes.reduce((result, prefix) => result.replaceAll(`${prefix}/`, '').replaceAll(prefix, '.'), text),
+    dependencies: { ...request.packageJson?.dependencies, ...request.packageJson?.optionalDependencies },
+    devDependencies: request.packageJson?.devDependencies ?? {},
+  };
+}
+
+function readOutputs(result: BuildResult, root: string): OutputFile[] {
+  const files = (result.outputFiles ?? []).map(({ path, contents }) => ({
+    path: path.slice(root.length + 1),
+    bytes: Buffer.from(contents.buffer, contents.byteOffset, contents.byteLength),
+  }));
+  return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+}

@@ -1,0 +1,34 @@
+/** What every kind of source has in common: the question, the answer and how one is refused. */
+import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { SourceTree } from './tree.ts';
+
+export interface SourceRequest {
+  /** As the user gave it, normalised: a path inside the upload. */
+  readonly entry: string | undefined;
+  readonly runtime: FunctionConfig['runtime'];
+}
+
+/** The only kind that can be built today. */
+export interface DetectedSource {
+  readonly kind: 'javascript';
+  /** Entry module, relative to the root. */
+  readonly entry: string;
+  /** How it was found, for the build log. */
+  readonly reason: string;
+}
+
+/** Answers undefined when the tree is not of its kind; throws INVALID_SOURCE when it is but cannot be built. */
+export type SourceKind = (tree: SourceTree, request: SourceRequest) => Promise<DetectedSource | undefined>;
+
+export const SUPPORTED_SOURCES =
+  'a JavaScript or TypeScript file, or a folder with package.json, index.* or src/index.* (ts, tsx, mts, js, jsx, mjs, cjs)';
+
+export function listNames(tree: SourceTree): string {
+  const shown = tree.names.slice(0, 12).join(', ');
+  return tree.names.length > 12 ? `${shown} and ${tree.names.length - 12} more` : shown;
+}
+
+export function createRefusal(what: string): SkiffError {
+  return new SkiffError('INVALID_SOURCE', `${what} cannot be built yet; supported is ${SUPPORTED_SOURCES}`);
+}
