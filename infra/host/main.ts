@@ -1,0 +1,79 @@
+/**
+ * `skiff server` and `skiff doctor`: one host's supervisor. It starts the backbone (unless URLs are given) and the
+ * roles as processes of their own, keeps them running, and stops them in order. It imports no service.
+ *
+ *   node infra/host/main.ts server [--role gateway|builder|runner]… [--demo] [--print-config]
+ *   node infra/host/main.ts doctor [--json] [--security]
+ *
+ * Exit codes: 0 stopped as asked, 1 failed, 2 wrong arguments or settings.
+ */
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { runDoctor } from './doctor.ts';
+import { loadHostConfig } from './config.ts';
+import { parseRoles, runServer } from './server.ts';
+import { createTerminal } from './terminal.ts';
+
+const rootDir = resolve(import.meta.dirname, '../..');
+const terminal = createTerminal(process.stdout, process.stderr);
+
+/** Ctrl-C under npm arrives twice, from the terminal and from npm: only one that comes later means "now". */
+const SECOND_SIGNAL_AFTER_MS = 1_500;
+
+function onStopSignals(stop: () => void, stopNow: () => void): void {
+  let firstAt: number | undefined;
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (firstAt === undefined) {
+        firstAt = performance.now();
+        stop();
+      } else if (performance.now() - firstAt > SECOND_SIGNAL_AFTER_MS) {
+        stopNow();
+      }
+    });
+  }
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      role: { type: 'string', multiple: true, default: [] },
+      demo: { type: 'boolean', default: false },
+      'print-config': { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      security: { type: 'boolean', default: false },
+    },
+  });
+  const [verb = 'server'] = positionals;
+  const config = loadHostConfig(process.env);
+  if (values['print-config']) {
+    terminal.print(JSON.stringify(config, null, 2));
+    return 0;
+  }
+  if (verb === 'doctor')
+    return await runDoctor(config, terminal, { isJson: values.json, isSecurity: values.security });
+  if (verb !== 'server')
+    throw new SkiffError('INVALID_CONFIG', `unknown verb "${verb}"; there are server and doctor`);
+  return await runServer({
+    config,
+    env: process.env,
+    rootDir,
+    roles: parseRoles(values.role),
+    isDemo: values.demo,
+    terminal,
+    onStopSignals: (stop) => onStopSignals(stop, () => process.exit(1)),
+  });
+}
+
+try {
+  // What still hangs in the event loop (a kept-alive connection) must not keep a stopped server running.
+  process.exit(await main());
+} catch (error) {
+  const isOurs = error instanceof SkiffError;
+  const isUsage =
+    error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS');
+  terminal.note(isOurs || isUsage ? error.message : String(error instanceof Error ? error.stack : error));
+  process.exit(isUsage || (isOurs && error.code === 'INVALID_CONFIG') ? 2 : 1);
+}

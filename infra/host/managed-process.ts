@@ -1,0 +1,154 @@
+/**
+ * One process of the server, kept running: started, watched, started again with growing pauses when it dies, and
+ * ended in order. Invariants: at most one is alive at a time; it ends when this supervisor ends, even by kill -9
+ * (the kernel's parent-death signal, set by setpriv); after `stop` its whole process group is gone.
+ * Deliberately absent: what the processes are (backbone.ts, roles.ts) and their order (supervisor.ts).
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { RESTART_DELAY_MS_MAX, RESTART_HEALTHY_MS } from '../../sdk/protocol/limits.ts';
+import { splitLines } from './line-splitter.ts';
+import type { LogFile } from './log-file.ts';
+import { killGroup, writeProcessRecord } from './process-record.ts';
+
+export interface ProcessSpec {
+  readonly name: string;
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd?: string;
+  /** Whether it can be used. Absent: as soon as it runs. */
+  readonly isReady?: () => Promise<boolean>;
+  /** From SIGTERM to SIGKILL. */
+  readonly stopMsMax: number;
+}
+
+export interface ProcessObserver {
+  onLine(name: string, line: string): void;
+  onStart(name: string, pid: number): void;
+  /** It ended although nobody asked; it is started again after `delayMs`. */
+  onDeath(name: string, how: string, delayMs: number): void;
+}
+
+const RESTART_DELAY_MS_MIN = 100;
+/** A process that dies this often before it ever worked will not work the next time either. */
+const DEATHS_AT_START_MAX = 3;
+const LAST_LINES_KEPT = 15;
+
+export class ManagedProcess {
+  readonly spec: ProcessSpec;
+  readonly #log: LogFile;
+  readonly #recordFile: string;
+  readonly #observer: ProcessObserver;
+  #child: ChildProcess | undefined;
+  #ended: Promise<void> = Promise.resolve();
+  #restart: NodeJS.Timeout | undefined;
+  #startedAt = 0;
+  #deaths = 0;
+  #isStopping = false;
+  #lastLines: string[] = [];
+
+  constructor(spec: ProcessSpec, parts: { log: LogFile; recordFile: string; observer: ProcessObserver }) {
+    this.spec = spec;
+    this.#log = parts.log;
+    this.#recordFile = parts.recordFile;
+    this.#observer = parts.observer;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /** Starts it and keeps it running. Does not wait until it is ready. */
+  start(): void {
+    if (!this.#isStopping) this.#spawn();
+  }
+
+  async isReady(): Promise<boolean> {
+    return this.#child !== undefined && (await (this.spec.isReady?.() ?? true));
+  }
+
+  createNotReadyError(waitedMs: number): SkiffError {
+    return new SkiffError(
+      'UNAVAILABLE',
+      `${this.spec.name} is not ready after ${waitedMs} ms${this.#describeLastLines()}`,
+    );
+  }
+
+  /** Throws UNAVAILABLE when it has died so often since its last healthy run that waiting is pointless. */
+  assertViable(): void {
+    if (this.#isStopping) throw new SkiffError('UNAVAILABLE', `${this.spec.name} is being stopped`);
+    if (this.#deaths < DEATHS_AT_START_MAX) return;
+    throw new SkiffError(
+      'UNAVAILABLE',
+      `${this.spec.name} ended ${this.#deaths} times in a row${this.#describeLastLines()}`,
+    );
+  }
+
+  /** SIGTERM, SIGKILL after the grace, then the rest of its group. Resolves when it is gone. Idempotent. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    clearTimeout(this.#restart);
+    const child = this.#child;
+    if (child?.pid !== undefined) {
+      const { pid } = child;
+      child.kill('SIGTERM');
+      const hardKill = setTimeout(() => killGroup(pid), this.spec.stopMsMax);
+      await this.#ended;
+      clearTimeout(hardKill);
+      killGroup(pid);
+    }
+    rmSync(this.#recordFile, { force: true });
+  }
+
+  #spawn(): void {
+    const { command, args, env, cwd, name } = this.spec;
+    // In a session of its own: Ctrl-C at the terminal reaches the supervisor alone, which keeps the order.
+    const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', command, ...args], {
+      detached: true,
+      env: { ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      ...(cwd === undefined ? {} : { cwd }),
+    });
+    this.#child = child;
+    this.#startedAt = performance.now();
+    splitLines(child.stdout, (line) => this.#onLine(line));
+    splitLines(child.stderr, (line) => this.#onLine(line));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#ended = promise;
+    const onEnd = (how: string) => {
+      if (this.#child !== child) return;
+      this.#child = undefined;
+      resolve();
+      this.#onEnd(how);
+    };
+    child.on('error', (error) => onEnd(`could not be started: ${error.message}`));
+    child.on('exit', (code, signal) => onEnd(signal ? `was ended by ${signal}` : `ended with code ${code}`));
+    if (child.pid !== undefined) {
+      writeProcessRecord(this.#recordFile, child.pid);
+      this.#observer.onStart(name, child.pid);
+    }
+  }
+
+  #onLine(line: string): void {
+    this.#log.write(line);
+    this.#lastLines.push(line);
+    if (this.#lastLines.length > LAST_LINES_KEPT) this.#lastLines.shift();
+    this.#observer.onLine(this.spec.name, line);
+  }
+
+  #onEnd(how: string): void {
+    if (this.#isStopping) return;
+    const wasHealthy = performance.now() - this.#startedAt > RESTART_HEALTHY_MS;
+    this.#deaths = wasHealthy ? 1 : this.#deaths + 1;
+    const delayMs = Math.min(RESTART_DELAY_MS_MAX, RESTART_DELAY_MS_MIN * 2 ** (this.#deaths - 1));
+    this.#observer.onDeath(this.spec.name, how, delayMs);
+    this.#restart = setTimeout(() => this.#spawn(), delayMs);
+  }
+
+  #describeLastLines(): string {
+    if (this.#lastLines.length === 0) return `; it said nothing; more in ${this.#log.path}`;
+    return `; its last lines (more in ${this.#log.path}):\n  ${this.#lastLines.join('\n  ')}`;
+  }
+}

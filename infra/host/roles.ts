@@ -1,0 +1,59 @@
+/** The three services as processes: what each is started with. They learn all they know from their environment. */
+import { delimiter, join } from 'node:path';
+import { REGISTRY_USER, answersOk } from './backbone.ts';
+import { gatewayUrl, registryPort, type HostConfig } from './config.ts';
+import { hostPaths, type DataPaths } from './data-folder.ts';
+import type { ProcessSpec } from './managed-process.ts';
+
+/** In the order they are started; they are stopped the other way round, so that nothing loses what it calls. */
+export const ROLES = ['runner', 'builder', 'gateway'] as const;
+export type Role = (typeof ROLES)[number];
+
+/** Longer than a role's own shutdown steps together: open invocations get their time to end. */
+const ROLE_STOP_MS_MAX = 30_000;
+
+export function registryUrl(config: HostConfig): string {
+  return config.SKIFF_REGISTRY_URL ?? `http://127.0.0.1:${registryPort(config)}`;
+}
+
+/** Environment of every role, and of the command line when the server itself calls it. */
+export function roleEnv(
+  config: HostConfig,
+  paths: DataPaths,
+  env: Readonly<Record<string, string | undefined>>,
+  rootDir: string,
+): Record<string, string | undefined> {
+  const shared = {
+    ...env,
+    // Tools that npm brought run under the platform's own Node, not the host's.
+    PATH: [join(rootDir, 'node_modules', '.bin'), env['PATH']].join(delimiter),
+    SKIFF_DATA_DIR: config.SKIFF_DATA_DIR,
+    SKIFF_GATEWAY_PORT: String(config.SKIFF_GATEWAY_PORT),
+    SKIFF_GATEWAY_HOST: config.SKIFF_GATEWAY_HOST,
+    SKIFF_LOG_LEVEL: config.SKIFF_LOG_LEVEL,
+  };
+  if (config.SKIFF_REGISTRY_URL !== undefined) return shared;
+  return {
+    ...shared,
+    SKIFF_REGISTRY_URL: registryUrl(config),
+    SKIFF_REGISTRY_USER: REGISTRY_USER,
+    SKIFF_REGISTRY_PASSWORD_FILE: hostPaths(paths).registryPassword,
+  };
+}
+
+export function roleSpec(
+  role: Role,
+  config: HostConfig,
+  env: Record<string, string | undefined>,
+  rootDir: string,
+): ProcessSpec {
+  return {
+    name: role,
+    command: process.execPath,
+    args: [join(rootDir, role, 'main.ts')],
+    env,
+    cwd: rootDir,
+    stopMsMax: ROLE_STOP_MS_MAX,
+    ...(role === 'gateway' ? { isReady: () => answersOk(`${gatewayUrl(config)}/readyz`) } : {}),
+  };
+}
