@@ -27,7 +27,7 @@ export interface ProcessSpec {
 export interface ProcessObserver {
   onLine(name: string, line: string): void;
   onStart(name: string, pid: number): void;
-  /** It ended although nobody asked; it is started again after `delayMs`. */
+  /** It ended although nobody asked; it is started again after `delayMs`. `how` includes its last words. */
   onDeath(name: string, how: string, delayMs: number): void;
 }
 
@@ -35,6 +35,7 @@ const RESTART_DELAY_MS_MIN = 100;
 /** A process that dies this often before it ever worked will not work the next time either. */
 const DEATHS_AT_START_MAX = 3;
 const LAST_LINES_KEPT = 15;
+const LAST_WORDS_LENGTH_MAX = 300;
 
 export class ManagedProcess {
   readonly spec: ProcessSpec;
@@ -112,6 +113,7 @@ export class ManagedProcess {
       ...(cwd === undefined ? {} : { cwd }),
     });
     this.#child = child;
+    this.#lastLines = [];
     this.#startedAt = performance.now();
     splitLines(child.stdout, (line) => this.#onLine(line));
     splitLines(child.stderr, (line) => this.#onLine(line));
@@ -143,8 +145,15 @@ export class ManagedProcess {
     const wasHealthy = performance.now() - this.#startedAt > RESTART_HEALTHY_MS;
     this.#deaths = wasHealthy ? 1 : this.#deaths + 1;
     const delayMs = Math.min(RESTART_DELAY_MS_MAX, RESTART_DELAY_MS_MIN * 2 ** (this.#deaths - 1));
-    this.#observer.onDeath(this.spec.name, how, delayMs);
+    this.#observer.onDeath(this.spec.name, `${how}${this.#describeLastWords()}`, delayMs);
     this.#restart = setTimeout(() => this.#spawn(), delayMs);
+  }
+
+  /** The line that names the error, if one does: stack traces end with anything but. */
+  #describeLastWords(): string {
+    const words =
+      this.#lastLines.findLast((line) => /error|fatal|panic/i.test(line)) ?? this.#lastLines.at(-1);
+    return words === undefined ? '' : ` (${words.trim().slice(0, LAST_WORDS_LENGTH_MAX)})`;
   }
 
   #describeLastLines(): string {

@@ -32,23 +32,27 @@ export class Supervisor {
   readonly #paths: DataPaths;
   readonly #processes: ManagedProcess[];
   readonly #logs: LogFile[] = [];
+  readonly #hostLog: LogFile;
   #isStopping = false;
 
   constructor(plan: ServerPlan, paths: DataPaths, observer: ProcessObserver) {
     this.#plan = plan;
     this.#paths = paths;
+    this.#hostLog = this.#openLog('host');
     const watching: ProcessObserver = {
-      ...observer,
       onLine: (name, line) => observer.onLine(name, line),
-      onDeath: (name, how, delayMs) => observer.onDeath(name, how, delayMs),
+      onDeath: (name, how, delayMs) => {
+        this.#record('error', { name, how, delayMs }, 'process died');
+        observer.onDeath(name, how, delayMs);
+      },
       onStart: (name, pid) => {
+        this.#record('info', { name, started: pid }, 'process started');
         this.#writeState();
         observer.onStart(name, pid);
       },
     };
     this.#processes = [...plan.backbone, ...plan.roles].map((spec) => {
-      const log = new LogFile(join(paths.log, `${spec.name}.log`));
-      this.#logs.push(log);
+      const log = this.#openLog(spec.name);
       return new ManagedProcess(spec, { log, recordFile: this.#recordFile(spec), observer: watching });
     });
   }
@@ -71,8 +75,9 @@ export class Supervisor {
 
   async stop(): Promise<void> {
     this.#isStopping = true;
+    this.#record('info', {}, 'stopping');
     rmSync(this.#paths.serverState, { force: true });
-    for (const process of this.#processes.toReversed()) await process.stop();
+    for (const child of this.#processes.toReversed()) await child.stop();
     for (const log of this.#logs) log.close();
   }
 
@@ -88,6 +93,17 @@ export class Supervisor {
       if (performance.now() > deadline) throw late.createNotReadyError(readyMsMax);
       await sleep(READY_POLL_MS);
     }
+  }
+
+  #openLog(name: string): LogFile {
+    const log = new LogFile(join(this.#paths.log, `${name}.log`));
+    this.#logs.push(log);
+    return log;
+  }
+
+  #record(level: 'info' | 'error', fields: Record<string, unknown>, msg: string): void {
+    const time = new Date().toISOString();
+    this.#hostLog.write(JSON.stringify({ level, time, role: 'host', pid: process.pid, ...fields, msg }));
   }
 
   #recordFile(spec: ProcessSpec): string {

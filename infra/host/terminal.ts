@@ -21,9 +21,6 @@ export function createTerminal(out: NodeJS.WritableStream, err: NodeJS.WritableS
   };
 }
 
-/** Backbone servers are chatty; what they say matters only when they die, and then it is in the error. */
-const QUIET = new Set(['redis', 'redis-fast', 'registry']);
-
 interface LogRecord {
   readonly level?: string;
   readonly msg?: string;
@@ -32,26 +29,47 @@ interface LogRecord {
   readonly progress?: unknown;
 }
 
-/** What of a process's line belongs on the terminal; undefined: nothing. */
+/**
+ * What of a process's line belongs on the terminal; undefined: nothing. Lines that are no records of ours are
+ * left to the log file: what Redis and the registry say, and stack traces, matter when the process dies.
+ */
 export function describeLine(name: string, line: string): string | undefined {
-  if (QUIET.has(name)) return undefined;
+  if (!line.startsWith('{')) return undefined;
   let record: LogRecord;
   try {
     record = JSON.parse(line) as LogRecord;
   } catch {
-    return `${name}: ${line}`;
+    return undefined;
   }
-  const cause = record.error?.message;
-  const text = [record.msg, cause].filter((part) => part !== undefined && part !== '').join(': ');
-  if (record.level === 'error' || record.level === 'fatal') return `${name}: ${record.level}: ${text}`;
-  return record.progress === undefined ? undefined : `${name}: ${text}`;
+  const isError = record.level === 'error' || record.level === 'fatal';
+  if (!isError && record.progress === undefined) return undefined;
+  const text = [record.msg, record.error?.message]
+    .filter((part) => part !== undefined && part !== '')
+    .join(': ');
+  return `${name}: ${isError ? `${record.level}: ` : ''}${text}`;
+}
+
+const REPEAT_AFTER_MS = 10_000;
+const REMEMBERED_TEXTS_MAX = 100;
+
+/** Passes a text on only when it was not passed on a moment ago: one cause often fails a thousand requests. */
+export function createRepeatFilter(now: () => number): (text: string) => boolean {
+  const shownAt = new Map<string, number>();
+  return (text) => {
+    const last = shownAt.get(text);
+    if (last !== undefined && now() - last < REPEAT_AFTER_MS) return false;
+    if (shownAt.size >= REMEMBERED_TEXTS_MAX) shownAt.clear();
+    shownAt.set(text, now());
+    return true;
+  };
 }
 
 export function createTerminalObserver(terminal: Terminal): ProcessObserver {
+  const isNew = createRepeatFilter(() => performance.now());
   return {
     onLine(name, line) {
       const text = describeLine(name, line);
-      if (text !== undefined) terminal.note(text);
+      if (text !== undefined && isNew(text)) terminal.note(text);
     },
     onStart() {},
     onDeath(name, how, delayMs) {
