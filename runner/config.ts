@@ -8,12 +8,22 @@ const GB = 1024 ** 3;
 const settings = {
   ...commonSettings,
   /** Stable across restarts; made and kept in the data folder when absent. */
-  SKIFF_RUNNER_ID: z.string().regex(/^[a-z0-9-]{1,40}$/).optional(),
+  SKIFF_RUNNER_ID: z
+    .string()
+    .regex(/^[a-z0-9-]{1,40}$/)
+    .optional(),
   /** Memory all sandboxes may use together. A quarter stays with the host. */
-  SKIFF_RUNNER_MEMORY_BYTES: z.coerce.number().int().min(256 * 1024 ** 2).default(Math.floor(totalmem() * 0.75)),
+  SKIFF_RUNNER_MEMORY_BYTES: z.coerce
+    .number()
+    .int()
+    .min(256 * 1024 ** 2)
+    .default(Math.floor(totalmem() * 0.75)),
   /** Stems kept ready for each base image. */
   SKIFF_RUNNER_STEMS: z.coerce.number().int().min(0).max(64).default(3),
-  SKIFF_RUNNER_STORE_BYTES_MAX: z.coerce.number().int().default(20 * GB),
+  SKIFF_RUNNER_STORE_BYTES_MAX: z.coerce
+    .number()
+    .int()
+    .default(20 * GB),
   /** First host uid for sandboxes: above everything /etc/passwd and subuid ranges usually hold. */
   SKIFF_RUNNER_UID_BASE: z.coerce.number().int().min(100_000).default(2_000_000),
   /** Address for gateways on other hosts; absent: unix socket only. */

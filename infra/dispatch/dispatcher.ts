@@ -42,7 +42,13 @@ export function formatToken(token: Token): string {
 }
 
 export function parseToken(text: string): Token {
-  const [runner, epoch, sandbox, slot, generation] = text.split('|') as [string, string, string, string, string];
+  const [runner, epoch, sandbox, slot, generation] = text.split('|') as [
+    string,
+    string,
+    string,
+    string,
+    string,
+  ];
   return { runner, epoch, sandbox, slot: Number(slot), generation: Number(generation) };
 }
 
@@ -79,7 +85,11 @@ export class Dispatcher {
     }
   }
 
-  #call(name: keyof typeof SCRIPTS, returnsBuffers: boolean, args: (string | number | Buffer)[]): Promise<unknown> {
+  #call(
+    name: keyof typeof SCRIPTS,
+    returnsBuffers: boolean,
+    args: (string | number | Buffer)[],
+  ): Promise<unknown> {
     const commands = this.#redis as unknown as Record<string, Command>;
     return (commands[returnsBuffers ? `${name}Buffer` : name] as Command).apply(this.#redis, args);
   }
@@ -181,12 +191,23 @@ export class Dispatcher {
 
   async lease(deployment: string, slotsMax: number, leaseMs: number): Promise<string[]> {
     const keys = [fast.idle(deployment), fast.wait(deployment)];
-    return (await this.#call('skiffLease', false, [...keys, slotsMax, leaseMs, LEASES_PREFIX, ALIVE_PREFIX])) as string[];
+    return (await this.#call('skiffLease', false, [
+      ...keys,
+      slotsMax,
+      leaseMs,
+      LEASES_PREFIX,
+      ALIVE_PREFIX,
+    ])) as string[];
   }
 
   /** For each token: may it be used for another `leaseMs`? */
   async renew(deployment: string, tokens: readonly string[], leaseMs: number): Promise<boolean[]> {
-    const replies = await this.#call('skiffRenew', false, [fast.wait(deployment), leaseMs, LEASES_PREFIX, ...tokens]);
+    const replies = await this.#call('skiffRenew', false, [
+      fast.wait(deployment),
+      leaseMs,
+      LEASES_PREFIX,
+      ...tokens,
+    ]);
     return (replies as number[]).map((reply) => reply === 1);
   }
 

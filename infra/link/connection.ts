@@ -75,8 +75,8 @@ export class FrameConnection {
       this.#batchBytes += payloadBytes;
     } else if (payload) {
       this.flush();
-      // The payload is a view into the reader's buffer; the socket may keep it past this turn.
-      this.socket.write(Buffer.from(payload));
+      // A view into a received chunk may be kept by the socket: Node gives every read a buffer of its own.
+      this.socket.write(payload);
       return;
     }
     if (!this.#isFlushPlanned) {

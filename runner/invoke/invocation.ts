@@ -7,7 +7,12 @@
 import type { Span } from '@opentelemetry/api';
 import { END, FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import type { FailureCause } from '../../sdk/protocol/errors.ts';
-import { encodeTiming, type InvocationFailure, type Route, type RunnerTiming } from '../../sdk/protocol/invocation.ts';
+import {
+  encodeTiming,
+  type InvocationFailure,
+  type Route,
+  type RunnerTiming,
+} from '../../sdk/protocol/invocation.ts';
 import { CANCEL_GRACE_MS, STREAM_WINDOW_BYTES } from '../../sdk/protocol/limits.ts';
 import type { FrameConnection } from '../../infra/link/connection.ts';
 import type { SandboxExit } from '../../infra/sandbox/contract.ts';
@@ -67,7 +72,8 @@ export class Invocation implements StreamSink {
   start(payload: Buffer): void {
     this.instance.guest.send(FrameType.REQUEST | (this.#isRequestDone ? END : 0), this.#stream, payload);
     // "It has started": the gateway may send body, and knows which runner has it.
-    if (this.route.more || this.route.token === undefined) this.link.send(FrameType.WINDOW, this.route.stream, NO_CREDIT);
+    if (this.route.more || this.route.token === undefined)
+      this.link.send(FrameType.WINDOW, this.route.stream, NO_CREDIT);
   }
 
   get hasResponse(): boolean {
@@ -164,10 +170,22 @@ export class Invocation implements StreamSink {
     const heapDied = /heap out of memory|Reached heap limit/.test(this.instance.guest.stderrTail);
     if (exit.outOfMemory || heapDied) {
       const limit = `${Math.round(config.memory / 1024 ** 2)} MB`;
-      this.fail({ cause: 'out_of_memory', message: `function "${functionName}" used more than its memory limit of ${limit}; raise --memory` }, true);
+      this.fail(
+        {
+          cause: 'out_of_memory',
+          message: `function "${functionName}" used more than its memory limit of ${limit}; raise --memory`,
+        },
+        true,
+      );
     } else {
       const why = violation ? 'it broke the protocol with its runner' : describeExit(exit);
-      this.fail({ cause: 'crash', message: `the process of function "${functionName}" ended while it handled the request (${why})` }, true);
+      this.fail(
+        {
+          cause: 'crash',
+          message: `the process of function "${functionName}" ended while it handled the request (${why})`,
+        },
+        true,
+      );
     }
   }
 
@@ -175,7 +193,12 @@ export class Invocation implements StreamSink {
   fail(end: InvocationEnd & { cause: FailureCause; message: string }, isGone = false): void {
     if (this.#isEnded) return;
     const failure: InvocationFailure = { cause: end.cause, message: end.message, started: true };
-    this.link.send(FrameType.ERROR | END, this.route.stream, Buffer.from(JSON.stringify(failure)), encodeTiming(this.#timing()));
+    this.link.send(
+      FrameType.ERROR | END,
+      this.route.stream,
+      Buffer.from(JSON.stringify(failure)),
+      encodeTiming(this.#timing()),
+    );
     this.#end(end, isGone);
   }
 
@@ -196,18 +219,34 @@ export class Invocation implements StreamSink {
     const { config } = this.instance.deployment;
     if (now - this.startedMs >= config.timeout) {
       this.#timeOut(`took longer than its time-out of ${config.timeout} ms; raise --timeout`);
-    } else if (!this.#hasResponse && config.firstByteTimeout !== undefined && now - this.startedMs >= config.firstByteTimeout) {
+    } else if (
+      !this.#hasResponse &&
+      config.firstByteTimeout !== undefined &&
+      now - this.startedMs >= config.firstByteTimeout
+    ) {
       this.#timeOut(`sent no response head within its first-byte time-out of ${config.firstByteTimeout} ms`);
-    } else if (this.#hasResponse && config.idleTimeout !== undefined && now - this.#lastByteMs >= config.idleTimeout) {
+    } else if (
+      this.#hasResponse &&
+      config.idleTimeout !== undefined &&
+      now - this.#lastByteMs >= config.idleTimeout
+    ) {
       this.#timeOut(`sent nothing for its idle time-out of ${config.idleTimeout} ms`);
     }
   }
 
   #timeOut(what: string): void {
-    const end = { cause: 'timeout', message: `function "${this.instance.deployment.functionName}" ${what}` } as const;
+    const end = {
+      cause: 'timeout',
+      message: `function "${this.instance.deployment.functionName}" ${what}`,
+    } as const;
     const failure: InvocationFailure = { ...end, started: true };
     // The caller is answered now; the slot is free only once the guest has stopped.
-    this.link.send(FrameType.ERROR | END, this.route.stream, Buffer.from(JSON.stringify(failure)), encodeTiming(this.#timing()));
+    this.link.send(
+      FrameType.ERROR | END,
+      this.route.stream,
+      Buffer.from(JSON.stringify(failure)),
+      encodeTiming(this.#timing()),
+    );
     this.cancel('timeout', end);
     // Code that overran once may still be running behind its answered CANCEL: this sandbox takes no more work.
     this.instance.drain();

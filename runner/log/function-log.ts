@@ -34,7 +34,8 @@ export class FunctionLog {
     const message = cut(line.message);
     const record = { ...line, message, atMs: Date.now(), deployment: deployment.id };
     let json = JSON.stringify(record);
-    if (json.length > LOG_LINE_BYTES_MAX * 2) json = JSON.stringify({ ...record, fields: { cut: 'fields were too large' } });
+    if (json.length > LOG_LINE_BYTES_MAX * 2)
+      json = JSON.stringify({ ...record, fields: { cut: 'fields were too large' } });
     this.#queue.push({ functionName: deployment.functionName, json });
     this.#timer ??= setTimeout(() => void this.flush(), FLUSH_MS);
   }
@@ -79,5 +80,7 @@ export class FunctionLog {
 }
 
 function cut(message: string): string {
-  return message.length <= LOG_LINE_BYTES_MAX ? message : `${message.slice(0, LOG_LINE_BYTES_MAX)} … [cut, ${message.length} characters]`;
+  return message.length <= LOG_LINE_BYTES_MAX
+    ? message
+    : `${message.slice(0, LOG_LINE_BYTES_MAX)} … [cut, ${message.length} characters]`;
 }

@@ -13,7 +13,12 @@ import { join } from 'node:path';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { FrameError, FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
-import { GUEST_PROTOCOL, type GuestHello, type LoadCommand, type LoadResult } from '../../sdk/protocol/invocation.ts';
+import {
+  GUEST_PROTOCOL,
+  type GuestHello,
+  type LoadCommand,
+  type LoadResult,
+} from '../../sdk/protocol/invocation.ts';
 import { COLD_START_MS_MAX } from '../../sdk/protocol/limits.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
 import type { Sandbox, SandboxExit, SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
@@ -100,7 +105,10 @@ export class GuestSandbox {
 
   static async #greet(id: string, folder: string, sandbox: Sandbox, server: Server): Promise<GuestSandbox> {
     const gone = sandbox.exited.then((exit): never => {
-      throw new SkiffError('COLD_START_FAILED', `the sandbox ended before it was ready (${describeExit(exit)})`);
+      throw new SkiffError(
+        'COLD_START_FAILED',
+        `the sandbox ended before it was ready (${describeExit(exit)})`,
+      );
     });
     const late = createTimeout(COLD_START_MS_MAX, 'the runtime did not become ready');
     try {
@@ -160,7 +168,10 @@ export class GuestSandbox {
       const limit = `${Math.round(command.memoryBytes / 1024 ** 2)} MB`;
       const why = exit.outOfMemory ? `it used more than its memory limit of ${limit}` : describeExit(exit);
       const tail = this.#stderrTail.trim();
-      throw new SkiffError('COLD_START_FAILED', `the function ended while it was loading: ${why}${tail ? `\n${tail}` : ''}`);
+      throw new SkiffError(
+        'COLD_START_FAILED',
+        `the function ended while it was loading: ${why}${tail ? `\n${tail}` : ''}`,
+      );
     });
     this.#connection.sendJson(FrameType.LOAD, 0, command);
     try {
@@ -218,7 +229,8 @@ export class GuestSandbox {
     for (const source of ['stdout', 'stderr'] as const) {
       const stream = this.#sandbox[source];
       stream.on('data', (chunk: Buffer) => {
-        if (source === 'stderr') this.#stderrTail = (this.#stderrTail + chunk.toString('latin1')).slice(-STDERR_TAIL_BYTES);
+        if (source === 'stderr')
+          this.#stderrTail = (this.#stderrTail + chunk.toString('latin1')).slice(-STDERR_TAIL_BYTES);
         this.handlers?.onOutput(source, chunk);
       });
       stream.on('error', () => {});
@@ -246,7 +258,10 @@ export function describeExit(exit: SandboxExit): string {
 function createTimeout(ms: number, what: string): { promise: Promise<never>; cancel: () => void } {
   let timer: NodeJS.Timeout | undefined;
   const promise = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new SkiffError('COLD_START_FAILED', `${what} within ${ms / 1000} s`)), ms);
+    timer = setTimeout(
+      () => reject(new SkiffError('COLD_START_FAILED', `${what} within ${ms / 1000} s`)),
+      ms,
+    );
   });
   promise.catch(() => {});
   return { promise, cancel: () => clearTimeout(timer) };

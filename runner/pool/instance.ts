@@ -56,13 +56,23 @@ export class Instance {
   #logWindowMs = 0;
   #logLines = 0;
 
-  constructor(deployment: Deployment, guest: GuestSandbox, coldMs: number, owner: InstanceOwner, log: FunctionLog) {
+  constructor(
+    deployment: Deployment,
+    guest: GuestSandbox,
+    coldMs: number,
+    owner: InstanceOwner,
+    log: FunctionLog,
+  ) {
     this.deployment = deployment;
     this.guest = guest;
     this.coldMs = coldMs;
     this.#owner = owner;
     this.#log = log;
-    this.slots = Array.from({ length: deployment.config.concurrency }, (_, index) => ({ index, generation: 0, stream: 0 }));
+    this.slots = Array.from({ length: deployment.config.concurrency }, (_, index) => ({
+      index,
+      generation: 0,
+      stream: 0,
+    }));
     guest.handlers = {
       onStreamFrame: (frame) => this.#onStreamFrame(frame),
       onLog: (stream, payload) => this.#onLog(stream, payload),
@@ -162,7 +172,11 @@ export class Instance {
     const now = Date.now();
     if (now - this.#logWindowMs >= 1_000) {
       const dropped = this.#logLines - LOG_LINES_PER_SECOND_MAX;
-      if (dropped > 0) this.#platform('warn', `${dropped} log lines were dropped; the limit is ${LOG_LINES_PER_SECOND_MAX} a second`);
+      if (dropped > 0)
+        this.#platform(
+          'warn',
+          `${dropped} log lines were dropped; the limit is ${LOG_LINES_PER_SECOND_MAX} a second`,
+        );
       this.#logWindowMs = now;
       this.#logLines = 0;
     }
@@ -178,7 +192,10 @@ export class Instance {
     const record = parseJson(payload) as Partial<GuestLog> | null;
     const invocation = this.#sinks.get(stream)?.invocationId;
     this.#log.write(this.deployment, {
-      level: record?.level === 'debug' || record?.level === 'warn' || record?.level === 'error' ? record.level : 'info',
+      level:
+        record?.level === 'debug' || record?.level === 'warn' || record?.level === 'error'
+          ? record.level
+          : 'info',
       source: 'app',
       message: String(record?.message ?? ''),
       sandbox: this.guest.id,
@@ -209,7 +226,8 @@ export class Instance {
     for (const slot of this.slots) slot.stream = 0;
     this.#log.forget(this.guest.id);
     for (const sink of sinks) sink.onGone(exit, this.guest.violation);
-    if (this.guest.violation) this.#platform('error', `the sandbox broke the protocol and was killed: ${this.guest.violation}`);
+    if (this.guest.violation)
+      this.#platform('error', `the sandbox broke the protocol and was killed: ${this.guest.violation}`);
     this.#owner.onGone(this);
   }
 }

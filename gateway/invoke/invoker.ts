@@ -1,0 +1,403 @@
+/**
+ * The invocation path: raw node:http in, Redis dispatch or a leased slot, frames back.
+ * Invariant: every request that enters leaves with exactly one answer, at its deadline at the latest, and every
+ * failure names one cause. Nothing here awaits on the hot path when the route is cached and a lease is at hand.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { context, propagation, SpanKind, SpanStatusCode, trace, type Span } from '@opentelemetry/api';
+import type { Deployment } from '../../sdk/protocol/api.ts';
+import { SkiffError, toSkiffError, type FailureCause } from '../../sdk/protocol/errors.ts';
+import { encodeHead, END, FrameType, type Frame } from '../../sdk/protocol/frame.ts';
+import { Header } from '../../sdk/protocol/http.ts';
+import { createId } from '../../sdk/protocol/ids.ts';
+import { encodeEnvelope, type RequestHead, type Route } from '../../sdk/protocol/invocation.ts';
+import {
+  CALL_DEPTH_MAX,
+  HEAD_BYTES_MAX,
+  QUEUE_WAIT_MS_MAX,
+  URL_BYTES_MAX,
+} from '../../sdk/protocol/limits.ts';
+import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
+import type { Log } from '../../infra/lib/log.ts';
+import { writeFailure } from './answer.ts';
+import { Call, type CallOwner } from './call.ts';
+import { Estimates } from './estimates.ts';
+import { Leases } from './leases.ts';
+import type { Links } from './links.ts';
+import { bodyKind, readInline } from './request-body.ts';
+import { buildHeaders, tryBuildUrl, tryParseTarget } from './request-head.ts';
+import { chooseTarget, type Routes } from './routes.ts';
+
+export interface InvokerOptions {
+  readonly gateway: string;
+  readonly dispatcher: Dispatcher;
+  readonly routes: Routes;
+  readonly links: () => Links;
+  readonly leases: boolean;
+  readonly log: Log;
+  /** May this request call a private function? Rejects with UNAUTHENTICATED or FORBIDDEN. */
+  readonly authorize: (request: IncomingMessage, functionName: string) => Promise<void>;
+  readonly onCall?: (
+    deployment: Deployment,
+    cause: FailureCause | undefined,
+    ms: number,
+    isCold: boolean,
+  ) => void;
+}
+
+const DISPATCHES_MAX = 5;
+const TICK_MS = 20;
+/** Over a function's own time-out: then the runner has not told us in time. */
+const GRACE_MS = 3_000;
+const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+export class Invoker implements CallOwner {
+  readonly #options: InvokerOptions;
+  readonly #calls = new Map<number, Call>();
+  readonly #leases: Leases;
+  readonly #estimates = new Estimates();
+  readonly #tracer = trace.getTracer('skiff-gateway');
+  readonly #timer: NodeJS.Timeout;
+  #nextStream = 0;
+
+  constructor(options: InvokerOptions) {
+    this.#options = options;
+    this.#leases = new Leases(options.dispatcher, options.leases);
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+  }
+
+  get inFlight(): number {
+    return this.#calls.size;
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#leases.close();
+  }
+
+  /** `request` listener for URLs that begin with /f/. */
+  handle(request: IncomingMessage, response: ServerResponse): void {
+    const url = request.url ?? '/';
+    if (url.length > URL_BYTES_MAX) {
+      return writeFailure(response, {
+        code: 'URL_TOO_LONG',
+        detail: `the URL has ${url.length} bytes; the limit is ${URL_BYTES_MAX}`,
+      });
+    }
+    const target = tryParseTarget(url);
+    if (!target)
+      return writeFailure(response, {
+        code: 'FUNCTION_NOT_FOUND',
+        detail: `no function can have the name in "${url.slice(0, 200)}"`,
+      });
+    const route = this.#options.routes.peek(target.name);
+    if (route && route.targets[0]?.deployment.config.access === 'public') {
+      this.#begin(request, response, target.path, chooseTarget(route, Math.random()));
+    } else void this.#handleSlow(request, response, target.name, target.path);
+  }
+
+  async #handleSlow(
+    request: IncomingMessage,
+    response: ServerResponse,
+    name: string,
+    path: string,
+  ): Promise<void> {
+    try {
+      const route = await this.#options.routes.get(name);
+      if (!route) {
+        throw new SkiffError(
+          'FUNCTION_NOT_FOUND',
+          `there is no function "${name}"; \`skiff ls\` lists those there are`,
+        );
+      }
+      const deployment = chooseTarget(route, Math.random());
+      if (deployment.config.access === 'private') await this.#options.authorize(request, name);
+      this.#begin(request, response, path, deployment);
+    } catch (error) {
+      const known =
+        error instanceof SkiffError
+          ? error
+          : new SkiffError('UNAVAILABLE', 'the store of functions cannot be reached', { cause: error });
+      if (known.code === 'UNAVAILABLE')
+        this.#options.log.warn({ error: known }, 'a route could not be resolved');
+      writeFailure(response, { code: known.code, detail: known.message });
+    }
+  }
+
+  #begin(request: IncomingMessage, response: ServerResponse, path: string, deployment: Deployment): void {
+    const url = tryBuildUrl(request, path);
+    if (!url)
+      return writeFailure(response, { code: 'BAD_REQUEST', detail: 'the Host header is not a host name' });
+    const depth = Number(request.headers[Header.callDepth] ?? 0);
+    if (depth > CALL_DEPTH_MAX) {
+      return writeFailure(response, {
+        code: 'LOOP_DETECTED',
+        detail: `functions called each other ${depth} deep; the limit is ${CALL_DEPTH_MAX}`,
+      });
+    }
+    const length = Number(request.headers['content-length'] ?? 0);
+    const { config, functionName } = deployment;
+    if (length > config.maxBody) {
+      return writeFailure(response, {
+        code: 'BODY_TOO_LARGE',
+        detail: `the body has ${length} bytes; function "${functionName}" takes ${config.maxBody}`,
+      });
+    }
+    const kind = bodyKind(request);
+    const receivedMs = Date.now();
+    const span = this.#startSpan(request, deployment);
+    const call = new Call({
+      id: createId('inv', receivedMs),
+      stream: (this.#nextStream = this.#nextStream >= 0xffff_fffe ? 1 : this.#nextStream + 1),
+      deployment,
+      receivedMs,
+      startByMs: receivedMs + QUEUE_WAIT_MS_MAX,
+      request,
+      response,
+      isStreaming: kind === 'stream',
+      span,
+      owner: this,
+    });
+    this.#calls.set(call.stream, call);
+    const head = this.#buildHead(call, url);
+    if (kind === 'inline') readInline(request, (body) => this.#send(call, encodeHead(head, body)));
+    else this.#send(call, encodeHead(head));
+  }
+
+  #startSpan(request: IncomingMessage, deployment: Deployment): Span | undefined {
+    const { traceparent } = request.headers;
+    const parent = traceparent ? propagation.extract(context.active(), { traceparent }) : context.active();
+    const span = this.#tracer.startSpan(
+      `${request.method} /f/${deployment.functionName}`,
+      {
+        kind: SpanKind.SERVER,
+        attributes: {
+          'http.request.method': request.method ?? '',
+          'faas.invoked_name': deployment.functionName,
+          'faas.trigger': 'http',
+        },
+      },
+      parent,
+    );
+    return span.isRecording() ? span : undefined;
+  }
+
+  #buildHead(call: Call, url: string): RequestHead {
+    const headers = buildHeaders(call.request, false);
+    const traceparent = traceparentOf(call);
+    headers.push([Header.invocationId, call.id]);
+    if (traceparent) headers.push(['traceparent', traceparent]);
+    return {
+      id: call.id,
+      method: call.request.method ?? 'GET',
+      url,
+      headers,
+      deadlineMs: call.receivedMs + call.deployment.config.timeout,
+      ...(traceparent ? { traceparent } : {}),
+    };
+  }
+
+  /** The first dispatch. `payload` is the REQUEST payload. */
+  #send(call: Call, payload: Buffer): void {
+    if (call.isDone) return;
+    if (payload.length - HEAD_BYTES_MAX > 64 * 1024 * 2) {
+      return call.fail({
+        code: 'HEAD_TOO_LARGE',
+        detail: `headers and URL are larger than ${HEAD_BYTES_MAX} bytes`,
+      });
+    }
+    const token = this.#leases.begin(call.deployment.id);
+    if (token !== undefined && this.#sendLeased(call, token, payload)) return;
+    call.envelope = encodeEnvelope(this.#route(call), payload);
+    void this.#dispatch(call);
+  }
+
+  #route(call: Call, token?: string): Route {
+    const traceparent = traceparentOf(call);
+    return {
+      id: call.id,
+      dep: call.deployment.id,
+      gw: this.#options.gateway,
+      stream: call.stream,
+      startByMs: call.startByMs,
+      deadlineMs: call.startByMs + call.deployment.config.timeout,
+      more: call.body !== undefined,
+      enqueuedMs: call.receivedMs,
+      ...(traceparent ? { traceparent } : {}),
+      ...(token === undefined ? {} : { token }),
+    };
+  }
+
+  #sendLeased(call: Call, token: string, payload: Buffer): boolean {
+    const { runner } = parseToken(token);
+    const connection = this.#options.links().get(runner);
+    if (!connection) {
+      this.#leases.end(call.deployment.id, token, true);
+      this.#leases.begin(call.deployment.id);
+      return false;
+    }
+    call.isLeased = true;
+    call.token = token;
+    call.runner = runner;
+    call.state = 'sent';
+    call.dispatches++;
+    call.envelope = payload;
+    connection.send(FrameType.REQUEST, call.stream, encodeEnvelope(this.#route(call, token), payload));
+    return true;
+  }
+
+  async #dispatch(call: Call): Promise<void> {
+    const { deployment, envelope } = call;
+    call.dispatches++;
+    call.state = 'sending';
+    try {
+      const result = await this.#options.dispatcher.dispatch(scalingOf(deployment), envelope as Buffer, {
+        startByMs: call.startByMs,
+        ...this.#estimates.of(deployment.id),
+      });
+      // The answer may have come over the link before Redis's reply did.
+      if (call.state !== 'sending') return;
+      if (result.kind === 'full') {
+        const detail = `${result.waiting} invocations of "${deployment.functionName}" are waiting, which is the limit; try again later or raise --max`;
+        return call.fail({ code: 'THROTTLED', detail, outcome: 'not_started' }, 'throttled');
+      }
+      if (result.kind === 'queued') call.state = 'queued';
+      else {
+        call.state = 'sent';
+        call.token = result.token;
+        call.runner = parseToken(result.token).runner;
+        if (!this.#options.links().get(call.runner)) void this.#recover(call, call.runner);
+      }
+    } catch (error) {
+      if (call.isDone) return;
+      this.#options.log.warn({ error: toSkiffError(error) }, 'dispatch failed');
+      call.fail({
+        code: 'UNAVAILABLE',
+        detail: 'the queue cannot be reached; try again',
+        outcome: 'not_started',
+      });
+    }
+  }
+
+  /** From a link. */
+  onFrame(runner: string, frame: Frame): void {
+    const call = this.#calls.get(frame.stream);
+    if (!call) return;
+    if (call.runner !== runner) call.runner = runner;
+    call.onFrame(frame);
+  }
+
+  /** A runner is gone: what was not started goes elsewhere, the rest has an unknown outcome. */
+  onRunnerGone(runner: string): void {
+    this.#leases.forgetRunner(runner);
+    for (const call of this.#calls.values()) if (call.runner === runner) void this.#recover(call, runner);
+  }
+
+  async #recover(call: Call, runner: string): Promise<void> {
+    if (call.isDone) return;
+    const isInInbox =
+      call.state === 'sent' && !call.isLeased && call.token !== undefined
+        ? await this.#options.dispatcher
+            .withdrawFromInbox(runner, call.token, call.envelope as Buffer)
+            .catch(() => false)
+        : false;
+    if (call.isDone || call.runner !== runner) return;
+    if (isInInbox) return this.redispatch(call);
+    call.fail({
+      code: 'OUTCOME_UNKNOWN',
+      detail: 'the host that had the invocation was lost; it may or may not have run',
+      outcome: 'unknown',
+    });
+  }
+
+  send(call: Call, type: number, payload?: Buffer): boolean {
+    const connection = call.runner === undefined ? undefined : this.#options.links().get(call.runner);
+    connection?.send(type, call.stream, payload);
+    return connection !== undefined;
+  }
+
+  redispatch(call: Call): void {
+    if (call.dispatches >= DISPATCHES_MAX || Date.now() > call.startByMs) {
+      return call.fail({
+        code: 'OVERLOADED',
+        detail: 'no runner took the invocation; it was not run',
+        outcome: 'not_started',
+      });
+    }
+    if (call.isLeased) {
+      this.#leases.end(call.deployment.id, call.token, true);
+      this.#leases.begin(call.deployment.id);
+      call.isLeased = false;
+      call.envelope = encodeEnvelope(this.#route(call), call.envelope as Buffer);
+    }
+    call.token = undefined;
+    call.runner = undefined;
+    void this.#dispatch(call);
+  }
+
+  withdraw(call: Call): void {
+    this.#options.dispatcher
+      .withdraw(call.deployment.id, call.startByMs, call.envelope as Buffer)
+      .catch(() => {});
+  }
+
+  onDone(call: Call, cause: FailureCause | undefined): void {
+    this.#calls.delete(call.stream);
+    // A slot whose sandbox failed or was cut short is not ours to judge: its runner offers it anew.
+    const isLost = cause !== undefined && cause !== 'handler_error';
+    this.#leases.end(call.deployment.id, call.isLeased ? call.token : undefined, isLost || !call.timing);
+    if (call.timing) this.#estimates.note(call.deployment.id, call.timing);
+    if (call.span) {
+      call.span.setAttributes({
+        'http.response.status_code': call.response.statusCode,
+        'faas.coldstart': (call.timing?.coldMs ?? 0) > 0,
+      });
+      if (cause) call.span.setStatus({ code: SpanStatusCode.ERROR, message: cause });
+      call.span.end();
+    }
+    this.#options.onCall?.(
+      call.deployment,
+      cause,
+      Date.now() - call.receivedMs,
+      (call.timing?.coldMs ?? 0) > 0,
+    );
+  }
+
+  #tick(): void {
+    const now = Date.now();
+    const waiting = new Map<string, Deployment>();
+    for (const call of this.#calls.values()) {
+      if (call.state === 'queued' && now > call.startByMs) {
+        this.withdraw(call);
+        const detail = `no slot of "${call.deployment.functionName}" became free within ${call.startByMs - call.receivedMs} ms; it was not run`;
+        call.fail({ code: 'QUEUE_EXPIRED', detail, outcome: 'not_started' }, 'queue_expired');
+      } else if (now > call.startByMs + call.deployment.config.timeout + GRACE_MS) {
+        this.send(call, FrameType.CANCEL, Buffer.from('{"reason":"deadline"}'));
+        call.fail({
+          code: 'OUTCOME_UNKNOWN',
+          detail: 'the runner did not answer by the deadline',
+          outcome: 'unknown',
+        });
+      } else if (call.state === 'queued' && now - call.receivedMs > TICK_MS) {
+        waiting.set(call.deployment.id, call.deployment);
+      }
+    }
+    for (const deployment of waiting.values()) {
+      this.#options.dispatcher.want({ ...scalingOf(deployment), min: 0 }).catch(() => {});
+    }
+  }
+}
+
+function scalingOf(deployment: Deployment) {
+  const { concurrency, max, min } = deployment.config;
+  return { deployment: deployment.id, concurrency, max, min };
+}
+
+function traceparentOf(call: Call): string | undefined {
+  if (call.span) {
+    const { traceId, spanId, traceFlags } = call.span.spanContext();
+    return `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, '0')}`;
+  }
+  const { traceparent } = call.request.headers;
+  return typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined;
+}

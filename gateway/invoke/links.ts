@@ -1,0 +1,142 @@
+/**
+ * The gateway's end of the links: finds runners in the fast Redis, keeps one framed connection to each that is alive,
+ * and notices when one is gone.
+ * Invariant: a runner is used only while its heartbeat is fresh and its link is open; when either ends, `onGone` is
+ * called once for that runner and everything that was sent there gets its outcome.
+ */
+import { connect, type Socket } from 'node:net';
+import type { Redis } from 'ioredis';
+import type { NodeRecord } from '../../sdk/protocol/api.ts';
+import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
+import { LINK_PROTOCOL } from '../../sdk/protocol/invocation.ts';
+import { HEARTBEAT_MS } from '../../sdk/protocol/limits.ts';
+import { fast } from '../../infra/contract/keys.ts';
+import type { Log } from '../../infra/lib/log.ts';
+import { FrameConnection } from '../../infra/link/connection.ts';
+
+export interface RunnerLink {
+  readonly runner: string;
+  readonly epoch: string;
+  readonly connection: FrameConnection;
+  isReady: boolean;
+}
+
+export interface LinksOptions {
+  readonly gateway: string;
+  readonly redis: Redis;
+  /** A connection of its own, for pub/sub. */
+  readonly subscriber: Redis;
+  readonly log: Log;
+  readonly secret?: string;
+  onFrame(runner: string, frame: Frame): void;
+  onGone(runner: string): void;
+}
+
+export class Links {
+  readonly #options: LinksOptions;
+  readonly #links = new Map<string, RunnerLink>();
+  #timer: NodeJS.Timeout | undefined;
+  #scanning: Promise<void> | undefined;
+
+  constructor(options: LinksOptions) {
+    this.#options = options;
+  }
+
+  async open(): Promise<void> {
+    const { subscriber, log } = this.#options;
+    subscriber.on('message', (channel) => {
+      if (channel === fast.runners) this.#scanSoon();
+    });
+    await subscriber.subscribe(fast.runners);
+    await this.#scan().catch((error: unknown) => log.warn({ error }, 'runners could not be listed'));
+    this.#timer = setInterval(() => this.#scanSoon(), HEARTBEAT_MS);
+  }
+
+  get(runner: string): FrameConnection | undefined {
+    const link = this.#links.get(runner);
+    return link?.isReady ? link.connection : undefined;
+  }
+
+  get count(): number {
+    return this.#links.size;
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    for (const link of this.#links.values()) link.connection.close();
+  }
+
+  #scanSoon(): void {
+    this.#scanning ??= this.#scan()
+      .catch(() => {
+        // Redis is away. Links that are open stay: leased slots go on working.
+      })
+      .finally(() => (this.#scanning = undefined));
+  }
+
+  async #scan(): Promise<void> {
+    const { redis } = this.#options;
+    const ids = await redis.zrange(fast.nodes, 0, '-1');
+    if (ids.length === 0) return this.#keepOnly(new Map());
+    const [records, epochs] = await Promise.all([
+      redis.mget(ids.map(fast.node)),
+      redis.mget(ids.map(fast.alive)),
+    ]);
+    const alive = new Map<string, NodeRecord>();
+    for (const [index, id] of ids.entries()) {
+      const record = records[index];
+      if (record && epochs[index])
+        alive.set(id, { ...(JSON.parse(record) as NodeRecord), epoch: epochs[index] as string });
+    }
+    this.#keepOnly(alive);
+    for (const node of alive.values()) if (!this.#links.has(node.id)) this.#connect(node);
+  }
+
+  #keepOnly(alive: ReadonlyMap<string, NodeRecord>): void {
+    for (const link of this.#links.values()) {
+      if (alive.get(link.runner)?.epoch !== link.epoch)
+        link.connection.close(new Error('the runner gave no sign of life'));
+    }
+  }
+
+  #connect(node: NodeRecord): void {
+    const { gateway, secret, log } = this.#options;
+    const socket = openSocket(node.link);
+    const connection: FrameConnection = new FrameConnection(socket, {
+      onFrame: (frame) => {
+        if (frame.type === FrameType.HELLO) this.#onHello(link, frame);
+        else this.#options.onFrame(node.id, frame);
+      },
+      onClose: (error) => {
+        if (this.#links.get(node.id) === link) this.#links.delete(node.id);
+        log.info({ runner: node.id, error }, 'link closed');
+        this.#options.onGone(node.id);
+        this.#scanSoon();
+      },
+    });
+    const link: RunnerLink = { runner: node.id, epoch: node.epoch, connection, isReady: false };
+    this.#links.set(node.id, link);
+    connection.sendJson(FrameType.HELLO, 0, {
+      protocol: LINK_PROTOCOL,
+      role: 'gateway',
+      id: gateway,
+      ...(secret ? { secret } : {}),
+    });
+  }
+
+  #onHello(link: RunnerLink, frame: Frame): void {
+    const hello = parseJson(frame.payload) as { protocol?: number } | null;
+    if (hello?.protocol === LINK_PROTOCOL) link.isReady = true;
+    else
+      link.connection.close(
+        new Error(`the runner speaks link protocol ${hello?.protocol}, this gateway ${LINK_PROTOCOL}`),
+      );
+  }
+}
+
+/** `unix:/path` or `tcp:host:port`. */
+function openSocket(address: string): Socket {
+  if (address.startsWith('unix:')) return connect({ path: address.slice(5) });
+  const at = address.lastIndexOf(':');
+  return connect({ host: address.slice('tcp:'.length, at), port: Number(address.slice(at + 1)) });
+}

@@ -1,0 +1,233 @@
+/**
+ * Takes work in and gives slots back: envelopes from the inbox and the wait queue, leased calls from links.
+ * Invariant: an envelope is either started here (at most once) or answered REFUSED, which says that it provably was
+ * not; expired ones are dropped, their gateway has answered already.
+ */
+import { context, propagation, SpanKind, SpanStatusCode, trace, type Span } from '@opentelemetry/api';
+import { encodeHead, FrameType, END, parseHead, type Frame } from '../../sdk/protocol/frame.ts';
+import { parseEnvelope, type RequestHead, type Route } from '../../sdk/protocol/invocation.ts';
+import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
+import type { Log } from '../../infra/lib/log.ts';
+import type { FunctionLog } from '../log/function-log.ts';
+import type { Instance, Slot } from '../pool/instance.ts';
+import type { Pool } from '../pool/pool.ts';
+import { Invocation, type InvocationEnd } from './invocation.ts';
+import type { GatewayLink, Links } from './links.ts';
+
+/** How long a gateway that queued work may take to open its link. */
+const LINK_WAIT_MS = 2_000;
+/** From this wait on the guest's deadline is written anew, so that its time-out counts from its start. */
+const REWRITE_MS = 5;
+
+export interface IntakeOptions {
+  readonly runner: string;
+  epoch(): string;
+  readonly pool: Pool;
+  readonly links: () => Links;
+  readonly dispatcher: Dispatcher;
+  readonly functionLog: FunctionLog;
+  readonly log: Log;
+}
+
+export class Intake {
+  readonly #options: IntakeOptions;
+  readonly #tracer = trace.getTracer('skiff-runner');
+  readonly #free = new Map<Instance, Slot[]>();
+  #isReleasePlanned = false;
+
+  constructor(options: IntakeOptions) {
+    this.#options = options;
+  }
+
+  /** An inbox entry: `token\nenvelope`. */
+  onInbox(entry: Buffer): void {
+    const at = entry.indexOf(10);
+    const token = entry.toString('latin1', 0, at);
+    const { route, payload } = parseEnvelope(entry.subarray(at + 1));
+    const found = this.#find(token);
+    if (!found) return this.#refuse(route);
+    this.run(found.instance, found.slot, route, payload, 0);
+  }
+
+  /** A leased call. */
+  onLeased(link: GatewayLink, frame: Frame): void {
+    const { route, payload } = parseEnvelope(frame.payload);
+    const found = this.#find(route.token ?? '');
+    if (!found) {
+      link.connection.sendJson(FrameType.REFUSED | END, route.stream, { reason: 'slot' });
+      return;
+    }
+    this.#begin(link, found.instance, found.slot, route, payload, 0);
+  }
+
+  /** Runs one envelope on a slot that is ours. */
+  run(instance: Instance, slot: Slot, route: Route, payload: Buffer, coldMs: number): void {
+    if (Date.now() > route.startByMs) return this.#release(instance, slot);
+    const link = this.#options.links().get(route.gw);
+    if (link) return this.#begin(link, instance, slot, route, payload, coldMs);
+    slot.stream = -1;
+    void this.#options
+      .links()
+      .waitFor(route.gw, LINK_WAIT_MS)
+      .then((late) => {
+        slot.stream = 0;
+        if (late && instance.state !== 'gone' && Date.now() <= route.startByMs) {
+          this.#begin(late, instance, slot, route, payload, coldMs);
+        } else this.#release(instance, slot);
+      });
+  }
+
+  /** Offers all slots of a new instance, and runs what was waiting. */
+  async open(instance: Instance, orderId: string): Promise<void> {
+    await this.#offer(instance, instance.slots, orderId);
+  }
+
+  /** Gives slots a new generation and offers them again: their old tokens are void from now on. */
+  async reoffer(instance: Instance, slots: readonly Slot[]): Promise<void> {
+    for (const slot of slots) slot.generation++;
+    if (instance.state === 'active') await this.#offer(instance, slots);
+  }
+
+  #find(text: string): { instance: Instance; slot: Slot } | undefined {
+    const token = parseToken(text);
+    if (token.epoch !== this.#options.epoch()) return undefined;
+    const instance = this.#options.pool.get(token.sandbox);
+    const slot = instance?.slots[token.slot];
+    if (!instance || !slot || instance.state !== 'active') return undefined;
+    return slot.generation === token.generation && slot.stream === 0 ? { instance, slot } : undefined;
+  }
+
+  #refuse(route: Route): void {
+    void this.#options
+      .links()
+      .waitFor(route.gw, LINK_WAIT_MS)
+      .then((link) => link?.connection.sendJson(FrameType.REFUSED | END, route.stream, { reason: 'slot' }));
+  }
+
+  #begin(
+    link: GatewayLink,
+    instance: Instance,
+    slot: Slot,
+    route: Route,
+    payload: Buffer,
+    coldMs: number,
+  ): void {
+    const queueMs = Math.max(0, Date.now() - route.enqueuedMs - coldMs);
+    const span = this.#startSpan(instance, route, coldMs);
+    const needsRewrite = span !== undefined || queueMs + coldMs > REWRITE_MS;
+    const invocation = new Invocation({
+      route,
+      link: link.connection,
+      instance,
+      slot,
+      queueMs,
+      coldMs,
+      span,
+      onEnd: (ended, end) => this.#onEnd(link, ended, end),
+    });
+    link.invocations.set(route.stream, invocation);
+    invocation.start(needsRewrite ? rewriteHead(payload, instance.deployment.config.timeout, span) : payload);
+  }
+
+  #startSpan(instance: Instance, route: Route, coldMs: number): Span | undefined {
+    if (!route.traceparent) return undefined;
+    const parent = propagation.extract(context.active(), { traceparent: route.traceparent });
+    const { functionName, id } = instance.deployment;
+    const span = this.#tracer.startSpan(
+      `run ${functionName}`,
+      {
+        kind: SpanKind.CONSUMER,
+        attributes: {
+          'faas.name': functionName,
+          'faas.version': id,
+          'faas.instance': instance.guest.id,
+          'faas.invocation_id': route.id,
+          'faas.coldstart': coldMs > 0,
+          'faas.trigger': 'http',
+        },
+      },
+      parent,
+    );
+    if (span.isRecording()) return span;
+    return undefined;
+  }
+
+  #onEnd(link: GatewayLink, invocation: Invocation, end: InvocationEnd): void {
+    link.invocations.delete(invocation.route.stream);
+    const { instance, span } = invocation;
+    if (end.cause) {
+      this.#options.functionLog.write(instance.deployment, {
+        level: 'error',
+        source: 'platform',
+        message: end.stack ?? `${end.cause}: ${end.message ?? ''}`,
+        fields: { cause: end.cause },
+        invocation: invocation.invocationId,
+        sandbox: instance.guest.id,
+      });
+      span?.setStatus({ code: SpanStatusCode.ERROR, message: end.cause });
+    }
+    span?.end();
+    // A leased slot stays with its gateway.
+    if (invocation.route.token === undefined) this.#release(instance, invocation.slot);
+  }
+
+  /** Slots freed within one turn are offered together. */
+  #release(instance: Instance, slot: Slot): void {
+    if (instance.state !== 'active') return;
+    const slots = this.#free.get(instance);
+    if (slots) slots.push(slot);
+    else this.#free.set(instance, [slot]);
+    if (this.#isReleasePlanned) return;
+    this.#isReleasePlanned = true;
+    setImmediate(() => {
+      this.#isReleasePlanned = false;
+      const freed = [...this.#free];
+      this.#free.clear();
+      for (const [freedInstance, freedSlots] of freed) void this.#offer(freedInstance, freedSlots);
+    });
+  }
+
+  async #offer(instance: Instance, slots: readonly Slot[], orderId?: string): Promise<void> {
+    if (instance.state !== 'active') return;
+    const tokens = slots.map((slot) => instance.token(slot));
+    const live = { live: instance.liveMember, ...(orderId === undefined ? {} : { orderId }) };
+    try {
+      const envelopes = await this.#options.dispatcher.offer(instance.deployment.id, tokens, live);
+      const coldMs = orderId === undefined ? 0 : instance.coldMs;
+      for (const [index, envelope] of envelopes.entries()) {
+        const { route, payload } = parseEnvelope(envelope);
+        const slot = slots[index] as Slot;
+        if (instance.state !== 'active') this.#refuse(route);
+        else
+          this.run(
+            instance,
+            slot,
+            route,
+            payload,
+            Math.min(coldMs, Math.max(0, Date.now() - route.enqueuedMs)),
+          );
+      }
+    } catch (error) {
+      // Redis is away: the slots are ours until it is back.
+      this.#options.log.warn({ error, deployment: instance.deployment.id }, 'slots could not be offered');
+      setTimeout(
+        () =>
+          void this.reoffer(
+            instance,
+            slots.filter((slot) => slot.stream === 0),
+          ),
+        500,
+      ).unref();
+    }
+  }
+}
+
+function rewriteHead(payload: Buffer, timeoutMs: number, span: Span | undefined): Buffer {
+  const { head, body } = parseHead(payload);
+  const changed: Record<string, unknown> = { ...(head as RequestHead), deadlineMs: Date.now() + timeoutMs };
+  if (span) {
+    const { traceId, spanId, traceFlags } = span.spanContext();
+    changed['traceparent'] = `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, '0')}`;
+  }
+  return encodeHead(changed, body);
+}

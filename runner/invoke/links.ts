@@ -1,0 +1,145 @@
+/**
+ * The runner's end of the links: gateways connect, say who they are, and from then on answers of their invocations
+ * go to them here.
+ * Invariant: one link for each gateway id; a newer one replaces an older one. When a link ends, everything that
+ * runs for its gateway is cancelled: nobody waits for it any more.
+ */
+import type { Server, Socket } from 'node:net';
+import { timingSafeEqual } from 'node:crypto';
+import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
+import { LINK_PROTOCOL } from '../../sdk/protocol/invocation.ts';
+import { FrameConnection } from '../../infra/link/connection.ts';
+import type { Log } from '../../infra/lib/log.ts';
+import type { Invocation } from './invocation.ts';
+
+export interface LinkHello {
+  readonly protocol: number;
+  readonly role: 'gateway';
+  readonly id: string;
+  readonly secret?: string;
+}
+
+export class GatewayLink {
+  readonly gateway: string;
+  readonly connection: FrameConnection;
+  readonly invocations = new Map<number, Invocation>();
+
+  constructor(gateway: string, connection: FrameConnection) {
+    this.gateway = gateway;
+    this.connection = connection;
+  }
+}
+
+export interface LinksOptions {
+  readonly log: Log;
+  /** Demanded of links that do not come over a private unix socket. */
+  readonly secret?: string;
+  /** A leased call: REQUEST straight from a gateway. */
+  onRequest(link: GatewayLink, frame: Frame): void;
+}
+
+const HELLO_MS_MAX = 5_000;
+
+export class Links {
+  readonly #options: LinksOptions;
+  readonly #links = new Map<string, GatewayLink>();
+  readonly #waiters = new Set<() => void>();
+
+  constructor(options: LinksOptions) {
+    this.#options = options;
+  }
+
+  /** Serves one listening socket; `needsSecret` for those that strangers could reach. */
+  serve(server: Server, needsSecret: boolean): void {
+    server.on('connection', (socket) => this.#accept(socket, needsSecret));
+  }
+
+  get(gateway: string): GatewayLink | undefined {
+    return this.#links.get(gateway);
+  }
+
+  /** A gateway that is new may have sent work before it reached us: wait a moment for its link. */
+  async waitFor(gateway: string, ms: number): Promise<GatewayLink | undefined> {
+    const deadline = Date.now() + ms;
+    while (!this.#links.has(gateway) && Date.now() < deadline) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, deadline - Date.now());
+      this.#waiters.add(resolve);
+      await promise;
+      clearTimeout(timer);
+      this.#waiters.delete(resolve);
+    }
+    return this.#links.get(gateway);
+  }
+
+  *invocations(): IterableIterator<Invocation> {
+    for (const link of this.#links.values()) yield* link.invocations.values();
+  }
+
+  get inFlight(): number {
+    let count = 0;
+    for (const link of this.#links.values()) count += link.invocations.size;
+    return count;
+  }
+
+  close(): void {
+    for (const link of this.#links.values()) link.connection.close();
+  }
+
+  #accept(socket: Socket, needsSecret: boolean): void {
+    let link: GatewayLink | undefined;
+    const timer = setTimeout(() => connection.close(new Error('no HELLO in time')), HELLO_MS_MAX);
+    const connection: FrameConnection = new FrameConnection(socket, {
+      onFrame: (frame) => {
+        if (link) return this.#onFrame(link, frame);
+        clearTimeout(timer);
+        link = this.#greet(connection, frame, needsSecret);
+      },
+      onClose: (error) => {
+        clearTimeout(timer);
+        if (error) this.#options.log.warn({ error, gateway: link?.gateway }, 'link failed');
+        if (link) this.#drop(link);
+      },
+    });
+  }
+
+  #greet(connection: FrameConnection, frame: Frame, needsSecret: boolean): GatewayLink | undefined {
+    const hello = (frame.type === FrameType.HELLO ? parseJson(frame.payload) : undefined) as
+      | Partial<LinkHello>
+      | undefined;
+    if (hello?.protocol !== LINK_PROTOCOL || typeof hello.id !== 'string') {
+      connection.close(
+        new Error(`a peer speaks link protocol ${hello?.protocol}, this runner speaks ${LINK_PROTOCOL}`),
+      );
+      return undefined;
+    }
+    if (needsSecret && !isSame(this.#options.secret, hello.secret)) {
+      connection.close(new Error('a peer does not know the link secret'));
+      return undefined;
+    }
+    const link = new GatewayLink(hello.id, connection);
+    this.#links.get(hello.id)?.connection.close();
+    this.#links.set(hello.id, link);
+    connection.sendJson(FrameType.HELLO, 0, { protocol: LINK_PROTOCOL, role: 'runner' });
+    for (const wake of this.#waiters) wake();
+    return link;
+  }
+
+  #onFrame(link: GatewayLink, frame: Frame): void {
+    if (frame.type === FrameType.REQUEST) this.#options.onRequest(link, frame);
+    else if (frame.type === FrameType.PING) link.connection.send(FrameType.PONG, 0);
+    else link.invocations.get(frame.stream)?.onLinkFrame(frame);
+  }
+
+  #drop(link: GatewayLink): void {
+    if (this.#links.get(link.gateway) === link) this.#links.delete(link.gateway);
+    for (const invocation of link.invocations.values()) invocation.cancel('the gateway is gone', {});
+  }
+}
+
+function isSame(expected: string | undefined, given: string | undefined): boolean {
+  if (expected === undefined || given === undefined) return false;
+  const a = Buffer.from(expected);
+  const b = Buffer.from(given);
+  return a.length === b.length && timingSafeEqual(a, b);
+}

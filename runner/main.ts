@@ -1,0 +1,173 @@
+/**
+ * The runner's process: wires Redis, the registry, the sandbox host and the pool together.
+ * Order matters: what a dead predecessor left is reaped before this runner says that it lives.
+ */
+import { randomBytes } from 'node:crypto';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { openCatalog } from '../infra/catalog/catalog.ts';
+import { subscribeChanges } from '../infra/catalog/changes.ts';
+import { dataPaths } from '../infra/contract/paths.ts';
+import { Dispatcher } from '../infra/dispatch/dispatcher.ts';
+import { createLog } from '../infra/lib/log.ts';
+import { openBlockingRedis, openRedis, redisUrls } from '../infra/lib/redis.ts';
+import { Shutdown } from '../infra/lib/shutdown.ts';
+import { startTelemetry } from '../infra/lib/telemetry.ts';
+import { openRegistry } from '../infra/oci/registry.ts';
+import { openStore } from '../infra/oci/store.ts';
+import { openSandboxHost } from '../infra/sandbox/host.ts';
+import { loadRunnerConfig } from './config.ts';
+import { Intake } from './invoke/intake.ts';
+import { Links } from './invoke/links.ts';
+import { FunctionLog } from './log/function-log.ts';
+import { Current } from './pool/current.ts';
+import type { Instance } from './pool/instance.ts';
+import { Pool } from './pool/pool.ts';
+import { Stems } from './pool/stems.ts';
+import { Worker } from './worker.ts';
+
+const VERSION = '0.1.0';
+const DRAIN_MS = 8_000;
+
+const config = loadRunnerConfig(process.env);
+if (process.argv.includes('--print-config')) {
+  process.stdout.write(`${JSON.stringify(config, null, 2)}\n`);
+  process.exit(0);
+}
+const log = createLog('runner', config.SKIFF_LOG_LEVEL);
+const shutdown = new Shutdown(log, DRAIN_MS + 4_000);
+shutdown.onSignals(process);
+process.on('unhandledRejection', (error) => log.error({ error }, 'unhandled rejection'));
+
+const paths = dataPaths(config.SKIFF_DATA_DIR);
+await mkdir(paths.sandboxes, { recursive: true, mode: 0o711 });
+await mkdir(paths.run, { recursive: true, mode: 0o700 });
+const id = config.SKIFF_RUNNER_ID ?? (await readOrMakeId(join(paths.runner, 'id')));
+
+shutdown.add('telemetry', await startTelemetry('runner', process.env));
+const urls = redisUrls(config);
+const durableRedis = openRedis(urls.durable);
+const redis = openRedis(urls.fast);
+const inboxRedis = openBlockingRedis(urls.fast);
+const demandRedis = openBlockingRedis(urls.fast);
+const changesRedis = openBlockingRedis(urls.durable);
+await Promise.all([durableRedis, redis, inboxRedis, demandRedis, changesRedis].map((one) => one.connect()));
+shutdown.add('redis', () => {
+  for (const one of [durableRedis, redis, inboxRedis, demandRedis, changesRedis]) one.disconnect();
+});
+
+const registry = openRegistry({
+  url: config.SKIFF_REGISTRY_URL ?? 'http://127.0.0.1:8081',
+  ...(config.SKIFF_REGISTRY_USER ? { user: config.SKIFF_REGISTRY_USER } : {}),
+  ...(config.SKIFF_REGISTRY_PASSWORD ? { password: config.SKIFF_REGISTRY_PASSWORD.reveal() } : {}),
+});
+const store = await openStore({ dir: paths.store, registry, bytesMax: config.SKIFF_RUNNER_STORE_BYTES_MAX });
+const host = await openSandboxHost({
+  stateDir: join(paths.runner, 'state'),
+  runtime: config.SKIFF_RUNTIME,
+  uidBase: config.SKIFF_RUNNER_UID_BASE,
+  memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
+  log,
+});
+shutdown.add('sandbox host', () => host.close());
+const reaped = await host.reap();
+await rm(paths.sandboxes, { recursive: true, force: true });
+await mkdir(paths.sandboxes, { recursive: true, mode: 0o711 });
+log.info({ ...reaped, id }, 'runner starts');
+
+const catalog = openCatalog(durableRedis);
+const dispatcher = new Dispatcher(redis);
+const functionLog = new FunctionLog(redis);
+shutdown.add('function logs', () => functionLog.flush());
+const current = new Current(catalog);
+await subscribeChanges(
+  changesRedis,
+  (change) => current.onChange(change),
+  () => current.onGap(),
+);
+
+const stems = new Stems(host, paths.sandboxes, log);
+const owner = {
+  runner: id,
+  epoch: (): string => worker.epoch,
+  onGone: (instance: Instance): void => pool.forget(instance),
+};
+const pool: Pool = new Pool({
+  host,
+  store,
+  stems,
+  log: functionLog,
+  memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
+  stemsPerBase: config.SKIFF_RUNNER_STEMS,
+  owner,
+  retract: (instance) =>
+    dispatcher.retract(
+      instance.deployment.id,
+      instance.liveMember,
+      instance.slots.map((slot) => instance.token(slot)),
+    ),
+});
+const intake: Intake = new Intake({
+  runner: id,
+  epoch: () => worker.epoch,
+  pool,
+  links: () => links,
+  dispatcher,
+  functionLog,
+  log,
+});
+const linkSecret = randomBytes(24).toString('base64url');
+const links: Links = new Links({
+  log,
+  secret: linkSecret,
+  onRequest: (link, frame) => intake.onLeased(link, frame),
+});
+const socketPath = join(paths.run, `link-${id}.sock`);
+await rm(socketPath, { force: true });
+const server = createServer({ noDelay: true });
+links.serve(server, false);
+await new Promise<void>((resolve, reject) => server.once('error', reject).listen(socketPath, resolve));
+await chmod(socketPath, 0o600);
+
+const worker: Worker = new Worker({
+  id,
+  version: VERSION,
+  link: `unix:${socketPath}`,
+  labels: parseLabels(config.SKIFF_RUNNER_LABELS),
+  memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
+  redis,
+  inboxRedis,
+  demandRedis,
+  dispatcher,
+  getDeployment: (deployment) => catalog.getDeployment(deployment),
+  current,
+  pool,
+  stems,
+  links,
+  intake,
+  log,
+});
+await worker.open();
+shutdown.add('links', () => {
+  links.close();
+  server.close();
+});
+shutdown.add('work', () => worker.close(DRAIN_MS));
+log.info({ id, link: socketPath }, 'runner ready');
+
+async function readOrMakeId(file: string): Promise<string> {
+  const known = await readFile(file, 'utf8').catch(() => '');
+  if (/^[a-z0-9-]{1,40}$/.test(known.trim())) return known.trim();
+  const made = `node-${randomBytes(5).toString('hex')}`;
+  await writeFile(file, `${made}\n`, { mode: 0o600 });
+  return made;
+}
+
+/** `zone=a,disk=ssd`. */
+function parseLabels(text: string): Record<string, string> {
+  const pairs = text.split(',').filter((pair) => pair.includes('='));
+  return Object.fromEntries(
+    pairs.map((pair) => [pair.slice(0, pair.indexOf('=')).trim(), pair.slice(pair.indexOf('=') + 1).trim()]),
+  );
+}

@@ -1,0 +1,228 @@
+/**
+ * All sandboxes of this host: starts instances from stems, keeps the memory budget, and decides who ends.
+ * Invariant: the memory limits of instances and stems together stay within the budget; room is made before a start,
+ * never after (a burst would hold old and new memory at once and the kernel would choose the victim).
+ *
+ * Who goes first, when room is needed, is greedy-dual-size-frequency: priority = clock + uses * cold cost / memory.
+ * The clock rises to the priority of whoever was evicted, so that old fame fades. Idle instances also end after their
+ * deployment's keep-alive time.
+ */
+import { join } from 'node:path';
+import type { Deployment } from '../../sdk/protocol/api.ts';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { LayerStore } from '../../infra/oci/store.ts';
+import type { SandboxHost } from '../../infra/sandbox/contract.ts';
+import { PIDS_MAX, TMP_BYTES_MAX } from '../../sdk/protocol/limits.ts';
+import type { FunctionLog } from '../log/function-log.ts';
+import { Instance, type InstanceOwner } from './instance.ts';
+import type { GuestSpec } from './guest-sandbox.ts';
+import { GUEST_ENV, guestCommand } from './runtimes.ts';
+import type { Stems } from './stems.ts';
+import { attachLayer } from './task-folder.ts';
+
+export interface PoolOptions {
+  readonly host: SandboxHost;
+  readonly store: LayerStore;
+  readonly stems: Stems;
+  readonly log: FunctionLog;
+  readonly memoryBytesMax: number;
+  readonly stemsPerBase: number;
+  readonly owner: InstanceOwner;
+  /** Takes an instance's slots back from the queue; false when one is in use somewhere. */
+  readonly retract: (instance: Instance) => Promise<boolean>;
+}
+
+export class Pool {
+  readonly #options: PoolOptions;
+  readonly #instances = new Map<string, Instance>();
+  #reservedBytes = 0;
+  #clock = 0;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+  }
+
+  get instances(): IterableIterator<Instance> {
+    return this.#instances.values();
+  }
+
+  get(sandbox: string): Instance | undefined {
+    return this.#instances.get(sandbox);
+  }
+
+  get count(): number {
+    return this.#instances.size;
+  }
+
+  get usedBytes(): number {
+    return this.#reservedBytes + this.#options.stems.memoryBytes;
+  }
+
+  /** Starts one instance. Rejects with OVERLOADED when there is no room, COLD_START_FAILED when it cannot start. */
+  async start(deployment: Deployment, receivedMs: number): Promise<Instance> {
+    const { config } = deployment;
+    await this.#makeRoom(config.memory);
+    this.#reservedBytes += config.memory;
+    let isStarted = false;
+    try {
+      const instance = await this.#specialise(deployment, receivedMs);
+      isStarted = true;
+      this.#instances.set(instance.guest.id, instance);
+      // It may have died between its LOADED and here.
+      if (instance.state === 'gone')
+        throw new SkiffError('COLD_START_FAILED', 'the sandbox ended right after it was loaded');
+      return instance;
+    } finally {
+      if (!isStarted) this.#reservedBytes -= config.memory;
+    }
+  }
+
+  /** Called once for every instance that ended. */
+  forget(instance: Instance): void {
+    if (this.#instances.delete(instance.guest.id)) this.#reservedBytes -= instance.deployment.config.memory;
+    const { layers, reference } = instance.deployment.image;
+    const repository = repositoryOf(reference);
+    for (const layer of layers) this.#options.store.unpin(repository, layer.digest);
+  }
+
+  /** Ends instances that were idle for their keep-alive time; `isCurrent` says whether an alias still points there. */
+  async sweep(now: number, isCurrent: (deployment: Deployment) => boolean): Promise<void> {
+    for (const instance of this.#instances.values()) {
+      if (instance.state !== 'active' || !instance.isQuiet) continue;
+      const keepMs = isCurrent(instance.deployment)
+        ? instance.deployment.config.keepAlive
+        : OLD_DEPLOYMENT_KEEP_MS;
+      if (now - instance.lastUsedMs < keepMs || this.#isMinimum(instance, isCurrent)) continue;
+      await this.#end(instance);
+    }
+  }
+
+  async close(): Promise<void> {
+    const all = [...this.#instances.values()];
+    for (const instance of all) instance.guest.kill();
+    await Promise.all(all.map((instance) => instance.guest.exited));
+  }
+
+  /** Announces which base image new functions will likely need. */
+  async prepare(deployment: Deployment): Promise<void> {
+    const kind = await this.#stemKind(deployment);
+    this.#options.stems.keep(kind.key, kind.spec, this.#options.stemsPerBase);
+  }
+
+  #isMinimum(instance: Instance, isCurrent: (deployment: Deployment) => boolean): boolean {
+    const { id, config } = instance.deployment;
+    if (config.min === 0 || !isCurrent(instance.deployment)) return false;
+    let active = 0;
+    for (const other of this.#instances.values())
+      if (other.deployment.id === id && other.state === 'active') active++;
+    return active <= config.min;
+  }
+
+  async #makeRoom(bytes: number): Promise<void> {
+    const { memoryBytesMax, stems } = this.#options;
+    if (bytes > memoryBytesMax) {
+      throw new SkiffError(
+        'OVERLOADED',
+        `the function needs ${bytes} bytes; this host gives sandboxes ${memoryBytesMax} in all`,
+      );
+    }
+    const candidates = [...this.#instances.values()].filter((one) => one.state === 'active' && one.isQuiet);
+    candidates.sort((a, b) => this.#priority(a) - this.#priority(b));
+    while (this.usedBytes + bytes > memoryBytesMax) {
+      const victim = candidates.shift();
+      if (victim) {
+        if (!(await this.#end(victim))) continue;
+        this.#clock = Math.max(this.#clock, victim.priority);
+        await victim.guest.exited;
+      } else if (!stems.trySacrifice()) {
+        throw new SkiffError(
+          'OVERLOADED',
+          `sandboxes use ${this.usedBytes} of ${memoryBytesMax} bytes and none is idle`,
+        );
+      }
+    }
+  }
+
+  #priority(instance: Instance): number {
+    const { config } = instance.deployment;
+    instance.priority = this.#clock + (instance.uses * instance.coldMs) / (config.memory / 1024 ** 2);
+    return instance.priority;
+  }
+
+  async #end(instance: Instance): Promise<boolean> {
+    if (!(await this.#options.retract(instance))) return false;
+    instance.drain();
+    return true;
+  }
+
+  async #stemKind(deployment: Deployment): Promise<{ key: string; spec: GuestSpec }> {
+    const { config, image } = deployment;
+    if (!image.base)
+      throw new SkiffError('COLD_START_FAILED', 'the image is not built on one of our base images');
+    const root = await this.#options.store.ensureRootfs(image.base.reference);
+    const spec: GuestSpec = {
+      lowerDirs: root.lowerDirs,
+      args: guestCommand(config.runtime, config.memory),
+      env: GUEST_ENV,
+      cwd: '/var/task',
+      memoryBytes: config.memory,
+      cpu: 1,
+      pidsMax: PIDS_MAX,
+      tmpBytes: Math.min(TMP_BYTES_MAX, config.memory / 2),
+      isolation: config.isolation,
+    };
+    return { key: `${image.base.digest} ${config.memory} ${config.isolation}`, spec };
+  }
+
+  async #specialise(deployment: Deployment, receivedMs: number): Promise<Instance> {
+    const { config, image, functionName } = deployment;
+    const { store, stems, stemsPerBase, owner, log } = this.#options;
+    const repository = repositoryOf(image.reference);
+    const [kind, ...layers] = await Promise.all([
+      this.#stemKind(deployment),
+      ...image.layers.map((layer) => store.ensureLayer(repository, layer)),
+    ]);
+    if (stemsPerBase > 0) stems.keep(kind.key, kind.spec, stemsPerBase);
+    const { guest } = await stems.claim(kind.key, kind.spec);
+    try {
+      const limits =
+        config.cpu === kind.spec.cpu
+          ? []
+          : [guest.sandbox.setLimits({ memoryBytes: config.memory, cpu: config.cpu, pidsMax: PIDS_MAX })];
+      const attach = async (): Promise<void> => {
+        for (const layer of layers) await attachLayer(layer, join(guest.folder, 'task'));
+      };
+      await Promise.all([attach(), ...limits]);
+      const result = await guest.load({
+        functionName,
+        deployment: deployment.id,
+        entry: deployment.entry,
+        env: config.env,
+        concurrency: config.concurrency,
+        memoryBytes: config.memory,
+      });
+      if (!result.ok) {
+        throw new SkiffError(
+          'COLD_START_FAILED',
+          `the function failed while it was loading: ${result.message ?? 'no message'}`,
+          {
+            details: { stack: result.stack ?? '' },
+          },
+        );
+      }
+      for (const layer of image.layers) store.pin(repository, layer.digest);
+      return new Instance(deployment, guest, Date.now() - receivedMs, owner, log);
+    } catch (error) {
+      guest.kill();
+      throw error;
+    }
+  }
+}
+
+/** Sandboxes of deployments no alias points to any more: long enough for a rollback, short enough for the memory. */
+const OLD_DEPLOYMENT_KEEP_MS = 10_000;
+
+/** `functions/hello@sha256:…` -> `functions/hello`. */
+export function repositoryOf(reference: string): string {
+  return reference.split('@')[0] as string;
+}

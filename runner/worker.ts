@@ -1,0 +1,327 @@
+/**
+ * The runner: takes start orders and invocations from the fast Redis, as long as it has room, and says that it lives.
+ * Invariant: everything this runner put into Redis carries its epoch. When it was silent for longer than RUNNER_DEAD_MS
+ * it may have been given up, so it takes a new epoch and offers its free slots anew: old tokens are void.
+ * Deliberately absent: placement. Runners pull; an overloaded one simply stops taking orders.
+ */
+import { hostname, cpus } from 'node:os';
+import { createHash, randomBytes } from 'node:crypto';
+import type { Redis } from 'ioredis';
+import { LRUCache } from 'lru-cache';
+import type { Deployment, NodeRecord } from '../sdk/protocol/api.ts';
+import { SkiffError, toSkiffError } from '../sdk/protocol/errors.ts';
+import { END, FrameType } from '../sdk/protocol/frame.ts';
+import { encodeTiming, parseEnvelope, type InvocationFailure } from '../sdk/protocol/invocation.ts';
+import { HEARTBEAT_MS, RUNNER_DEAD_MS } from '../sdk/protocol/limits.ts';
+import type { StartOrder, StartResult } from '../infra/contract/jobs.ts';
+import { fast } from '../infra/contract/keys.ts';
+import { parseToken, type Dispatcher } from '../infra/dispatch/dispatcher.ts';
+import type { Log } from '../infra/lib/log.ts';
+import type { Intake } from './invoke/intake.ts';
+import type { Links } from './invoke/links.ts';
+import type { Current } from './pool/current.ts';
+import type { Instance } from './pool/instance.ts';
+import type { Pool } from './pool/pool.ts';
+import type { Stems } from './pool/stems.ts';
+
+export interface WorkerOptions {
+  readonly id: string;
+  readonly version: string;
+  readonly link: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly memoryBytesMax: number;
+  /** Connection for commands, and two that block. */
+  readonly redis: Redis;
+  readonly inboxRedis: Redis;
+  readonly demandRedis: Redis;
+  readonly dispatcher: Dispatcher;
+  readonly getDeployment: (id: string) => Promise<Deployment | undefined>;
+  readonly current: Current;
+  readonly pool: Pool;
+  readonly stems: Stems;
+  readonly links: Links;
+  readonly intake: Intake;
+  readonly log: Log;
+}
+
+const CLOCK_TICK_MS = 10;
+const STARTS_AT_ONCE = 8;
+const BLOCK_S = 1;
+const INBOX_BATCH = 64;
+
+export class Worker {
+  readonly #options: WorkerOptions;
+  readonly #deployments = new LRUCache<string, Deployment>({ max: 1_000 });
+  /** Deployments that fail to start again and again are not tried before `untilMs`. */
+  readonly #failing = new LRUCache<string, { count: number; untilMs: number; error: SkiffError }>({
+    max: 1_000,
+  });
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #startedMs = Date.now();
+  #epoch = newEpoch();
+  #starts = 0;
+  #isStopping = false;
+  #lastBeatMs = 0;
+  #loops: Promise<unknown>[] = [];
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+  }
+
+  get epoch(): string {
+    return this.#epoch;
+  }
+
+  async open(): Promise<void> {
+    // Whatever stands in our inbox was meant for a predecessor; its gateways find it there and send it elsewhere.
+    await this.#beat();
+    await this.#options.redis.publish(fast.runners, this.#options.id);
+    this.#every(HEARTBEAT_MS, () => this.#beat());
+    this.#every(HEARTBEAT_MS, () => this.#reclaim());
+    this.#every(5_000, () => this.#renewLive());
+    this.#every(1_000, () =>
+      this.#options.pool.sweep(Date.now(), (deployment) => this.#options.current.has(deployment)),
+    );
+    this.#every(2_000, () => this.#keepMinimums());
+    this.#timers.push(setInterval(() => this.#tick(), CLOCK_TICK_MS));
+    this.#loops = [this.#readInbox(), this.#readDemand()];
+  }
+
+  /** Takes no new work, lets what runs finish within `graceMs`, then ends all sandboxes. */
+  async close(graceMs: number): Promise<void> {
+    this.#isStopping = true;
+    const { redis, pool, stems, links, id } = this.#options;
+    await redis
+      .multi()
+      .del(fast.alive(id))
+      .del(fast.node(id))
+      .zrem(fast.nodes, id)
+      .exec()
+      .catch(() => {});
+    const deadline = Date.now() + graceMs;
+    while (links.inFlight > 0 && Date.now() < deadline)
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    for (const timer of this.#timers) clearInterval(timer);
+    await Promise.all([pool.close(), stems.close()]);
+    this.#options.inboxRedis.disconnect();
+    this.#options.demandRedis.disconnect();
+    await Promise.allSettled(this.#loops);
+  }
+
+  #every(ms: number, run: () => Promise<unknown>): void {
+    let isRunning = false;
+    const timer = setInterval(() => {
+      if (isRunning) return;
+      isRunning = true;
+      run()
+        .catch((error: unknown) =>
+          this.#options.log.warn({ error }, 'a periodic duty failed; it is tried again'),
+        )
+        .finally(() => (isRunning = false));
+    }, ms);
+    this.#timers.push(timer);
+  }
+
+  async #beat(): Promise<void> {
+    const { redis, id, log } = this.#options;
+    const now = Date.now();
+    const wasAlive = (await redis.get(fast.alive(id))) === this.#epoch;
+    if (!wasAlive && this.#lastBeatMs > 0) {
+      this.#epoch = newEpoch();
+      log.warn({ silentMs: now - this.#lastBeatMs }, 'this runner was given up; it goes on with a new epoch');
+    }
+    const record = this.#record(now);
+    await redis
+      .multi()
+      .set(fast.alive(id), this.#epoch, 'PX', RUNNER_DEAD_MS)
+      .set(fast.node(id), JSON.stringify(record), 'PX', RUNNER_DEAD_MS * 4)
+      .zadd(fast.nodes, now, id)
+      .exec();
+    if (!wasAlive && this.#lastBeatMs > 0) await this.#reofferAll();
+    this.#lastBeatMs = now;
+  }
+
+  #record(now: number): NodeRecord {
+    const { id, version, link, labels, memoryBytesMax, pool, stems, links } = this.#options;
+    return {
+      id,
+      hostname: hostname(),
+      epoch: this.#epoch,
+      startedMs: this.#startedMs,
+      heartbeatMs: now,
+      availability: 'active',
+      labels: { ...labels },
+      version,
+      link,
+      capacity: { memoryBytes: memoryBytesMax, cpus: cpus().length },
+      used: {
+        memoryBytes: pool.usedBytes,
+        sandboxes: pool.count,
+        busySlots: links.inFlight,
+        stems: stems.count,
+      },
+    };
+  }
+
+  async #reofferAll(): Promise<void> {
+    for (const instance of this.#options.pool.instances) {
+      await this.#options.intake.reoffer(
+        instance,
+        instance.slots.filter((slot) => slot.stream === 0),
+      );
+    }
+  }
+
+  async #renewLive(): Promise<void> {
+    for (const instance of this.#options.pool.instances) {
+      if (instance.state === 'active') {
+        await this.#options.dispatcher.offer(instance.deployment.id, [], { live: instance.liveMember });
+      }
+    }
+  }
+
+  async #keepMinimums(): Promise<void> {
+    for (const deployment of await this.#options.current.minimums()) {
+      const { concurrency, max, min } = deployment.config;
+      await this.#options.dispatcher.want({ deployment: deployment.id, concurrency, max, min });
+    }
+  }
+
+  /** Leases that ran out come back to us; slots that are busy are offered when they end. */
+  async #reclaim(): Promise<void> {
+    for (const text of await this.#options.dispatcher.reclaim(this.#options.id)) {
+      const token = parseToken(text);
+      const instance = this.#options.pool.get(token.sandbox);
+      const slot = instance?.slots[token.slot];
+      if (!instance || !slot || slot.generation !== token.generation) continue;
+      if (slot.stream === 0) await this.#options.intake.reoffer(instance, [slot]);
+      else void this.#reofferWhenFree(instance, slot);
+    }
+  }
+
+  async #reofferWhenFree(instance: Instance, slot: Instance['slots'][number]): Promise<void> {
+    slot.generation++;
+    while (slot.stream !== 0 && instance.state === 'active')
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    await this.#options.intake.reoffer(instance, [slot]).catch(() => {});
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    for (const invocation of this.#options.links.invocations()) invocation.tick(now);
+  }
+
+  async #readInbox(): Promise<void> {
+    const { inboxRedis, id, intake, log } = this.#options;
+    while (!this.#isStopping) {
+      try {
+        const reply = await inboxRedis.blmpopBuffer(BLOCK_S, 1, fast.inbox(id), 'LEFT', 'COUNT', INBOX_BATCH);
+        const entries = (reply as [Buffer, Buffer[]] | null)?.[1] ?? [];
+        for (const entry of entries) intake.onInbox(entry);
+      } catch (error) {
+        if (this.#isStopping) return;
+        log.warn({ error }, 'inbox could not be read; trying again');
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
+  }
+
+  async #readDemand(): Promise<void> {
+    const { demandRedis, log } = this.#options;
+    while (!this.#isStopping) {
+      try {
+        if (this.#starts >= STARTS_AT_ONCE) {
+          await new Promise((resolve) => setTimeout(resolve, 1));
+          continue;
+        }
+        const reply = await demandRedis.blpop(fast.demand, BLOCK_S);
+        if (reply) void this.#onOrder(JSON.parse(reply[1]) as StartOrder);
+      } catch (error) {
+        if (this.#isStopping) return;
+        log.warn({ error }, 'start orders could not be read; trying again');
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
+  }
+
+  async #onOrder(order: StartOrder): Promise<void> {
+    const started = Date.now();
+    this.#starts++;
+    try {
+      const { redis } = this.#options;
+      const isWanted = order.reply || (await redis.zscore(fast.starting(order.dep), order.id)) !== null;
+      if (!isWanted) return;
+      const instance = await this.#start(order, started);
+      await this.#options.intake.open(instance, order.id);
+      this.#failing.delete(order.dep);
+      await this.#reply(order, { ok: true, ms: Date.now() - started, sandbox: instance.guest.id });
+    } catch (error) {
+      await this.#onStartFailed(order, toSkiffError(error), Date.now() - started).catch((later: unknown) =>
+        this.#options.log.error({ error: later, order }, 'a failed start could not be reported'),
+      );
+    } finally {
+      this.#starts--;
+    }
+  }
+
+  async #start(order: StartOrder, startedMs: number): Promise<Instance> {
+    const failing = this.#failing.get(order.dep);
+    if (failing && failing.untilMs > Date.now() && !order.reply) throw failing.error;
+    let deployment = this.#deployments.get(order.dep);
+    if (!deployment) {
+      deployment = await this.#options.getDeployment(order.dep);
+      if (!deployment)
+        throw new SkiffError('COLD_START_FAILED', `deployment ${order.dep} does not exist any more`);
+      this.#deployments.set(order.dep, deployment);
+    }
+    return this.#options.pool.start(deployment, startedMs);
+  }
+
+  async #reply(order: StartOrder, result: StartResult): Promise<void> {
+    if (!order.reply) return;
+    const key = fast.startResult(order.id);
+    await this.#options.redis.multi().rpush(key, JSON.stringify(result)).expire(key, 60).exec();
+  }
+
+  async #onStartFailed(order: StartOrder, error: SkiffError, ms: number): Promise<void> {
+    const { log, dispatcher, links, redis } = this.#options;
+    const hasRoom = error.code !== 'OVERLOADED';
+    log.warn({ error, deployment: order.dep, ms }, 'a sandbox could not be started');
+    if (hasRoom && error.code === 'COLD_START_FAILED') this.#remember(order.dep, error);
+    await this.#reply(order, {
+      ok: false,
+      ms,
+      code: error.code,
+      message: error.message,
+      ...(typeof error.details?.['stack'] === 'string' ? { stack: error.details['stack'] } : {}),
+    });
+    if (!hasRoom && !order.reply) {
+      // Somebody else may have room, or we ourselves in a moment.
+      setTimeout(() => void redis.rpush(fast.demand, JSON.stringify(order)).catch(() => {}), 50);
+      return;
+    }
+    const failure: InvocationFailure = { cause: 'cold_start_failed', message: error.message, started: false };
+    const payload = Buffer.from(JSON.stringify(failure));
+    for (const envelope of await dispatcher.failStart(order.dep, order.id)) {
+      const { route } = parseEnvelope(envelope);
+      const timing = encodeTiming({
+        queueMs: Math.max(0, Date.now() - route.enqueuedMs - ms),
+        coldMs: ms,
+        execMs: 0,
+      });
+      const link = await links.waitFor(route.gw, 1_000);
+      link?.connection.send(FrameType.ERROR | END, route.stream, payload, timing);
+    }
+  }
+
+  #remember(deployment: string, error: SkiffError): void {
+    const count = (this.#failing.get(deployment)?.count ?? 0) + 1;
+    // The first failures may be chance; from the third on the host is spared.
+    const waitMs = count < 3 ? 0 : Math.min(30_000, 250 * 2 ** count);
+    this.#failing.set(deployment, { count, untilMs: Date.now() + waitMs, error });
+  }
+}
+
+function newEpoch(): string {
+  return createHash('sha256').update(randomBytes(16)).digest('hex').slice(0, 12);
+}
