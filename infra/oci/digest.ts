@@ -68,6 +68,7 @@ export function parseReference(text: string): ImageReference {
 
 /** Shortens hostile text for a message. */
 export function clip(text: string, length = 80): string {
+  // oxlint-disable-next-line no-control-regex -- finding control characters is the point
   const printable = text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '?');
   return printable.length > length ? `${printable.slice(0, length)}…` : printable;
 }
