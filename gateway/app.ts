@@ -1,0 +1,134 @@
+/**
+ * The control API: one Hono app made from the route table (routes/table.ts) and its handlers.
+ * Invariant: every answer carries a request id and the security headers; every failure is a problem document.
+ * Deliberately absent: invocations (/f/<name>), which never pass through here, and listening (main.ts).
+ */
+import type { HttpBindings } from '@hono/node-server';
+import { Hono } from 'hono';
+import { secureHeaders } from 'hono/secure-headers';
+import { SkiffError } from '../sdk/protocol/errors.ts';
+import { Header } from '../sdk/protocol/http.ts';
+import { createId } from '../sdk/protocol/ids.ts';
+import { authorize } from './middleware/auth.ts';
+import { parseInput, readJson } from './middleware/input.ts';
+import { createObserver } from './middleware/observe.ts';
+import { classify, toProblemResponse } from './middleware/problem.ts';
+import type { GatewayParts } from './parts.ts';
+import { createBuildHandlers } from './routes/builds.ts';
+import { createFunctionHandlers } from './routes/functions.ts';
+import { createLineStreamer } from './routes/lines.ts';
+import { createLogHandlers } from './routes/logs.ts';
+import { createNodeHandlers } from './routes/nodes.ts';
+import { createPlatformHandlers } from './routes/platform.ts';
+import type { ApiContext, Handlers, RequestVariables } from './routes/route.ts';
+import { ROUTES, type RouteId, type RouteSpec } from './routes/table.ts';
+import { createTokenHandlers } from './routes/tokens.ts';
+import { createUploadHandlers } from './routes/uploads.ts';
+import { createUsageHandlers } from './routes/usage.ts';
+
+export type App = Hono<{ Bindings: HttpBindings; Variables: RequestVariables }>;
+
+/** The answers are data, never pages: nothing may frame, sniff or cache them. */
+const securityHeaders = secureHeaders({
+  contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
+  xFrameOptions: 'DENY',
+  referrerPolicy: 'no-referrer',
+});
+
+export function createApp(parts: GatewayParts): App {
+  const app: App = new Hono();
+  const observe = createObserver(parts.log, parts.metrics);
+  app.use(async (c, next) => {
+    c.set('requestId', createId('req'));
+    await next();
+    c.res.headers.set(Header.requestId, c.var.requestId);
+    if (!c.res.headers.has('cache-control')) c.res.headers.set('cache-control', 'no-store');
+  });
+  app.use(securityHeaders);
+  app.onError((error, c) => {
+    const known = classify(error);
+    if (known.row.fault === 'platform') {
+      parts.log.error(
+        { error, requestId: c.var.requestId, method: c.req.method, path: c.req.path },
+        known.code,
+      );
+    }
+    return toProblemResponse(known, c.var.requestId);
+  });
+  app.notFound((c) => {
+    const error = new SkiffError(
+      'NOT_FOUND',
+      `there is no ${c.req.path}; GET /openapi.json lists what there is`,
+    );
+    return toProblemResponse(error, c.var.requestId);
+  });
+  const handlers = createHandlers(parts);
+  for (const [id, spec] of Object.entries(ROUTES) as [RouteId, RouteSpec][]) {
+    app.on(spec.method, spec.path, observe(spec.path), (c) => handle(parts, spec, handlers[id], c));
+  }
+  refuseOtherMethods(app, observe);
+  return app;
+}
+
+function createHandlers(parts: GatewayParts): Handlers {
+  const streamLines = createLineStreamer((error) => parts.log.warn({ error }, 'stream cut'));
+  return {
+    ...createUploadHandlers(parts),
+    ...createBuildHandlers(parts, streamLines),
+    ...createFunctionHandlers(parts),
+    ...createLogHandlers(parts, streamLines),
+    ...createNodeHandlers(parts),
+    ...createUsageHandlers(parts),
+    ...createTokenHandlers(parts),
+    ...createPlatformHandlers(parts),
+  };
+}
+
+async function handle(
+  parts: GatewayParts,
+  spec: RouteSpec,
+  handler: Handlers[RouteId],
+  c: ApiContext,
+): Promise<Response> {
+  // A stream cannot tell what its head would be without being opened, and nobody would close it again.
+  if (spec.media === 'ndjson' && c.req.raw.method === 'HEAD') throw methodNotAllowed(c, [spec.method]);
+  if (spec.scope !== 'public') {
+    c.set('token', await authorize(parts.verifyToken, c.req.header('authorization'), spec.scope));
+  }
+  const input = {
+    ...c.req.param(),
+    query: spec.query && parseInput(spec.query, c.req.query(), 'query'),
+    body:
+      spec.body && spec.body !== 'bytes'
+        ? parseInput(spec.body, await readJson(c.req.raw), 'body')
+        : undefined,
+    signal: AbortSignal.any([c.req.raw.signal, parts.stopping]),
+  };
+  // The table's types tie each handler to its own input; the loop over the table loses that tie.
+  const result = await (handler as (input: unknown, c: ApiContext) => Promise<unknown>)(input, c);
+  if (result instanceof Response) return result;
+  if (result === undefined) return c.body(null, 204);
+  return c.json(result as object, spec.status as 200);
+}
+
+/** 405 with Allow (RFC 9110 §15.5.6) where the path exists and the method does not. */
+function refuseOtherMethods(app: App, observe: ReturnType<typeof createObserver>): void {
+  const methods = new Map<string, string[]>();
+  for (const { method, path } of Object.values(ROUTES)) {
+    methods.set(path, [...(methods.get(path) ?? []), method]);
+  }
+  for (const [path, allowed] of methods) {
+    app.all(path, observe(path), (c) => {
+      c.header('allow', allowed.join(', '));
+      const error = methodNotAllowed(c, allowed);
+      return toProblemResponse(error, c.var.requestId, { allow: allowed.join(', ') });
+    });
+  }
+}
+
+function methodNotAllowed(c: ApiContext, allowed: readonly string[]): SkiffError {
+  return new SkiffError(
+    'METHOD_NOT_ALLOWED',
+    `${c.req.raw.method} ${c.req.path} is not a thing; it has ${allowed.join(', ')}`,
+  );
+}

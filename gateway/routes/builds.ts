@@ -1,0 +1,102 @@
+/** Ordering builds, looking at them, cancelling them. */
+import { traceparentOf } from '../../infra/lib/telemetry.ts';
+import { trace } from '@opentelemetry/api';
+import { isBuildEnded } from '../../infra/catalog/builds.ts';
+import { type BuildJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
+import type { BuildRecord, DeployRequest } from '../../sdk/protocol/api.ts';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { createId } from '../../sdk/protocol/ids.ts';
+import { FunctionConfig, FunctionName, describeIssues } from '../../sdk/protocol/manifest.ts';
+import { listIssues } from '../middleware/input.ts';
+import type { GatewayParts } from '../parts.ts';
+import { functionUrl } from './functions.ts';
+import type { LineStreamer } from './lines.ts';
+import type { Handlers } from './route.ts';
+
+export function createBuildHandlers(
+  parts: GatewayParts,
+  streamLines: LineStreamer,
+): Pick<Handlers, 'deploy' | 'getBuild' | 'followBuild' | 'cancelBuild'> {
+  const { catalog } = parts;
+
+  async function getBuild(id: string): Promise<BuildRecord> {
+    const build = await catalog.getBuild(id);
+    if (build) return build;
+    throw new SkiffError('NOT_FOUND', `there is no build ${id}; builds are kept for a day`);
+  }
+
+  return {
+    async deploy({ name, body }, c) {
+      const job = await createJob(parts, name, body);
+      await order(parts, job);
+      c.header('location', `/v1/builds/${job.buildId}`);
+      return { build: job.buildId, deployment: job.deploymentId };
+    },
+
+    getBuild: ({ id }) => getBuild(id),
+
+    async followBuild({ id, signal }) {
+      // Asked first, so that an unknown build or an absent Redis is an answer and not an empty stream.
+      await getBuild(id);
+      return streamLines(signal, (open) => catalog.followBuildEvents(id, { signal: open }));
+    },
+
+    async cancelBuild({ id }) {
+      const build = await getBuild(id);
+      if (isBuildEnded(build)) return build;
+      if (!(await parts.builds.tryWithdraw(id))) {
+        await catalog.requestBuildCancel(id);
+        return build;
+      }
+      const cancelled: BuildRecord = { ...build, state: 'cancelled', endedMs: Date.now() };
+      await catalog.putBuild(cancelled);
+      await catalog.appendBuildEvent(id, { type: 'end', atMs: Date.now(), build: cancelled });
+      return cancelled;
+    },
+  };
+}
+
+async function createJob(parts: GatewayParts, name: string, request: DeployRequest): Promise<BuildJob> {
+  const parsedName = FunctionName.safeParse(name);
+  if (!parsedName.success) {
+    throw new SkiffError('INVALID_NAME', `function name "${name}": ${parsedName.error.issues[0]?.message}`);
+  }
+  const config = FunctionConfig.safeParse(request.config ?? {});
+  if (!config.success) {
+    throw new SkiffError('INVALID_CONFIG', describeIssues(config.error), {
+      details: { issues: listIssues(config.error) },
+    });
+  }
+  const bytes = await parts.registry.headBlob(SOURCE_REPOSITORY, request.source.digest);
+  if (bytes === undefined) {
+    throw new SkiffError(
+      'INVALID_SOURCE',
+      `source ${request.source.digest} is not here; POST it to /v1/uploads first`,
+    );
+  }
+  const traceparent = traceparentOf(trace.getActiveSpan());
+  return {
+    buildId: createId('bld'),
+    deploymentId: createId('dep'),
+    functionName: name,
+    source: { digest: request.source.digest, bytes },
+    ...(request.entry === undefined ? {} : { entry: request.entry }),
+    config: config.data,
+    url: functionUrl(parts.publicUrl, name),
+    requestedMs: Date.now(),
+    ...(traceparent === undefined ? {} : { traceparent }),
+  };
+}
+
+/** The record comes before the job: a builder may take the job at once. */
+async function order({ catalog, builds }: GatewayParts, job: BuildJob): Promise<void> {
+  const { buildId: id, functionName, requestedMs: createdMs } = job;
+  await catalog.putBuild({ id, functionName, state: 'queued', createdMs });
+  try {
+    await builds.enqueue(job);
+  } catch (error) {
+    // If Redis is away this fails too, and the record expires by itself.
+    await catalog.removeBuild(id).catch(() => {});
+    throw error;
+  }
+}

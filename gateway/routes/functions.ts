@@ -1,0 +1,123 @@
+/** Functions, deployments and aliases as clients see them. */
+import type { Redis } from 'ioredis';
+import type { FunctionEntry } from '../../infra/catalog/functions.ts';
+import { fast } from '../../infra/contract/keys.ts';
+import { isServiceAway } from '../../infra/lib/unavailable.ts';
+import type { Deployment, FunctionRecord } from '../../sdk/protocol/api.ts';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { GatewayParts } from '../parts.ts';
+import type { Handlers } from './route.ts';
+
+export function functionUrl(publicUrl: string, name: string): string {
+  return `${publicUrl}/f/${name}`;
+}
+
+export function functionNotFound(name: string): SkiffError {
+  return new SkiffError('FUNCTION_NOT_FOUND', `there is no function "${name}"; GET /v1/functions lists them`);
+}
+
+type FunctionRoutes =
+  | 'listFunctions'
+  | 'getFunction'
+  | 'removeFunction'
+  | 'listDeployments'
+  | 'getDeployment'
+  | 'setAlias';
+
+export function createFunctionHandlers(parts: GatewayParts): Pick<Handlers, FunctionRoutes> {
+  const { catalog } = parts;
+
+  async function getEntry(name: string): Promise<FunctionEntry> {
+    const entry = await catalog.getFunction(name);
+    if (!entry) throw functionNotFound(name);
+    return entry;
+  }
+
+  return {
+    async listFunctions() {
+      return { functions: await describe(parts, await catalog.listFunctions()) };
+    },
+
+    async getFunction({ name }) {
+      const [record] = await describe(parts, [await getEntry(name)]);
+      return record as FunctionRecord;
+    },
+
+    async removeFunction({ name }) {
+      await catalog.removeFunction(name);
+      return undefined;
+    },
+
+    async listDeployments({ name }) {
+      const deployments = await catalog.listDeployments(name);
+      if (deployments.length === 0) await getEntry(name);
+      return { deployments };
+    },
+
+    async getDeployment({ id }) {
+      const deployment = await catalog.getDeployment(id);
+      if (!deployment) throw new SkiffError('NOT_FOUND', `there is no deployment ${id}`);
+      return deployment;
+    },
+
+    async setAlias({ name, alias, body }) {
+      // An alias of a name that nothing was deployed under would report its deployment as missing, not the function.
+      if ((await catalog.listDeployments(name)).length === 0) throw functionNotFound(name);
+      return catalog.setAlias(name, alias, body.targets, body.version);
+    },
+  };
+}
+
+/** Adds what is not stored with a function: its URL, what its live deployment says, how many sandboxes it has. */
+async function describe(parts: GatewayParts, entries: readonly FunctionEntry[]): Promise<FunctionRecord[]> {
+  const live = await Promise.all(entries.map((entry) => getLive(parts, entry)));
+  const sandboxes = await countSandboxes(parts.fast, entries);
+  return entries.map((entry, i) => {
+    const alias = entry.aliases.find(({ name }) => name === 'live');
+    const config = live[i]?.config;
+    const count = sandboxes?.[i];
+    return {
+      name: entry.name,
+      createdMs: entry.createdMs,
+      url: functionUrl(parts.publicUrl, entry.name),
+      ...(alias && { live: alias }),
+      deployments: [...entry.deployments],
+      ...(count !== undefined && { sandboxes: count }),
+      ...(config && { runtime: config.runtime, access: config.access }),
+    };
+  });
+}
+
+async function getLive({ catalog }: GatewayParts, entry: FunctionEntry): Promise<Deployment | undefined> {
+  const id = entry.aliases.find(({ name }) => name === 'live')?.targets[0]?.deployment;
+  return id === undefined ? undefined : catalog.getDeployment(id);
+}
+
+/** Undefined when the fast store is away: the list of functions does not depend on it. */
+async function countSandboxes(
+  redis: Redis,
+  entries: readonly FunctionEntry[],
+): Promise<number[] | undefined> {
+  const pipeline = redis.pipeline();
+  const owners: number[] = [];
+  for (const [i, { aliases }] of entries.entries()) {
+    const ids = new Set(aliases.flatMap(({ targets }) => targets.map(({ deployment }) => deployment)));
+    for (const id of ids) {
+      owners.push(i);
+      pipeline.zcount(fast.live(id), Date.now(), '+inf');
+    }
+  }
+  if (owners.length === 0) return entries.map(() => 0);
+  try {
+    const counts = entries.map(() => 0);
+    for (const [at, [error, value]] of ((await pipeline.exec()) ?? []).entries()) {
+      if (error) throw error;
+      const owner = owners[at] as number;
+      counts[owner] = (counts[owner] as number) + Number(value);
+    }
+    return counts;
+  } catch (error) {
+    if (isServiceAway(error)) return undefined;
+    throw error;
+  }
+}

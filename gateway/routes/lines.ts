@@ -1,0 +1,70 @@
+/**
+ * Answers that are a stream of JSON lines. Invariant: nothing is read ahead of the client (a slow one slows only
+ * itself), the generator ends when the client leaves or the gateway stops, and at most FOLLOWERS_MAX run at once.
+ */
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { FOLLOWERS_MAX } from '../../sdk/protocol/limits.ts';
+
+export type LineStreamer = (
+  signal: AbortSignal,
+  open: (signal: AbortSignal) => AsyncGenerator<unknown>,
+) => Promise<Response>;
+
+/** The streams made by one streamer are counted together. */
+export function createLineStreamer(onFailure: (error: unknown) => void): LineStreamer {
+  let open = 0;
+  return async (signal, openLines) => {
+    if (open >= FOLLOWERS_MAX) {
+      throw new SkiffError(
+        'OVERLOADED',
+        `${open} streams are open on this gateway, which is the limit; try again later`,
+      );
+    }
+    open += 1;
+    const left = new AbortController();
+    let isOpen = true;
+    const close = () => {
+      if (isOpen) open -= 1;
+      isOpen = false;
+      signal.removeEventListener('abort', close);
+      left.abort();
+    };
+    signal.addEventListener('abort', close, { once: true });
+    const lines = openLines(left.signal);
+    if (signal.aborted) close();
+    return new Response(toByteStream(lines, close, onFailure), {
+      headers: {
+        'content-type': 'application/x-ndjson',
+        'cache-control': 'no-store',
+        'x-accel-buffering': 'no',
+      },
+    });
+  };
+}
+
+function toByteStream(
+  lines: AsyncGenerator<unknown>,
+  close: () => void,
+  onFailure: (error: unknown) => void,
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const { done, value } = await lines.next();
+          if (!done) return controller.enqueue(encoder.encode(`${JSON.stringify(value)}\n`));
+          close();
+          controller.close();
+        } catch (error) {
+          close();
+          onFailure(error);
+          // The head is sent: cutting the connection is the only way left to say that the end is not the end.
+          controller.error(error);
+        }
+      },
+      cancel: close,
+    },
+    { highWaterMark: 0 },
+  );
+}
