@@ -45,7 +45,8 @@ await mkdir(paths.sandboxes, { recursive: true, mode: 0o711 });
 await mkdir(paths.run, { recursive: true, mode: 0o700 });
 const id = config.SKIFF_RUNNER_ID ?? (await readOrMakeId(join(paths.runner, 'id')));
 
-shutdown.add('telemetry', await startTelemetry('runner', process.env));
+const telemetry = await startTelemetry('runner', process.env);
+shutdown.add('telemetry', () => telemetry.shutdown());
 const urls = redisUrls(config);
 const durableRedis = openRedis(urls.durable);
 const redis = openRedis(urls.fast);
@@ -116,6 +117,7 @@ const intake: Intake = new Intake({
   dispatcher,
   functionLog,
   log,
+  isTracing: telemetry.isOn,
 });
 const linkSecret = randomBytes(24).toString('base64url');
 const links: Links = new Links({

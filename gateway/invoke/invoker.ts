@@ -4,7 +4,7 @@
  * failure names one cause. Nothing here awaits on the hot path when the route is cached and a lease is at hand.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { context, propagation, SpanKind, SpanStatusCode, trace, type Span } from '@opentelemetry/api';
+import { SpanKind, SpanStatusCode, type Span } from '@opentelemetry/api';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError, toSkiffError, type FailureCause } from '../../sdk/protocol/errors.ts';
 import { encodeHead, END, FrameType, type Frame } from '../../sdk/protocol/frame.ts';
@@ -19,6 +19,7 @@ import {
 } from '../../sdk/protocol/limits.ts';
 import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
+import { startSpan, traceparentOf } from '../../infra/lib/telemetry.ts';
 import { writeFailure } from './answer.ts';
 import { Call, type CallOwner } from './call.ts';
 import { Estimates } from './estimates.ts';
@@ -34,6 +35,7 @@ export interface InvokerOptions {
   readonly routes: Routes;
   readonly links: () => Links;
   readonly leases: boolean;
+  readonly isTracing: boolean;
   readonly log: Log;
   /** May this request call a private function? Rejects with UNAUTHENTICATED or FORBIDDEN. */
   readonly authorize: (request: IncomingMessage, functionName: string) => Promise<void>;
@@ -56,7 +58,6 @@ export class Invoker implements CallOwner {
   readonly #calls = new Map<number, Call>();
   readonly #leases: Leases;
   readonly #estimates = new Estimates();
-  readonly #tracer = trace.getTracer('skiff-gateway');
   readonly #timer: NodeJS.Timeout;
   #nextStream = 0;
 
@@ -165,26 +166,22 @@ export class Invoker implements CallOwner {
   }
 
   #startSpan(request: IncomingMessage, deployment: Deployment): Span | undefined {
+    if (!this.#options.isTracing) return undefined;
     const { traceparent } = request.headers;
-    const parent = traceparent ? propagation.extract(context.active(), { traceparent }) : context.active();
-    const span = this.#tracer.startSpan(
-      `${request.method} /f/${deployment.functionName}`,
-      {
-        kind: SpanKind.SERVER,
-        attributes: {
-          'http.request.method': request.method ?? '',
-          'faas.invoked_name': deployment.functionName,
-          'faas.trigger': 'http',
-        },
+    return startSpan(`${request.method} /f/${deployment.functionName}`, {
+      kind: SpanKind.SERVER,
+      ...(typeof traceparent === 'string' ? { traceparent } : {}),
+      attributes: {
+        'http.request.method': request.method ?? '',
+        'faas.invoked_name': deployment.functionName,
+        'faas.trigger': 'http',
       },
-      parent,
-    );
-    return span.isRecording() ? span : undefined;
+    });
   }
 
   #buildHead(call: Call, url: string): RequestHead {
     const headers = buildHeaders(call.request, false);
-    const traceparent = traceparentOf(call);
+    const traceparent = traceparentFor(call);
     headers.push([Header.invocationId, call.id]);
     if (traceparent) headers.push(['traceparent', traceparent]);
     return {
@@ -213,7 +210,7 @@ export class Invoker implements CallOwner {
   }
 
   #route(call: Call, token?: string): Route {
-    const traceparent = traceparentOf(call);
+    const traceparent = traceparentFor(call);
     return {
       id: call.id,
       dep: call.deployment.id,
@@ -393,11 +390,9 @@ function scalingOf(deployment: Deployment) {
   return { deployment: deployment.id, concurrency, max, min };
 }
 
-function traceparentOf(call: Call): string | undefined {
-  if (call.span) {
-    const { traceId, spanId, traceFlags } = call.span.spanContext();
-    return `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, '0')}`;
-  }
+/** Ours when we trace, else the client's as it came. */
+function traceparentFor(call: Call): string | undefined {
+  if (call.span) return traceparentOf(call.span);
   const { traceparent } = call.request.headers;
   return typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined;
 }

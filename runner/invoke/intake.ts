@@ -3,11 +3,12 @@
  * Invariant: an envelope is either started here (at most once) or answered REFUSED, which says that it provably was
  * not; expired ones are dropped, their gateway has answered already.
  */
-import { context, propagation, SpanKind, SpanStatusCode, trace, type Span } from '@opentelemetry/api';
+import { SpanKind, SpanStatusCode, type Span } from '@opentelemetry/api';
 import { encodeHead, FrameType, END, parseHead, type Frame } from '../../sdk/protocol/frame.ts';
 import { parseEnvelope, type RequestHead, type Route } from '../../sdk/protocol/invocation.ts';
 import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
+import { startSpan, traceparentOf } from '../../infra/lib/telemetry.ts';
 import type { FunctionLog } from '../log/function-log.ts';
 import type { Instance, Slot } from '../pool/instance.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -27,11 +28,11 @@ export interface IntakeOptions {
   readonly dispatcher: Dispatcher;
   readonly functionLog: FunctionLog;
   readonly log: Log;
+  readonly isTracing: boolean;
 }
 
 export class Intake {
   readonly #options: IntakeOptions;
-  readonly #tracer = trace.getTracer('skiff-runner');
   readonly #free = new Map<Instance, Slot[]>();
   #isReleasePlanned = false;
 
@@ -130,26 +131,20 @@ export class Intake {
   }
 
   #startSpan(instance: Instance, route: Route, coldMs: number): Span | undefined {
-    if (!route.traceparent) return undefined;
-    const parent = propagation.extract(context.active(), { traceparent: route.traceparent });
+    if (!this.#options.isTracing || !route.traceparent) return undefined;
     const { functionName, id } = instance.deployment;
-    const span = this.#tracer.startSpan(
-      `run ${functionName}`,
-      {
-        kind: SpanKind.CONSUMER,
-        attributes: {
-          'faas.name': functionName,
-          'faas.version': id,
-          'faas.instance': instance.guest.id,
-          'faas.invocation_id': route.id,
-          'faas.coldstart': coldMs > 0,
-          'faas.trigger': 'http',
-        },
+    return startSpan(`run ${functionName}`, {
+      kind: SpanKind.CONSUMER,
+      traceparent: route.traceparent,
+      attributes: {
+        'faas.name': functionName,
+        'faas.version': id,
+        'faas.instance': instance.guest.id,
+        'faas.invocation_id': route.id,
+        'faas.coldstart': coldMs > 0,
+        'faas.trigger': 'http',
       },
-      parent,
-    );
-    if (span.isRecording()) return span;
-    return undefined;
+    });
   }
 
   #onEnd(link: GatewayLink, invocation: Invocation, end: InvocationEnd): void {
@@ -225,9 +220,7 @@ export class Intake {
 function rewriteHead(payload: Buffer, timeoutMs: number, span: Span | undefined): Buffer {
   const { head, body } = parseHead(payload);
   const changed: Record<string, unknown> = { ...(head as RequestHead), deadlineMs: Date.now() + timeoutMs };
-  if (span) {
-    const { traceId, spanId, traceFlags } = span.spanContext();
-    changed['traceparent'] = `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, '0')}`;
-  }
+  const traceparent = traceparentOf(span);
+  if (traceparent) changed['traceparent'] = traceparent;
   return encodeHead(changed, body);
 }
