@@ -1,0 +1,128 @@
+/**
+ * The OCI runtime configuration of a sandbox (opencontainers/runtime-spec 1.0.2). Every choice is a fence:
+ * single-uid user namespace, no capabilities, no_new_privs, seccomp allow-list, read-only root, nothing of /sys,
+ * a /proc of processes only. Invariant: nothing here comes from an image; the spec is the platform's own.
+ */
+import { OPEN_FILES_MAX, TMP_INODES_MAX } from '../../sdk/protocol/limits.ts';
+import type { SandboxSpec } from './contract.ts';
+import type { SeccompProfile } from './seccomp.ts';
+
+/** Uid and gid inside. There is no other one: root does not exist there. */
+export const INNER_ID = 1000;
+/** Folders the configuration below mounts over, so the root file system must have them. */
+export const OWN_TARGETS = ['/proc', '/dev', '/tmp'] as const;
+
+const KB = 1024;
+const MB = 1024 * KB;
+
+/** A compat /proc shows the host's hardware and knobs; these are what runtimes and advisories name. */
+const MASKED_PATHS = [
+  '/proc/acpi',
+  '/proc/asound',
+  '/proc/interrupts',
+  '/proc/kcore',
+  '/proc/keys',
+  '/proc/kallsyms',
+  '/proc/latency_stats',
+  '/proc/sched_debug',
+  '/proc/scsi',
+  '/proc/timer_list',
+  '/proc/timer_stats',
+];
+const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
+
+export interface ResolvedMount {
+  readonly source: string;
+  readonly target: string;
+  readonly options: readonly string[];
+}
+
+export interface BundleInput {
+  readonly spec: SandboxSpec;
+  readonly uid: number;
+  readonly rootPath: string;
+  readonly mounts: readonly ResolvedMount[];
+  readonly seccomp: SeccompProfile;
+}
+
+/** The content of config.json. */
+export function createRuntimeConfig(input: BundleInput): object {
+  const { spec, uid } = input;
+  const mapping = [{ containerID: INNER_ID, hostID: uid, size: 1 }];
+  const isStrict = spec.isolation === 'strict';
+  return {
+    ociVersion: '1.0.2',
+    process: {
+      terminal: false,
+      user: { uid: INNER_ID, gid: INNER_ID, additionalGids: [] },
+      args: spec.args,
+      env: Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),
+      cwd: spec.cwd ?? '/',
+      noNewPrivileges: true,
+      capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
+      rlimits: createLimits(spec),
+      // A hint only (the process may lower it); the parent cgroup's cap is what protects the host.
+      oomScoreAdj: 900,
+    },
+    root: { path: input.rootPath, readonly: true },
+    hostname: 'fn',
+    mounts: [...createOwnMounts(spec), ...input.mounts.map(createBindMount)],
+    linux: {
+      namespaces: createNamespaces(spec.networkNamespace),
+      uidMappings: mapping,
+      gidMappings: mapping,
+      rootfsPropagation: spec.mounts.some((mount) => mount.propagate) ? 'rslave' : 'private',
+      ...(isStrict ? {} : { maskedPaths: MASKED_PATHS, readonlyPaths: READONLY_PATHS }),
+      seccomp: input.seccomp,
+    },
+  };
+}
+
+function createNamespaces(networkNamespace: string | undefined): object[] {
+  const own = ['user', 'pid', 'mount', 'ipc', 'uts', 'cgroup'].map((type) => ({ type }));
+  const network = networkNamespace === undefined ? {} : { path: `/run/netns/${networkNamespace}` };
+  return [...own, { type: 'network', ...network }];
+}
+
+/** No AS or DATA limit: V8 and WebAssembly reserve far more address space than they use. */
+function createLimits(spec: SandboxSpec): object[] {
+  const limits: [string, number][] = [
+    ['NOFILE', OPEN_FILES_MAX],
+    ['CORE', 0],
+    ['MEMLOCK', 64 * KB],
+    ['MSGQUEUE', 0],
+    ['SIGPENDING', 1024],
+    ['RTPRIO', 0],
+    ['NICE', 0],
+    ['STACK', 8 * MB],
+  ];
+  // A little more than /tmp holds, so that a full /tmp says ENOSPC before the limit's signal kills the writer.
+  const hasDisk = spec.mounts.some((mount) => mount.writable);
+  if (!hasDisk) limits.push(['FSIZE', spec.tmpBytes + MB]);
+  return limits.map(([name, value]) => ({ type: `RLIMIT_${name}`, hard: value, soft: value }));
+}
+
+function createOwnMounts(spec: SandboxSpec): object[] {
+  const procOptions = ['nosuid', 'noexec', 'nodev', 'hidepid=2'];
+  if (spec.isolation === 'strict') procOptions.push('subset=pid');
+  const tmpOptions = [`size=${spec.tmpBytes}`, `nr_inodes=${TMP_INODES_MAX}`, 'mode=1777'];
+  return [
+    { destination: '/proc', type: 'proc', source: 'proc', options: procOptions },
+    {
+      destination: '/dev',
+      type: 'tmpfs',
+      source: 'tmpfs',
+      options: ['nosuid', 'noexec', 'mode=755', 'size=64k'],
+    },
+    {
+      destination: '/tmp',
+      type: 'tmpfs',
+      source: 'tmpfs',
+      options: ['nosuid', 'nodev', 'noexec', ...tmpOptions],
+    },
+  ];
+}
+
+function createBindMount(mount: ResolvedMount): object {
+  return { destination: mount.target, type: 'bind', source: mount.source, options: mount.options };
+}

@@ -1,0 +1,121 @@
+/** Cgroups of version 1: one hierarchy for each controller, also on hybrid hosts. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  type Cgroup,
+  type CgroupLimits,
+  type CgroupParent,
+  CPU_PERIOD_US,
+  cpuQuotaUs,
+  killUntilEmpty,
+  makeFolder,
+  readCounter,
+  readPids,
+  removeFolder,
+  tryReadKnob,
+  tryReadNumber,
+  waitFrozen,
+  writeKnob,
+} from './cgroup.ts';
+
+export const V1_CONTROLLERS = ['memory', 'cpu', 'cpuacct', 'pids', 'devices', 'freezer'] as const;
+export type V1Controller = (typeof V1_CONTROLLERS)[number];
+export type V1Folders = Readonly<Record<V1Controller, string>>;
+
+/** null, zero, full, random, urandom: to read and write, never to make (no "m"). */
+const DEVICES_ALLOWED = ['c 1:3 rw', 'c 1:5 rw', 'c 1:7 rw', 'c 1:8 rw', 'c 1:9 rw'];
+/** Default weight of one core. */
+const CPU_SHARES_PER_CORE = 1024;
+
+function eachFolder(folders: V1Folders): string[] {
+  // cpu and cpuacct are often one hierarchy under two names.
+  return [...new Set(V1_CONTROLLERS.map((controller) => folders[controller]))];
+}
+
+/** The memory limit may never exceed the memory+swap limit, so the order depends on the direction. */
+function writeMemoryLimit(folder: string, bytes: number): void {
+  const limit = join(folder, 'memory.limit_in_bytes');
+  const limitWithSwap = join(folder, 'memory.memsw.limit_in_bytes');
+  const current = tryReadNumber(limitWithSwap);
+  const files = current === undefined && !existsSync(limitWithSwap) ? [limit] : [limit, limitWithSwap];
+  if (current !== undefined && bytes > current) files.reverse();
+  for (const file of files) writeKnob(file, bytes);
+}
+
+export function createV1Parent(mounts: V1Folders, name: string, memoryBytesMax: number): CgroupParent {
+  const folders = below(mounts, name);
+  for (const folder of eachFolder(folders)) makeFolder(folder);
+  writeMemoryLimit(folders.memory, memoryBytesMax);
+  return {
+    create(child, limits) {
+      const own = below(folders, child);
+      for (const folder of eachFolder(own)) makeFolder(folder);
+      const cgroup = createV1Cgroup(child, own);
+      cgroup.setLimits(limits);
+      writeKnob(join(own.devices, 'devices.deny'), 'a');
+      for (const rule of DEVICES_ALLOWED) writeKnob(join(own.devices, 'devices.allow'), rule);
+      return cgroup;
+    },
+    open: (child) => createV1Cgroup(child, below(folders, child)),
+    list() {
+      const names = new Set<string>();
+      for (const folder of eachFolder(folders)) {
+        for (const entry of readdirSync(folder, { withFileTypes: true })) {
+          if (entry.isDirectory()) names.add(entry.name);
+        }
+      }
+      return [...names];
+    },
+    async remove() {
+      for (const folder of eachFolder(folders)) await removeFolder(folder);
+    },
+  };
+}
+
+function below(folders: V1Folders, name: string): V1Folders {
+  const entries = V1_CONTROLLERS.map((controller) => [controller, join(folders[controller], name)]);
+  return Object.fromEntries(entries) as V1Folders;
+}
+
+function createV1Cgroup(name: string, folders: V1Folders): Cgroup {
+  const state = join(folders.freezer, 'freezer.state');
+  const thaw = (): void => writeKnob(state, 'THAWED');
+  return {
+    name,
+    procsFiles: eachFolder(folders).map((folder) => join(folder, 'cgroup.procs')),
+    setLimits(limits: CgroupLimits) {
+      writeMemoryLimit(folders.memory, limits.memoryBytes);
+      writeKnob(join(folders.cpu, 'cpu.cfs_period_us'), CPU_PERIOD_US);
+      writeKnob(join(folders.cpu, 'cpu.cfs_quota_us'), cpuQuotaUs(limits.cpu));
+      writeKnob(join(folders.cpu, 'cpu.shares'), Math.max(2, Math.round(limits.cpu * CPU_SHARES_PER_CORE)));
+      writeKnob(join(folders.pids, 'pids.max'), limits.pidsMax);
+    },
+    async freeze() {
+      writeKnob(state, 'FROZEN');
+      // A task in the middle of a fork may leave the group FREEZING; the kernel tries again on a read.
+      await waitFrozen(name, () => tryReadKnob(state) !== 'FREEZING');
+    },
+    thaw,
+    usage: () => ({
+      memoryBytes: Math.max(
+        0,
+        (tryReadNumber(join(folders.memory, 'memory.usage_in_bytes')) ?? 0) -
+          readCounter(join(folders.memory, 'memory.stat'), 'total_inactive_file'),
+      ),
+      cpuMs: (tryReadNumber(join(folders.cpuacct, 'cpuacct.usage')) ?? 0) / 1e6,
+      pids: tryReadNumber(join(folders.pids, 'pids.current')) ?? 0,
+    }),
+    oomKills: () => readCounter(join(folders.memory, 'memory.oom_control'), 'oom_kill'),
+    pids: () => readPids(join(folders.pids, 'cgroup.procs')),
+    async killAll() {
+      if (existsSync(state)) thaw();
+      // A launcher that died half-way is in some hierarchies only, so all are asked.
+      await killUntilEmpty(name, () => [
+        ...new Set(eachFolder(folders).flatMap((folder) => readPids(join(folder, 'cgroup.procs')))),
+      ]);
+    },
+    async remove() {
+      for (const folder of eachFolder(folders)) await removeFolder(folder);
+    },
+  };
+}

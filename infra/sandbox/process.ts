@@ -1,0 +1,122 @@
+/**
+ * Starting the runtime's process: it enters the stage, then the cgroups, then becomes the runtime, so the container
+ * is bound by its limits from its first instruction. Resolves when the container's own program runs.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync, readlinkSync, watch } from 'node:fs';
+import { basename } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { runCommand, type RunFiles, type RuntimePaths, tryReadFailure } from './runtime.ts';
+
+/** Paths and arguments travel as positional parameters, never inside the script. */
+const JOIN_AND_EXEC = `
+count=$1; shift
+while [ "$count" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; count=$((count - 1)); done
+exec "$@"
+`;
+const START_MS_MAX = 10_000;
+
+export interface RuntimeProcess {
+  /** The runtime; its exit is the container's exit. */
+  readonly child: ChildProcess;
+  /** Container init, on the host. */
+  readonly pid: number;
+}
+
+export interface StartInput {
+  readonly id: string;
+  readonly enter: readonly string[];
+  readonly procsFiles: readonly string[];
+  readonly runtime: RuntimePaths;
+  readonly files: RunFiles;
+}
+
+/** Rejects with SkiffError COLD_START_FAILED; the caller cleans up whatever the runtime left. */
+export async function startRuntime(input: StartInput): Promise<RuntimeProcess> {
+  const { enter, procsFiles, files } = input;
+  const command = runCommand(input.runtime, input.id, files);
+  const shell = ['/bin/sh', '-c', JOIN_AND_EXEC, 'skiff', String(procsFiles.length), ...procsFiles];
+  const [program, ...args] = [...enter, ...shell, ...command] as [string, ...string[]];
+  // Detached: a Ctrl-C at the terminal is for the server, which then ends its sandboxes in order.
+  const child = spawn(program, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    detached: true,
+  });
+  const exit = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(`exit ${code ?? signal}`));
+  });
+  try {
+    const pid = await waitForPid(files, exit);
+    await waitForProgram(pid, child, files);
+    return { child, pid };
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw error;
+  }
+}
+
+async function waitForPid(files: RunFiles, exit: Promise<string>): Promise<number> {
+  const watcher = watch(files.bundle);
+  try {
+    const found = new Promise<number>((resolve) => {
+      watcher.on('change', (_event, name) => {
+        if (name !== basename(files.pidFile)) return;
+        const pid = tryReadPid(files);
+        if (pid !== undefined) resolve(pid);
+      });
+    });
+    const ended = exit.then((how) => {
+      // A program that ends at once may have come and gone before the file was noticed.
+      const pid = tryReadFailure(files) === undefined ? tryReadPid(files) : undefined;
+      if (pid === undefined) throw startFailure(files, how);
+      return pid;
+    });
+    return await Promise.race([found, ended, startTimeout(files, exit)]);
+  } finally {
+    watcher.close();
+  }
+}
+
+async function startTimeout(files: RunFiles, exit: Promise<string>): Promise<never> {
+  const timer = new AbortController();
+  void exit.then(() => timer.abort());
+  await delay(START_MS_MAX, undefined, { signal: timer.signal, ref: false }).catch(() => exit);
+  throw startFailure(files, `no process within ${START_MS_MAX} ms`);
+}
+
+function tryReadPid(files: RunFiles): number | undefined {
+  try {
+    const text = readFileSync(files.pidFile, 'utf8');
+    return /^\d+/.test(text) ? Number.parseInt(text, 10) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The runtime reports the pid around the moment of exec; until then the process still is the runtime itself. */
+async function waitForProgram(pid: number, child: ChildProcess, files: RunFiles): Promise<void> {
+  const deadline = performance.now() + START_MS_MAX;
+  const runtimeProgram = tryReadProgram(child.pid as number);
+  while (runtimeProgram !== undefined && tryReadProgram(pid) === runtimeProgram) {
+    if (performance.now() > deadline) throw startFailure(files, 'the program was not executed in time');
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const failure = tryReadFailure(files);
+  if (failure !== undefined && child.exitCode !== null) throw startFailure(files, `exit ${child.exitCode}`);
+}
+
+function tryReadProgram(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`);
+  } catch {
+    return undefined;
+  }
+}
+
+function startFailure(files: RunFiles, how: string): SkiffError {
+  const detail = tryReadFailure(files) ?? how;
+  return new SkiffError('COLD_START_FAILED', `the container runtime could not start the sandbox: ${detail}`);
+}
