@@ -1,0 +1,21 @@
+/** The last line of a test run, for scripts: `N passed, N failed` and, when there were any, `, N skipped`. */
+import type { Reporter, TestModule } from 'vitest/node';
+
+export default class ClosingLine implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
+    // A file that could not be loaded has no tests to fail, and an error outside of tests belongs to none.
+    let failed = unhandledErrors.length;
+    let passed = 0;
+    let skipped = 0;
+    for (const module of modules) {
+      const tests = [...module.children.allTests()];
+      const states = tests.map((test) => test.result().state);
+      passed += states.filter((state) => state === 'passed').length;
+      skipped += states.filter((state) => state === 'skipped').length;
+      const failedTests = states.filter((state) => state === 'failed').length;
+      failed += failedTests === 0 && !module.ok() ? 1 : failedTests;
+    }
+    const line = `${passed} passed, ${failed} failed${skipped === 0 ? '' : `, ${skipped} skipped`}`;
+    process.stdout.write(`\n${line}\n`);
+  }
+}

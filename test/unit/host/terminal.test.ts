@@ -1,0 +1,20 @@
+import { expect, test } from 'vitest';
+import { createRepeatFilter, describeLine } from '../../../infra/host/terminal.ts';
+
+test('shows errors with their cause, and progress; nothing else', () => {
+  const error = JSON.stringify({ level: 'error', msg: 'build failed', error: { message: 'no space' } });
+  expect(describeLine('builder', error)).toBe('builder: error: build failed: no space');
+  const progress = JSON.stringify({ level: 'info', msg: 'packing node:26', progress: 2 });
+  expect(describeLine('builder', progress)).toBe('builder: packing node:26');
+  expect(describeLine('builder', JSON.stringify({ level: 'info', msg: 'job taken' }))).toBeUndefined();
+  expect(describeLine('redis', '1234:M 24 Nov 2026 * Ready to accept connections')).toBeUndefined();
+  expect(describeLine('gateway', '{ not json')).toBeUndefined();
+});
+
+test('passes the same text on once in ten seconds', () => {
+  let now = 0;
+  const isNew = createRepeatFilter(() => now);
+  expect([isNew('a'), isNew('a'), isNew('b')]).toEqual([true, false, true]);
+  now = 10_000;
+  expect(isNew('a')).toBe(true);
+});

@@ -1,0 +1,38 @@
+/**
+ * Three projects, run in this order: unit (no I/O but temp folders), integration (real Redis, registry, HTTP) and
+ * e2e (a whole server with real containers). The last two run one file at a time: they measure and they need cores.
+ */
+import { defineConfig } from 'vitest/config';
+
+function project(
+  name: string,
+  order: number,
+  seconds: number,
+  isParallel: boolean,
+  globalSetup: string[] = [],
+) {
+  return {
+    test: {
+      name,
+      include:
+        name === 'unit' ? ['test/tidy*.test.ts', 'test/unit/**/*.test.ts'] : [`test/${name}/**/*.test.ts`],
+      testTimeout: seconds * 1_000,
+      hookTimeout: seconds * 1_000,
+      fileParallelism: isParallel,
+      sequence: { groupOrder: order },
+      globalSetup,
+    },
+  };
+}
+
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    reporters: ['default', './test/helpers/closing-line.ts'],
+    projects: [
+      project('unit', 0, 30, true),
+      project('integration', 1, 60, false),
+      project('e2e', 2, 180, false),
+    ],
+  },
+});
