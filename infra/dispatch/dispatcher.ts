@@ -60,6 +60,7 @@ const SCRIPTS = {
   skiffOffer: ['offer.lua', 4],
   skiffFailStart: ['fail-start.lua', 3],
   skiffRetract: ['retract.lua', 2],
+  skiffRemove: ['remove.lua', 2],
   skiffLease: ['lease.lua', 2],
   skiffRenew: ['renew.lua', 1],
   skiffReturn: ['return.lua', 2],
@@ -187,6 +188,11 @@ export class Dispatcher {
   async retract(deployment: string, live: string, tokens: readonly string[]): Promise<boolean> {
     const keys = [fast.idle(deployment), fast.live(deployment)];
     return (await this.#call('skiffRetract', false, [...keys, live, tokens.length, ...tokens])) === 1;
+  }
+
+  /** For a sandbox that has ended, however that came about. */
+  async remove(deployment: string, live: string, tokens: readonly string[]): Promise<void> {
+    await this.#call('skiffRemove', false, [fast.idle(deployment), fast.live(deployment), live, ...tokens]);
   }
 
   async lease(deployment: string, slotsMax: number, leaseMs: number): Promise<string[]> {
