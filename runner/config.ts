@@ -25,7 +25,7 @@ const settings = {
     .int()
     .default(20 * GB),
   /** First host uid for sandboxes: above everything /etc/passwd and subuid ranges usually hold. */
-  SKIFF_RUNNER_UID_BASE: z.coerce.number().int().min(100_000).default(2_000_000),
+  SKIFF_RUNNER_UID_BASE: z.coerce.number().int().min(1_000_000).default(2_000_000),
   /** Address for gateways on other hosts; absent: unix socket only. */
   SKIFF_RUNNER_LINK_HOST: z.string().optional(),
   SKIFF_RUNNER_LABELS: z.string().default(''),

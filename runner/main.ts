@@ -2,7 +2,7 @@
  * The runner's process: wires Redis, the registry, the sandbox host and the pool together.
  * Order matters: what a dead predecessor left is reaped before this runner says that it lives.
  */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -66,6 +66,7 @@ const registry = openRegistry({
 const store = await openStore({ dir: paths.store, registry, bytesMax: config.SKIFF_RUNNER_STORE_BYTES_MAX });
 const host = await openSandboxHost({
   stateDir: join(paths.runner, 'state'),
+  cgroupParent: `skiff-${createHash('sha256').update(config.SKIFF_DATA_DIR).digest('hex').slice(0, 8)}`,
   runtime: config.SKIFF_RUNTIME,
   uidBase: config.SKIFF_RUNNER_UID_BASE,
   memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
@@ -89,10 +90,15 @@ await subscribeChanges(
 );
 
 const stems = new Stems(host, paths.sandboxes, log);
+const tokensOf = (instance: Instance): string[] => instance.slots.map((slot) => instance.token(slot));
 const owner = {
   runner: id,
   epoch: (): string => worker.epoch,
-  onGone: (instance: Instance): void => pool.forget(instance),
+  onGone: (instance: Instance): void => {
+    pool.forget(instance);
+    // When Redis is away the tokens die with this runner's epoch, or are refused one by one.
+    dispatcher.remove(instance.deployment.id, instance.liveMember, tokensOf(instance)).catch(() => {});
+  },
 };
 const pool: Pool = new Pool({
   host,
@@ -102,12 +108,7 @@ const pool: Pool = new Pool({
   memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
   stemsPerBase: config.SKIFF_RUNNER_STEMS,
   owner,
-  retract: (instance) =>
-    dispatcher.retract(
-      instance.deployment.id,
-      instance.liveMember,
-      instance.slots.map((slot) => instance.token(slot)),
-    ),
+  retract: (instance) => dispatcher.retract(instance.deployment.id, instance.liveMember, tokensOf(instance)),
 });
 const intake: Intake = new Intake({
   runner: id,

@@ -162,8 +162,14 @@ export class Intake {
       span?.setStatus({ code: SpanStatusCode.ERROR, message: end.cause });
     }
     span?.end();
+    if (instance.deployment.config.keepAlive === 0) this.#endWhenQuiet(instance);
     // A leased slot stays with its gateway.
-    if (invocation.route.token === undefined) this.#release(instance, invocation.slot);
+    else if (invocation.route.token === undefined) this.#release(instance, invocation.slot);
+  }
+
+  /** Nothing is kept: the sandbox ends with its last call. Slots somebody still holds are refused. */
+  #endWhenQuiet(instance: Instance): void {
+    if (instance.busySlots === 0) instance.drain();
   }
 
   /** Slots freed within one turn are offered together. */

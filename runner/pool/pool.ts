@@ -35,6 +35,7 @@ export interface PoolOptions {
 export class Pool {
   readonly #options: PoolOptions;
   readonly #instances = new Map<string, Instance>();
+  readonly #bases = new Map<string, { lowerDirs: string[] }>();
   #reservedBytes = 0;
   #clock = 0;
 
@@ -159,7 +160,7 @@ export class Pool {
     const { config, image } = deployment;
     if (!image.base)
       throw new SkiffError('COLD_START_FAILED', 'the image is not built on one of our base images');
-    const root = await this.#options.store.ensureRootfs(image.base.reference);
+    const root = await this.#ensureBase(image.base);
     const spec: GuestSpec = {
       lowerDirs: root.lowerDirs,
       args: guestCommand(config.runtime, config.memory),
@@ -174,13 +175,23 @@ export class Pool {
     return { key: `${image.base.digest} ${config.memory} ${config.isolation}`, spec };
   }
 
+  /** Base images in use stay: stems stand on them. */
+  async #ensureBase(base: { reference: string; digest: string }): Promise<{ lowerDirs: string[] }> {
+    const known = this.#bases.get(base.digest);
+    if (known) return known;
+    const root = await this.#options.store.ensureRootfs(base.reference);
+    this.#options.store.pin(repositoryOf(base.reference), base.digest);
+    this.#bases.set(base.digest, root);
+    return root;
+  }
+
   async #specialise(deployment: Deployment, receivedMs: number): Promise<Instance> {
     const { config, image, functionName } = deployment;
     const { store, stems, stemsPerBase, owner, log } = this.#options;
     const repository = repositoryOf(image.reference);
-    const [kind, ...layers] = await Promise.all([
+    const [kind, layers] = await Promise.all([
       this.#stemKind(deployment),
-      ...image.layers.map((layer) => store.ensureLayer(repository, layer)),
+      Promise.all(image.layers.map((layer) => store.ensureLayer(repository, layer))),
     ]);
     if (stemsPerBase > 0) stems.keep(kind.key, kind.spec, stemsPerBase);
     const { guest } = await stems.claim(kind.key, kind.spec);
