@@ -5,7 +5,9 @@
  * Deliberately absent: what the processes are (backbone.ts, roles.ts) and their order (supervisor.ts).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { rmSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { RESTART_DELAY_MS_MAX, RESTART_HEALTHY_MS } from '../../sdk/protocol/limits.ts';
 import { splitLines } from './line-splitter.ts';
@@ -34,6 +36,8 @@ export interface ProcessObserver {
 const RESTART_DELAY_MS_MIN = 100;
 /** A process that dies this often before it ever worked will not work the next time either. */
 const DEATHS_AT_START_MAX = 3;
+/** A process outside of the group may hold the pipe open: its lines are not waited for. */
+const OUTPUT_END_MS_MAX = 500;
 const LAST_LINES_KEPT = 15;
 const LAST_WORDS_LENGTH_MAX = 300;
 
@@ -44,6 +48,7 @@ export class ManagedProcess {
   readonly #observer: ProcessObserver;
   #child: ChildProcess | undefined;
   #ended: Promise<void> = Promise.resolve();
+  #outputEnded: Promise<unknown> = Promise.resolve();
   #restart: NodeJS.Timeout | undefined;
   #startedAt = 0;
   #deaths = 0;
@@ -99,6 +104,7 @@ export class ManagedProcess {
       await this.#ended;
       clearTimeout(hardKill);
       killGroup(pid);
+      await Promise.race([this.#outputEnded, sleep(OUTPUT_END_MS_MAX)]);
     }
     rmSync(this.#recordFile, { force: true });
   }
@@ -119,6 +125,7 @@ export class ManagedProcess {
     splitLines(child.stderr, (line) => this.#onLine(line));
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#ended = promise;
+    this.#outputEnded = once(child, 'close').catch(() => {});
     const onEnd = (how: string) => {
       if (this.#child !== child) return;
       this.#child = undefined;

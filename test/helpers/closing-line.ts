@@ -1,4 +1,5 @@
 /** The last line of a test run, for scripts: `N passed, N failed` and, when there were any, `, N skipped`. */
+import { writeSync } from 'node:fs';
 import type { Reporter, TestModule } from 'vitest/node';
 
 export default class ClosingLine implements Reporter {
@@ -16,6 +17,7 @@ export default class ClosingLine implements Reporter {
       failed += failedTests === 0 && !module.ok() ? 1 : failedTests;
     }
     const line = `${passed} passed, ${failed} failed${skipped === 0 ? '' : `, ${skipped} skipped`}`;
-    process.stdout.write(`\n${line}\n`);
+    // vitest prints the failures after it told its reporters; this is to be the last line in any case.
+    process.once('exit', () => writeSync(1, `\n${line}\n`));
   }
 }
