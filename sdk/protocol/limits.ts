@@ -74,6 +74,17 @@ export const LOG_LINES_KEPT_PER_FUNCTION = 5_000;
 export const BUILD_LOG_LINES_KEPT = 2_000;
 export const BUILD_MS_MAX = 600_000;
 export const DEPLOYMENTS_KEPT_PER_FUNCTION = 50;
+/** npm packages of one function: what one install may fetch, and take on disk. */
+export const DEPENDENCIES_DOWNLOAD_BYTES_MAX = 512 * MB;
+export const DEPENDENCIES_BYTES_MAX = 1024 * MB;
+/** An install is cut off well before its build. */
+export const INSTALL_MS_MAX = 300_000;
+/** npm with a large tree needs about 500 MB. */
+export const INSTALL_MEMORY_BYTES = 1024 * MB;
+/** What a builder keeps between builds: installed trees, tarballs, and the base images it installs with. */
+export const INSTALLED_TREES_BYTES_MAX = 4096 * MB;
+export const TARBALL_CACHE_BYTES_MAX = 2048 * MB;
+export const BUILDER_STORE_BYTES_MAX = 2048 * MB;
 /** Records and events of builds that ended: long enough to look at yesterday's failure. */
 export const BUILDS_KEPT_MS = 86_400_000;
 export const BUILDS_KEPT = 1_000;
