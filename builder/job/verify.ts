@@ -1,0 +1,105 @@
+/**
+ * Proves that a deployment starts: orders one sandbox from whichever runner has room and waits for its word.
+ * Invariant: an order nobody took is taken back, so that a build that gave up starts nothing later.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Redis } from 'ioredis';
+import type { StartOrder, StartResult } from '../../infra/contract/jobs.ts';
+import { fast } from '../../infra/contract/keys.ts';
+import { type ErrorCode, ERRORS, SkiffError } from '../../sdk/protocol/errors.ts';
+import { COLD_START_MS_MAX } from '../../sdk/protocol/limits.ts';
+
+export interface VerifierOptions {
+  /** Fail-fast connection to the fast store. */
+  readonly redis: Redis;
+  /** Opens a connection that may block; one is needed for each build that waits. */
+  readonly openBlocking: () => Redis;
+  /** How long a start may take before the answer is given up; the runner's own limit ends sooner. */
+  readonly waitMsMax?: number;
+}
+
+const WAIT_MS_MAX = COLD_START_MS_MAX + 5_000;
+
+export class Verifier {
+  readonly #options: VerifierOptions;
+  readonly #idle: Redis[] = [];
+  readonly #busy = new Set<Redis>();
+
+  constructor(options: VerifierOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Resolves with the runner's word when the function started.
+   * @throws SkiffError COLD_START_FAILED (or the runner's own code) when it did not; UNAVAILABLE when no runner answered.
+   */
+  async verify(deploymentId: string, signal: AbortSignal): Promise<StartResult> {
+    const { redis } = this.#options;
+    const order: StartOrder = {
+      id: `ver-${randomBytes(10).toString('hex')}`,
+      dep: deploymentId,
+      reply: true,
+    };
+    const text = JSON.stringify(order);
+    const connection = this.#idle.pop() ?? this.#options.openBlocking();
+    this.#busy.add(connection);
+    const stop = (): void => connection.disconnect();
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      await redis.rpush(fast.demand, text);
+      const reply = await this.#wait(connection, order);
+      if (reply === undefined) throw await this.#createSilenceError(text);
+      if (!reply.ok) throw createStartError(reply);
+      return reply;
+    } catch (error) {
+      await redis.lrem(fast.demand, 0, text).catch(() => {});
+      signal.throwIfAborted();
+      throw error instanceof SkiffError
+        ? error
+        : new SkiffError(
+            'UNAVAILABLE',
+            'the start of the function could not be verified: Redis cannot be reached',
+            { cause: error },
+          );
+    } finally {
+      signal.removeEventListener('abort', stop);
+      this.#busy.delete(connection);
+      if (signal.aborted) connection.disconnect();
+      else this.#idle.push(connection);
+    }
+  }
+
+  close(): void {
+    for (const connection of [...this.#idle, ...this.#busy]) connection.disconnect();
+  }
+
+  async #wait(connection: Redis, order: StartOrder): Promise<StartResult | undefined> {
+    const waitMs = this.#options.waitMsMax ?? WAIT_MS_MAX;
+    const reply = await connection.blpop(fast.startResult(order.id), waitMs / 1_000);
+    return reply === null ? undefined : (JSON.parse(reply[1]) as StartResult);
+  }
+
+  async #createSilenceError(order: string): Promise<SkiffError> {
+    const wasWaiting = await this.#options.redis.lrem(fast.demand, 0, order);
+    const why = wasWaiting > 0 ? 'no runner had room for it' : 'the runner that took it did not answer';
+    return new SkiffError(
+      'UNAVAILABLE',
+      `the function was built but not started within ${(this.#options.waitMsMax ?? WAIT_MS_MAX) / 1_000} s: ${why}; deploy again, and see "skiff doctor"`,
+    );
+  }
+}
+
+function createStartError(result: StartResult): SkiffError {
+  const code: ErrorCode =
+    result.code !== undefined && Object.hasOwn(ERRORS, result.code)
+      ? (result.code as ErrorCode)
+      : 'COLD_START_FAILED';
+  const message = result.message ?? ERRORS[code].summary;
+  // The stack is the function's own: it is the only thing that tells its author where loading failed.
+  return new SkiffError(
+    code,
+    result.stack === undefined || result.stack.includes(message) === false
+      ? `${message}${result.stack ? `\n${result.stack}` : ''}`
+      : result.stack,
+  );
+}
