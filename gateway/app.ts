@@ -32,6 +32,8 @@ export type App = Hono<{ Bindings: HttpBindings; Variables: RequestVariables }>;
 const securityHeaders = secureHeaders({
   contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
   xFrameOptions: 'DENY',
+  // Whether there is TLS is known to whoever terminates it, not here.
+  strictTransportSecurity: false,
   referrerPolicy: 'no-referrer',
 });
 

@@ -29,9 +29,11 @@ export async function subscribeChanges(
     if (change) onChange(change);
     else onGap();
   });
-  redis.on('ready', onGap);
-  await redis.subscribe(durable.changes);
-  onGap();
+  // ioredis says `ready` before it has subscribed again; a change in between would be lost, so the gap is reported
+  // after our own subscription is confirmed. A connection lost meanwhile becomes ready again.
+  const subscribe = () => redis.subscribe(durable.changes).then(onGap);
+  await subscribe();
+  redis.on('ready', () => void subscribe().catch(() => {}));
   return () => redis.disconnect();
 }
 

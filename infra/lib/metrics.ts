@@ -7,10 +7,13 @@ export type Labels = Readonly<Record<string, string>>;
 
 export interface Counter {
   add(labels?: Labels, amount?: number): void;
+  /** For hot paths: the series is looked up once. */
+  bind(labels: Labels): (amount?: number) => void;
 }
 export interface Histogram {
   /** In seconds, as Prometheus wants durations. */
   observe(seconds: number, labels?: Labels): void;
+  bind(labels: Labels): (seconds: number) => void;
 }
 
 const SERIES_MAX = 2_000;
@@ -30,11 +33,13 @@ export class Metrics {
   counter(name: string, help: string): Counter {
     const series = new Series<{ value: number }>(() => ({ value: 0 }));
     this.#add(name, 'counter', help, () => series.map((labels, { value }) => `${name}${labels} ${value}`));
-    return {
-      add(labels = {}, amount = 1) {
-        series.get(labels).value += amount;
-      },
+    const bind: Counter['bind'] = (labels) => {
+      const state = series.get(labels);
+      return (amount = 1) => {
+        state.value += amount;
+      };
     };
+    return { bind, add: (labels = {}, amount = 1) => bind(labels)(amount) };
   }
 
   /** `read` is asked at every scrape; undefined means "not known now". */
@@ -58,15 +63,16 @@ export class Metrics {
         return [...lines, `${name}_sum${labels} ${sum}`, `${name}_count${labels} ${total}`].join('\n');
       }),
     );
-    return {
-      observe(seconds, labels = {}) {
-        const state = series.get(labels);
+    const bind: Histogram['bind'] = (labels) => {
+      const state = series.get(labels);
+      return (seconds) => {
         const bucket = buckets.findIndex((bound) => seconds <= bound);
         const at = bucket < 0 ? buckets.length : bucket;
         state.counts[at] = (state.counts[at] as number) + 1;
         state.sum += seconds;
-      },
+      };
     };
+    return { bind, observe: (seconds, labels = {}) => bind(labels)(seconds) };
   }
 
   render(): string {

@@ -1,0 +1,158 @@
+/**
+ * The gateway's process: wires Redis, the registry, the control API and the invoker together and listens.
+ * It starts, and stays up, without Redis or registry: /healthz answers, /readyz says what is missing, and all comes
+ * back by itself when they do.
+ */
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { openCatalog } from '../infra/catalog/catalog.ts';
+import { type Change, subscribeChanges } from '../infra/catalog/changes.ts';
+import { dataPaths } from '../infra/contract/paths.ts';
+import { Dispatcher } from '../infra/dispatch/dispatcher.ts';
+import { createLog } from '../infra/lib/log.ts';
+import { Metrics } from '../infra/lib/metrics.ts';
+import { openBlockingRedis, openRedis, redisUrls } from '../infra/lib/redis.ts';
+import { Shutdown } from '../infra/lib/shutdown.ts';
+import { startTelemetry } from '../infra/lib/telemetry.ts';
+import { openRegistry } from '../infra/oci/registry.ts';
+import { createId } from '../sdk/protocol/ids.ts';
+import { ensureAdminTokenFile } from './admin-token.ts';
+import { createApp } from './app.ts';
+import { openBuildQueue } from './build-queue.ts';
+import { loadGatewayConfig, publicUrlOf } from './config.ts';
+import { createHttpServer } from './http-server.ts';
+import { createCallReporter } from './invocation-metrics.ts';
+import { Invoker } from './invoke/invoker.ts';
+import { Links } from './invoke/links.ts';
+import { Routes } from './invoke/routes.ts';
+import { authorize, createTokenVerifier } from './middleware/auth.ts';
+
+/** How long invocations may take to end once we stop; the supervisor waits longer. */
+const DRAIN_MS = 10_000;
+
+const config = loadGatewayConfig(process.env);
+if (process.argv.includes('--print-config')) {
+  process.stdout.write(`${JSON.stringify(config, null, 2)}\n`);
+  process.exit(0);
+}
+const log = createLog('gateway', config.SKIFF_LOG_LEVEL);
+const shutdown = new Shutdown(log, DRAIN_MS + 2_000);
+shutdown.onSignals(process);
+process.on('unhandledRejection', (error) => log.error({ error }, 'unhandled rejection'));
+const telemetry = await startTelemetry('gateway', process.env);
+shutdown.add('telemetry', () => telemetry.shutdown());
+
+const adminToken = await ensureAdminTokenFile(dataPaths(config.SKIFF_DATA_DIR).adminToken);
+const urls = redisUrls(config);
+const durable = openRedis(urls.durable);
+const fast = openRedis(urls.fast);
+const queueRedis = openRedis(urls.durable);
+const changesRedis = openBlockingRedis(urls.durable);
+const runnersRedis = openBlockingRedis(urls.fast);
+const connections = [durable, fast, queueRedis, changesRedis, runnersRedis];
+shutdown.add('redis', () => {
+  for (const one of connections) one.disconnect();
+});
+// A store that is away is tried again for ever; until then requests that need it are answered with 503.
+await Promise.allSettled(connections.map((one) => one.connect()));
+
+const registry = openRegistry({
+  url: config.SKIFF_REGISTRY_URL ?? `http://127.0.0.1:${config.SKIFF_GATEWAY_PORT + 1}`,
+  user: config.SKIFF_REGISTRY_USER,
+  password: config.SKIFF_REGISTRY_PASSWORD?.reveal(),
+});
+shutdown.add('registry', () => registry.close());
+
+const catalog = openCatalog(durable);
+const tokens = createTokenVerifier(catalog);
+const routes = new Routes((name) => catalog.resolveRoute(name));
+void subscribeChanges(changesRedis, onChange, onGap).catch((error: unknown) =>
+  log.error({ error }, 'changes cannot be followed'),
+);
+const builds = openBuildQueue(queueRedis, (error) => log.debug({ error }, 'build queue'));
+shutdown.add('build queue', () => builds.close());
+
+const metrics = new Metrics();
+const id = createId('gw');
+const links: Links = new Links({
+  gateway: id,
+  redis: fast,
+  subscriber: runnersRedis,
+  log,
+  onFrame: (runner, frame) => invoker.onFrame(runner, frame),
+  onGone: (runner) => invoker.onRunnerGone(runner),
+});
+const invoker: Invoker = new Invoker({
+  gateway: id,
+  dispatcher: new Dispatcher(fast),
+  routes,
+  links: () => links,
+  leases: config.SKIFF_LEASES,
+  isTracing: telemetry.isOn,
+  log,
+  authorize: async (request) => {
+    await authorize(tokens.verify, request.headers.authorization, 'invoke');
+  },
+  onCall: createCallReporter(metrics, () => invoker.inFlight),
+});
+void links.open().catch((error: unknown) => log.error({ error }, 'runners cannot be followed'));
+shutdown.add('links', () => links.close());
+shutdown.add('invoker', () => invoker.close());
+
+const stopping = new AbortController();
+const version = readVersion();
+const server = createHttpServer({
+  invoke: (request, response) => invoker.handle(request, response),
+  app: createApp({
+    catalog,
+    durable,
+    fast,
+    registry,
+    builds,
+    verifyToken: tokens.verify,
+    metrics,
+    log,
+    publicUrl: publicUrlOf(config),
+    version,
+    stopping: stopping.signal,
+  }),
+});
+// First, so that whoever waits for the port can use the token; it fails fast when Redis is away.
+await storeAdminToken();
+server.listen({ host: config.SKIFF_GATEWAY_HOST, port: config.SKIFF_GATEWAY_PORT });
+await once(server, 'listening');
+shutdown.add('http server', stopServing);
+log.info({ id, version, url: publicUrlOf(config) }, 'gateway ready');
+
+/** Streams end at once, invocations may end in their own time until DRAIN_MS. */
+async function stopServing(): Promise<void> {
+  stopping.abort();
+  const closed = once(server, 'close');
+  server.close();
+  const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
+  await closed;
+  clearTimeout(timer);
+}
+
+function onChange(change: Change): void {
+  if (change.kind === 'tokens') tokens.drop();
+  if (change.kind === 'function' || change.kind === 'alias') routes.drop(change.name);
+}
+
+/** After a connection (again): nothing cached can be trusted, and the store may be a fresh one. */
+function onGap(): void {
+  tokens.drop();
+  routes.dropAll();
+  void storeAdminToken();
+}
+
+async function storeAdminToken(): Promise<void> {
+  await catalog
+    .ensureAdminToken(adminToken.reveal())
+    .catch((error: unknown) => log.warn({ error }, 'the admin token could not be stored yet'));
+}
+
+function readVersion(): string {
+  const file = new URL('../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
