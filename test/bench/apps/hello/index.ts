@@ -1,0 +1,5 @@
+import { Hono } from 'hono';
+
+const app = new Hono();
+app.get('*', (context) => context.text('hello'));
+export default app;

@@ -1,0 +1,84 @@
+/**
+ * `npm run bench [-- --rounds 5 --only cold,warm,deploy,memory]`: Skiff beside bare Node and `docker run`, interleaved
+ * in one run on one machine, load generator included. Prints a table and writes JSON to test/bench/out.
+ * Two servers run: one with stems and leases, one without both; isolation is on in both.
+ */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { cpus, release } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { spawnBare, stop } from './bare.ts';
+import { Docker } from './docker.ts';
+import { untilFirstByte } from './first-byte.ts';
+import { formatReport, ratios } from './report.ts';
+import { COLD, coldRound, sustainedRound } from './sections/cold.ts';
+import { deployRound, memoryRound, stepRound } from './sections/scale.ts';
+import { WARM, warmRound } from './sections/warm.ts';
+import { Record } from './stats.ts';
+import { Subject } from './subject.ts';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '5' },
+    samples: { type: 'string', default: '40' },
+    only: { type: 'string', default: 'cold,sustained,warm,deploy,step,memory' },
+    port: { type: 'string', default: '18180' },
+  },
+});
+const rounds = Number(values.rounds);
+const samples = Number(values.samples);
+const only = new Set(values.only.split(','));
+const port = Number(values.port);
+const apps = join(import.meta.dirname, 'apps');
+const say = (text: string): boolean => process.stderr.write(`${text}\n`);
+
+await using stack = new AsyncDisposableStack();
+say('starting two servers …');
+const leased = await Subject.start(port, { SKIFF_RUNNER_STEMS: '6' });
+stack.defer(() => leased.close());
+const queued = await Subject.start(port + 10, { SKIFF_RUNNER_STEMS: '0', SKIFF_LEASES: 'off' });
+stack.defer(() => queued.close());
+const bare = spawnBare(port + 20);
+stack.defer(() => stop(bare));
+await untilFirstByte(performance.now(), port + 20);
+const docker = only.has('cold') ? await Docker.tryStart() : undefined;
+if (docker) stack.defer(() => docker.close());
+else say('no dockerd here: the rows against B1 are left out');
+
+for (const subject of [leased, queued]) {
+  await subject.deploy(WARM, join(apps, 'hello'));
+  await subject.deploy(COLD, join(apps, 'hello'), { keepAlive: 0, concurrency: 1, max: 100 });
+  await subject.deploy('slow', join(apps, 'slow'), { concurrency: 1, max: 30, memory: '128MB' });
+  await subject.deploy('idle', join(apps, 'hello'), { concurrency: 1, max: 10 });
+}
+
+const record = new Record();
+const cold = { record, docker, withStems: leased, withoutStems: queued, port: port + 30 };
+for (let round = 1; round <= rounds; round++) {
+  say(`round ${round} of ${rounds}`);
+  if (only.has('cold')) await coldRound(cold, samples);
+  if (only.has('sustained')) await sustainedRound(cold, 3);
+  if (only.has('warm')) await warmRound({ record, barePort: port + 20, leased, queued }, 3);
+  if (only.has('deploy')) await deployRound(record, leased, 5);
+  if (only.has('step')) await stepRound(record, leased, 'slow');
+  if (only.has('memory')) await memoryRound(record, leased, port + 30, 4);
+}
+
+const machine = {
+  date: new Date().toISOString(),
+  cpu: cpus()[0]?.model,
+  cores: cpus().length,
+  kernel: release(),
+  node: process.version,
+};
+process.stdout.write(`${JSON.stringify(machine)}\n\n${formatReport(record)}\n`);
+const out = join(import.meta.dirname, 'out');
+await mkdir(out, { recursive: true });
+await writeFile(
+  join(out, `bench-${machine.date.replaceAll(':', '-')}.json`),
+  JSON.stringify(
+    { machine, samples: record.all().map((one) => one.summary()), ratios: ratios(record) },
+    null,
+    2,
+  ),
+);

@@ -1,0 +1,69 @@
+/** Deploys, steps of load, memory. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { barePssBytes } from '../bare.ts';
+import { pssBytes, sandboxPids } from '../memory.ts';
+import type { Record } from '../stats.ts';
+import type { Subject } from '../subject.ts';
+
+/** A one-line change, from the deploy command's start to the first 200. */
+export async function deployRound(record: Record, subject: Subject, samples: number): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'skiff-bench-deploy-'));
+  try {
+    for (let i = 0; i < samples; i++) {
+      const file = join(folder, 'line.ts');
+      await writeFile(file, `export default () => new Response('line ${i} ${Math.random()}');\n`);
+      const started = performance.now();
+      await subject.deploy('line', file);
+      await subject.firstByteMs('line');
+      record.of('deploy of a one-line change to first 200', 'ms').add(performance.now() - started);
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+const CALLERS = 20;
+const SERVICE_MS = 100;
+
+/** From 1 to 20 callers of a function that takes 100 ms: when do they get 95 % of what they can get? */
+export async function stepRound(record: Record, subject: Subject, name: string): Promise<void> {
+  await subject.firstByteMs(name);
+  const started = performance.now();
+  const deadline = started + 3_000;
+  const ends: number[] = [];
+  const caller = async (): Promise<void> => {
+    while (performance.now() < deadline) {
+      await subject.firstByteMs(name);
+      ends.push(performance.now() - started);
+    }
+  };
+  await Promise.all(Array.from({ length: CALLERS }, caller));
+  const final = CALLERS / SERVICE_MS;
+  const windowMs = SERVICE_MS;
+  const reached = ends
+    .toSorted((a, b) => a - b)
+    .find(
+      (end, _, all) =>
+        all.filter((one) => one > end - windowMs && one <= end).length >= 0.95 * final * windowMs,
+    );
+  record.of('step 1 to 20 callers, 95 % reached', 'ms').add((reached ?? 3_000) - SERVICE_MS);
+}
+
+/** Memory of sandboxes that have answered once and wait for the next call. */
+export async function memoryRound(
+  record: Record,
+  subject: Subject,
+  port: number,
+  sandboxes: number,
+): Promise<void> {
+  record.of('B6 PSS of node hono.mjs', 'MB').add((await barePssBytes(port)) / 1024 ** 2);
+  await Promise.all(Array.from({ length: sandboxes }, () => subject.firstByteMs('idle')));
+  const pids = await sandboxPids(SANDBOX_UID_MIN);
+  const sizes = await Promise.all(pids.map((pid) => pssBytes(pid).catch(() => 0)));
+  const large = sizes.filter((size) => size > 5 * 1024 ** 2);
+  for (const size of large) record.of('PSS of an idle sandbox', 'MB').add(size / 1024 ** 2);
+}
+
+const SANDBOX_UID_MIN = 1_000_000;

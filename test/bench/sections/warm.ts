@@ -1,0 +1,32 @@
+/** Warm calls: latency on one connection and the rate at which it saturates. */
+import type { Record } from '../stats.ts';
+import type { Subject } from '../subject.ts';
+import { wrk } from '../wrk.ts';
+
+export interface WarmParts {
+  readonly record: Record;
+  readonly barePort: number;
+  readonly leased: Subject;
+  readonly queued: Subject;
+}
+
+export const WARM = 'hello';
+const SATURATING = 64;
+
+export async function warmRound(parts: WarmParts, seconds: number): Promise<void> {
+  const { record, barePort, leased, queued } = parts;
+  const targets = [
+    ['B2/B3 bare', `http://127.0.0.1:${barePort}/`],
+    ['leases', leased.url(WARM)],
+    ['queue', queued.url(WARM)],
+  ] as const;
+  for (const [name, url] of targets) {
+    await wrk(url, 1, 1);
+    const one = await wrk(url, 1, seconds);
+    record.of(`${name}, 1 connection`, 'ms').add(one.p50Ms);
+    record.of(`${name}, 1 connection, p99`, 'ms').add(one.p99Ms);
+    const many = await wrk(url, SATURATING, seconds);
+    record.of(`${name}, saturated`, '/s').add(many.requestsPerSecond);
+    record.of(`${name}, errors`, '').add(one.errors + many.errors);
+  }
+}
