@@ -1,0 +1,150 @@
+/** `skiff deploy`: pack, upload, follow the build, print the URL. */
+import { resolve } from 'node:path';
+import type { Command } from '@commander-js/extra-typings';
+import type { BuildEvent, DeployResult } from '../../../client/index.ts';
+import { readEnvOptions } from '../../options/env.ts';
+import { collect, parseAssignment, parseCount } from '../../options/parse.ts';
+import { type CliClient, openClient } from '../../connection/server.ts';
+import { usage } from '../../failure.ts';
+import { createProgress, type Progress } from '../../output/progress.ts';
+import { formatBytes, formatMs, plural } from '../../output/quantities.ts';
+import { findSource, suggestName } from '../../source/files.ts';
+import { measureSource, packSource } from '../../source/pack.ts';
+import type { Session } from '../../session.ts';
+
+const EXAMPLES = `
+Examples:
+  $ skiff deploy hello.ts                          one file, with what it imports from beside it
+  $ skiff deploy ./api --name api --memory 512MB   a folder with a package.json
+  $ skiff deploy -e STAGE=test -e API_KEY          API_KEY is taken from your environment
+  $ url=$(skiff deploy hello.ts)                   only the URL is on stdout
+
+A folder is sent without node_modules, .git, .env files and what .gitignore and .skiffignore name.
+`;
+
+interface Plan {
+  readonly name: string;
+  readonly config: Record<string, unknown>;
+  readonly entry: string | undefined;
+  readonly isJson: boolean;
+}
+
+export function define(command: Command, session: Session): void {
+  command
+    .argument('[path]', 'file or folder', '.')
+    .optionsGroup('What to deploy:')
+    .option('-n, --name <name>', 'name of the function (default: of the package, file or folder)')
+    .option('--entry <file>', 'module inside the folder that has the handler')
+    .optionsGroup('How it runs:')
+    .option('--runtime <runtime>', 'node:26, node:24, node:22, python:3.11 …')
+    .option('-m, --memory <size>', 'memory of a sandbox, such as 256MB')
+    .option('--cpu <cores>', 'cores of a sandbox, such as 0.5')
+    .option('--timeout <duration>', 'of one invocation, such as 30s')
+    .option('--concurrency <n>', 'invocations in one sandbox at a time', parseCount)
+    .option('--min <n>', 'sandboxes kept when idle', parseCount)
+    .option('--max <n>', 'sandboxes at most', parseCount)
+    .option('--keep-alive <duration>', 'how long an idle sandbox is kept, such as 5m')
+    .option('-e, --env <name=value>', 'environment variable; without a value, yours is taken', collect)
+    .option('--env-file <file>', 'file with lines NAME=value', collect)
+    .option('--network <policy>', 'none or internet')
+    .option('--access <access>', 'public or private')
+    .option('-l, --label <name=value>', 'label', collect)
+    .optionsGroup('Options:')
+    .option('-d, --detach', 'order the build and do not wait for it')
+    .option('--json', 'print { name, url, deployment, image, ms }')
+    .addHelpText('after', EXAMPLES)
+    .action(async (path, options) => {
+      const source = findSource(resolve(session.cwd, path));
+      const name = options.name ?? suggestName(source);
+      if (name === '') throw usage(`no name can be made of "${path}"`, 'give one: --name hello');
+      const bytes = measureSource(source.files);
+      for (const link of source.skipped)
+        session.output.err.line(`left out ${link}: not a file of this folder`);
+      const config = {
+        runtime: options.runtime,
+        memory: options.memory,
+        cpu: options.cpu,
+        timeout: options.timeout,
+        concurrency: options.concurrency,
+        min: options.min,
+        max: options.max,
+        keepAlive: options.keepAlive,
+        network: options.network,
+        access: options.access,
+        env: readEnvOptions(session, options.env ?? [], options.envFile ?? []),
+        labels: options.label && Object.fromEntries(options.label.map(parseAssignment)),
+      };
+      const plan: Plan = {
+        name,
+        config,
+        entry: options.entry ?? source.entry,
+        isJson: options.json === true,
+      };
+      const start = { ...plan, source: () => packSource(source.files), signal: session.signal };
+      const client = openClient(session);
+      if (options.detach) {
+        const { build, deployment } = await client.startDeploy(name, start);
+        if (plan.isJson) session.output.json({ name, build, deployment });
+        else session.output.out.line(build);
+        return;
+      }
+      const size = `${plural(source.files.length, 'file')}, ${formatBytes(bytes)}`;
+      printResult(await follow(client, start, size, session), plan, session);
+    });
+}
+
+async function follow(
+  client: CliClient,
+  start: Plan & { source: () => ReadableStream<Uint8Array>; signal: AbortSignal },
+  size: string,
+  session: Session,
+): Promise<DeployResult> {
+  const progress = createProgress(session.output.err, start.isJson && !session.output.err.isTty);
+  let build: string | undefined;
+  progress.start('upload', size);
+  try {
+    const result = await client.deploy(start.name, {
+      ...start,
+      onUploaded: (upload) => progress.done('upload', upload.ms, size),
+      onStarted: (started) => {
+        build = started.build;
+        progress.start('queue');
+      },
+      onEvent: (event) => showEvent(progress, event),
+    });
+    progress.stop();
+    return result;
+  } catch (error) {
+    progress.stop('failed');
+    if (session.signal.aborted && build !== undefined) await cancel(client, build, session);
+    throw error;
+  }
+}
+
+const CANCEL_MS_MAX = 3_000;
+
+/** Ctrl-C takes back what was ordered; what was live before stays live. */
+async function cancel(client: CliClient, build: string, session: Session): Promise<void> {
+  try {
+    await client.cancelBuild(build, { signal: AbortSignal.timeout(CANCEL_MS_MAX) });
+    session.output.err.line(`build ${build} is cancelled; nothing was changed`);
+  } catch {
+    session.output.err.line(`build ${build} could not be cancelled and may go on`);
+  }
+}
+
+function showEvent(progress: Progress, event: BuildEvent): void {
+  if (event.type === 'log') progress.log(event.message);
+  if (event.type !== 'step') return;
+  if (event.status === 'start') progress.start(event.step, event.detail);
+  else progress.done(event.step, event.ms ?? 0, event.detail);
+}
+
+function printResult(result: DeployResult, plan: Plan, { output }: Session): void {
+  if (plan.isJson) {
+    output.json(result);
+    return;
+  }
+  output.err.line(`${output.err.style('bold', plan.name)} is live in ${formatMs(result.ms['total'] ?? 0)}`);
+  output.out.line(result.url);
+}

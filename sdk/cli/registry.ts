@@ -1,0 +1,178 @@
+/**
+ * Every command: its name, what else people call it, one line on it, and the file that has the rest. Only the file
+ * of the command that runs is loaded; help and "did you mean" need no more than this table.
+ */
+import type { Command } from '@commander-js/extra-typings';
+import type { Session } from './session.ts';
+
+export interface CommandModule {
+  /** Adds arguments, options, examples and the action. */
+  define(command: Command, session: Session): unknown;
+}
+
+export interface CommandEntry {
+  readonly name: string;
+  /** Names of docker, wrangler, faas-cli, flyctl and vercel for the same thing; accepted, not listed. */
+  readonly aliases?: readonly string[];
+  readonly summary: string;
+  readonly group: string;
+  /** For scripts, not for people: neither listed nor suggested. */
+  readonly isHidden?: boolean;
+  readonly load: () => Promise<CommandModule>;
+}
+
+const FUNCTIONS = 'Functions:';
+const RELEASES = 'Releases:';
+const SERVER = 'Server:';
+const ACCESS = 'Access:';
+const TOOL = 'This tool:';
+
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: 'init',
+    aliases: ['new'],
+    summary: 'write a new function from a template',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/init.ts'),
+  },
+  {
+    name: 'deploy',
+    aliases: ['up', 'publish'],
+    summary: 'build a file or folder and make it live',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/deploy.ts'),
+  },
+  {
+    name: 'invoke',
+    aliases: ['call'],
+    summary: 'call a function and print its answer',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/invoke.ts'),
+  },
+  {
+    name: 'ls',
+    aliases: ['list', 'ps'],
+    summary: 'list functions',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/ls.ts'),
+  },
+  {
+    name: 'inspect',
+    aliases: ['describe', 'status', 'info'],
+    summary: 'show one function in full',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/inspect.ts'),
+  },
+  {
+    name: 'logs',
+    aliases: ['log', 'tail'],
+    summary: 'show what a function logged',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/logs.ts'),
+  },
+  {
+    name: 'open',
+    summary: 'open a function in the browser',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/open.ts'),
+  },
+  {
+    name: 'rm',
+    aliases: ['remove', 'delete', 'destroy'],
+    summary: 'remove functions',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/rm.ts'),
+  },
+  {
+    name: 'versions',
+    aliases: ['releases', 'deployments', 'history'],
+    summary: 'list the deployments of a function',
+    group: RELEASES,
+    load: () => import('./commands/releases/versions.ts'),
+  },
+  {
+    name: 'rollback',
+    aliases: ['undo'],
+    summary: 'go back to an earlier deployment',
+    group: RELEASES,
+    load: () => import('./commands/releases/rollback.ts'),
+  },
+  {
+    name: 'promote',
+    summary: 'give a deployment all traffic, or a share of it',
+    group: RELEASES,
+    load: () => import('./commands/releases/promote.ts'),
+  },
+  {
+    name: 'server',
+    aliases: ['start', 'serve'],
+    summary: 'run a Skiff server on this host',
+    group: SERVER,
+    load: () => import('./commands/server/server.ts'),
+  },
+  {
+    name: 'doctor',
+    aliases: ['checks'],
+    summary: 'check whether this host can run Skiff',
+    group: SERVER,
+    load: () => import('./commands/server/doctor.ts'),
+  },
+  {
+    name: 'df',
+    summary: 'show what the stores use of their budgets',
+    group: SERVER,
+    load: () => import('./commands/server/df.ts'),
+  },
+  {
+    name: 'node',
+    aliases: ['nodes'],
+    summary: 'list and inspect the hosts that run functions',
+    group: SERVER,
+    load: () => import('./commands/server/node.ts'),
+  },
+  {
+    name: 'login',
+    aliases: ['auth'],
+    summary: 'save a server and its token',
+    group: ACCESS,
+    load: () => import('./commands/access/login.ts'),
+  },
+  {
+    name: 'context',
+    aliases: ['contexts'],
+    summary: 'choose between several servers',
+    group: ACCESS,
+    load: () => import('./commands/access/context.ts'),
+  },
+  {
+    name: 'token',
+    aliases: ['tokens'],
+    summary: 'create, list and revoke tokens',
+    group: ACCESS,
+    load: () => import('./commands/access/token.ts'),
+  },
+  {
+    name: 'completion',
+    aliases: ['completions'],
+    summary: 'print the completion script of a shell',
+    group: TOOL,
+    load: () => import('./commands/tool/completion.ts'),
+  },
+  {
+    name: 'version',
+    summary: 'print the version',
+    group: TOOL,
+    load: () => import('./commands/tool/version.ts'),
+  },
+  {
+    name: 'complete',
+    summary: 'list what may come next',
+    group: TOOL,
+    isHidden: true,
+    load: () => import('./commands/tool/complete.ts'),
+  },
+];
+
+export function findCommand(name: string): CommandEntry | undefined {
+  return COMMANDS.find((entry) => entry.name === name || entry.aliases?.includes(name));
+}
