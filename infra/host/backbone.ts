@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import bcrypt from 'bcryptjs';
 import { hostPaths, type DataPaths } from './data-folder.ts';
 import { registryPort, type HostConfig } from './config.ts';
-import type { ProcessSpec } from './managed-process.ts';
+import type { ProcessSpec } from './process/managed-process.ts';
 
 export const REGISTRY_USER = 'skiff';
 /** The durable store writes what it still holds; a large append-only file takes seconds. */

@@ -7,7 +7,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { dataPaths } from '../contract/paths.ts';
-import { tryLock } from './lock.ts';
+import { tryLock } from './process/lock.ts';
 
 export type DataPaths = ReturnType<typeof dataPaths>;
 

@@ -10,7 +10,7 @@ import * as kernel from './checks/kernel.ts';
 import { checkNode, checkPrograms } from './checks/programs.ts';
 import { checkSecurity } from './checks/security.ts';
 import { registryPort, type HostConfig } from './config.ts';
-import { tryReadProcess } from './process-record.ts';
+import { tryReadProcess } from './process/process-record.ts';
 import type { Role } from './roles.ts';
 import type { Terminal } from './terminal.ts';
 

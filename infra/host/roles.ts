@@ -3,7 +3,7 @@ import { delimiter, join } from 'node:path';
 import { REGISTRY_USER, answersOk } from './backbone.ts';
 import { gatewayUrl, registryPort, type HostConfig } from './config.ts';
 import { hostPaths, type DataPaths } from './data-folder.ts';
-import type { ProcessSpec } from './managed-process.ts';
+import type { ProcessSpec } from './process/managed-process.ts';
 
 /** In the order they are started; they are stopped the other way round, so that nothing loses what it calls. */
 export const ROLES = ['runner', 'builder', 'gateway'] as const;

@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServerState } from '../contract/paths.ts';
 import type { DataPaths } from './data-folder.ts';
-import { LogFile } from './log-file.ts';
-import { ManagedProcess, type ProcessObserver, type ProcessSpec } from './managed-process.ts';
-import { endRecordedProcess } from './process-record.ts';
+import { LogFile } from './process/log-file.ts';
+import { ManagedProcess, type ProcessObserver, type ProcessSpec } from './process/managed-process.ts';
+import { endRecordedProcess } from './process/process-record.ts';
 
 export interface ServerPlan {
   /** Redis and the registry: all must be ready before the roles start. */

@@ -2,7 +2,7 @@
  * What a person who started the server sees: progress and trouble on stderr, results on stdout. All else is in
  * the log files. Deliberately absent: colours and redrawing; this output is as often read from a file.
  */
-import type { ProcessObserver } from './managed-process.ts';
+import type { ProcessObserver } from './process/managed-process.ts';
 
 export interface Terminal {
   /** A step that takes time, or trouble. */

@@ -13,7 +13,7 @@ import {
   lockDataFolder,
   type DataPaths,
 } from '../../../infra/host/data-folder.ts';
-import { tryReadProcess } from '../../../infra/host/process-record.ts';
+import { tryReadProcess } from '../../../infra/host/process/process-record.ts';
 import { Supervisor } from '../../../infra/host/supervisor.ts';
 import { openBlockingRedis } from '../../../infra/lib/redis.ts';
 import { freePorts } from '../../helpers/ports.ts';

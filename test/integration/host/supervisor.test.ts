@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createDataFolder, type DataPaths } from '../../../infra/host/data-folder.ts';
-import type { ProcessSpec } from '../../../infra/host/managed-process.ts';
-import { tryReadProcess } from '../../../infra/host/process-record.ts';
+import type { ProcessSpec } from '../../../infra/host/process/managed-process.ts';
+import { tryReadProcess } from '../../../infra/host/process/process-record.ts';
 import { Supervisor } from '../../../infra/host/supervisor.ts';
 import { waitFor } from '../../helpers/wait.ts';
 

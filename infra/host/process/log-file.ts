@@ -3,7 +3,7 @@
  * A full disk loses log lines, counted, and never stops the process that wrote them.
  */
 import { closeSync, fstatSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { PROCESS_LOG_BYTES_MAX, PROCESS_LOG_FILES_KEPT } from '../../sdk/protocol/limits.ts';
+import { PROCESS_LOG_BYTES_MAX, PROCESS_LOG_FILES_KEPT } from '../../../sdk/protocol/limits.ts';
 
 export class LogFile {
   readonly path: string;

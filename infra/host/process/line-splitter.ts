@@ -1,6 +1,6 @@
 /** Splits a process's output into lines, of bounded length whatever the process writes. */
 import type { Readable } from 'node:stream';
-import { PROCESS_LINE_BYTES_MAX } from '../../sdk/protocol/limits.ts';
+import { PROCESS_LINE_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
 
 /** Calls `onLine` for each line that is not empty. A longer line is cut and the rest of it dropped. */
 export function splitLines(

@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
-import { splitLines } from '../../../infra/host/line-splitter.ts';
+import { splitLines } from '../../../../infra/host/process/line-splitter.ts';
 
 async function linesOf(chunks: (string | Buffer)[], lengthMax: number): Promise<string[]> {
   const stream = new PassThrough();
