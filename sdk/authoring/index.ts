@@ -5,17 +5,21 @@
  * as it is bundled into every function that uses it. Deliberately absent: the context's implementation (sdk/guest).
  */
 import type { FunctionConfigInput } from '../protocol/manifest.ts';
-import type { FunctionContext } from './context.ts';
+import type { FunctionHandler } from './context.ts';
 
-export type { FunctionContext } from './context.ts';
+export type {
+  FunctionContext,
+  FunctionExport,
+  FunctionHandler,
+  FunctionLog,
+  FunctionModule,
+} from './context.ts';
 /** Settings of a function, as they may be written: `memory: '512MB'`, `timeout: '10s'`. */
 export type FunctionConfig = FunctionConfigInput;
 
-/** Answers one invocation. What it throws becomes status 500 for the caller and a stack in the log. */
-export type Handler = (request: Request, context: FunctionContext) => Response | Promise<Response>;
-
 export interface FunctionDefinition {
-  readonly fetch: Handler;
+  /** Answers one invocation. What it throws becomes status 500 for the caller and a stack in the log. */
+  readonly fetch: FunctionHandler;
   /** Options of `skiff deploy` win over these. Plain literals only: it is read without running the code. */
   readonly config?: FunctionConfig;
 }
@@ -32,6 +36,6 @@ export interface FunctionDefinition {
  * });
  * ```
  */
-export function defineFunction(definition: FunctionDefinition | Handler): FunctionDefinition {
+export function defineFunction(definition: FunctionDefinition | FunctionHandler): FunctionDefinition {
   return typeof definition === 'function' ? { fetch: definition } : definition;
 }

@@ -12,6 +12,18 @@ export interface Candidate {
   readonly description: string;
 }
 
+/** `skiff complete -- <words…>`: called by the scripts, not by people. */
+export async function printCandidates(
+  program: Command,
+  args: readonly string[],
+  session: Session,
+): Promise<void> {
+  const words = args[0] === '--' ? args.slice(1) : args;
+  for (const { value, description } of await suggest(program, words, session)) {
+    session.output.out.line(`${value}\t${description}`);
+  }
+}
+
 /** Asked for names on the server: a slow or absent server must not make the shell wait. */
 const NAMES_MS_MAX = 800;
 

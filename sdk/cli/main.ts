@@ -7,7 +7,7 @@
  */
 import { ExitCode } from './failure.ts';
 import { createOutput } from './output/channel.ts';
-import { createProgram } from './program.ts';
+import { createFullProgram, createProgram } from './program.ts';
 import { reportError } from './report.ts';
 import type { Session } from './session.ts';
 
@@ -40,12 +40,20 @@ const session: Session = {
   exitCode: ExitCode.ok,
 };
 
-const args = process.argv.slice(2);
-let exitCode: ExitCode;
-try {
+async function run(): Promise<void> {
+  if (args[0] === 'complete') {
+    const { printCandidates } = await import('./completion.ts');
+    return printCandidates(await createFullProgram(session), args.slice(1), session);
+  }
   const program = await createProgram(session, args);
   if (args.length === 0) program.outputHelp();
   else await program.parseAsync(args, { from: 'user' });
+}
+
+const args = process.argv.slice(2);
+let exitCode: ExitCode;
+try {
+  await run();
   exitCode = session.signal.aborted ? ExitCode.interrupted : session.exitCode;
 } catch (error) {
   exitCode = reportError(error, session);

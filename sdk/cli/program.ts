@@ -44,9 +44,7 @@ export async function createProgram(session: Session, args: readonly string[]): 
 /** Everything loaded: for shell completion and for tests of the help texts. */
 export async function createFullProgram(session: Session): Promise<Command> {
   const program = createRoot(session);
-  for (const entry of COMMANDS.filter(({ isHidden }) => !isHidden)) {
-    await complete(createStub(program, entry), entry, session);
-  }
+  for (const entry of COMMANDS) await complete(createStub(program, entry), entry, session);
   return program;
 }
 
@@ -107,7 +105,7 @@ function formatArgument(argument: { name(): string; required: boolean; variadic:
 
 function createStub(program: Command, entry: CommandEntry): Command {
   return program
-    .command(entry.name, { hidden: entry.isHidden === true })
+    .command(entry.name)
     .summary(entry.summary)
     .description(`${entry.summary.charAt(0).toUpperCase()}${entry.summary.slice(1)}.`)
     .aliases([...(entry.aliases ?? [])])

@@ -16,8 +16,6 @@ export interface CommandEntry {
   readonly aliases?: readonly string[];
   readonly summary: string;
   readonly group: string;
-  /** For scripts, not for people: neither listed nor suggested. */
-  readonly isHidden?: boolean;
   readonly load: () => Promise<CommandModule>;
 }
 
@@ -163,13 +161,6 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: 'print the version',
     group: TOOL,
     load: () => import('./commands/tool/version.ts'),
-  },
-  {
-    name: 'complete',
-    summary: 'list what may come next',
-    group: TOOL,
-    isHidden: true,
-    load: () => import('./commands/tool/complete.ts'),
   },
 ];
 

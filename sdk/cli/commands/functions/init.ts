@@ -1,5 +1,5 @@
-/** `skiff init`: a new function from a template. A template is a folder of sdk/cli/templates, copied as it is. */
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+/** `skiff init`: a new function from a template. A template is a module in sdk/cli/templates, copied as it is. */
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
 import { CliFailure, usage } from '../../failure.ts';
@@ -35,7 +35,9 @@ function createTemplateOption() {
 }
 
 function listNames(): string[] {
-  return readdirSync(TEMPLATES_DIR).toSorted();
+  return readdirSync(TEMPLATES_DIR)
+    .map((file) => basename(file, '.ts'))
+    .toSorted();
 }
 
 function listTemplates({ output: { out } }: Session): void {
@@ -44,7 +46,7 @@ function listTemplates({ output: { out } }: Session): void {
 
 /** The comment a template begins with says what it is. */
 function readSummary(name: string): string {
-  const [first = ''] = readFileSync(join(TEMPLATES_DIR, name, 'index.ts'), 'utf8').split('\n');
+  const [first = ''] = readFileSync(join(TEMPLATES_DIR, `${name}.ts`), 'utf8').split('\n');
   return first.replace(/^\/\*\*\s*/, '').replace(/\s*\*\/$/, '');
 }
 
@@ -60,7 +62,7 @@ function writeTemplate(session: Session, folder: string, template: string): void
     });
   }
   mkdirSync(target, { recursive: true });
-  cpSync(join(TEMPLATES_DIR, template), target, { recursive: true });
+  copyFileSync(join(TEMPLATES_DIR, `${template}.ts`), join(target, 'index.ts'));
   writeFileSync(join(target, 'package.json'), `${JSON.stringify(createPackage(name, template), null, 2)}\n`);
   writeFileSync(join(target, '.gitignore'), 'node_modules/\n.env\n');
   out.line(relative(session.cwd, target) || '.');
