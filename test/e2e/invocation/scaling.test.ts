@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import { functionFixture } from '../../helpers/fixtures.ts';
+import { useServer } from '../../helpers/shared-server.ts';
+
+describe('warm pool and scaling', () => {
+  const server = useServer();
+
+  const pidsOf = async (url: string, calls: number): Promise<Set<string>> => {
+    const answers = await Promise.all(
+      Array.from({ length: calls }, () => fetch(`${url}/`).then((one) => one.json())),
+    );
+    return new Set(
+      answers.map((one) => String((one as { headers: unknown; invocationId: string; pid: number }).pid)),
+    );
+  };
+  const sandboxes = (name: string): Promise<number> => server.sandboxCount(name);
+
+  it('a warm sandbox is used again', async () => {
+    const url = await server.deploy('reuse', functionFixture('behaviour.ts'));
+    const numbers: string[] = [];
+    for (let i = 0; i < 5; i++) numbers.push(await (await fetch(`${url}/`)).text());
+    expect(numbers.map((one) => Number(one.split(' ')[1]))).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  it('scales up when slots are short and never past the maximum', async () => {
+    const url = await server.deploy('upward', functionFixture('behaviour.ts'), { concurrency: 1, max: 3 });
+    const results = await Promise.all(Array.from({ length: 9 }, () => fetch(`${url}/slow?ms=300`)));
+    expect(results.map((one) => one.status)).toEqual(Array.from({ length: 9 }, () => 200));
+    expect(await sandboxes('upward')).toBe(3);
+  });
+
+  it('a hundred simultaneous first requests start only the sandboxes that their concurrency needs', async () => {
+    const url = await server.deploy('flight', functionFixture('behaviour.ts'), {
+      concurrency: 50,
+      max: 10,
+      keepAlive: '1s',
+    });
+    await expect.poll(() => sandboxes('flight'), { timeout: 10_000 }).toBe(0);
+    const results = await Promise.all(Array.from({ length: 100 }, () => fetch(`${url}/slow?ms=200`)));
+    expect(results.every((one) => one.status === 200)).toBe(true);
+    expect(await sandboxes('flight')).toBeLessThanOrEqual(3);
+  });
+
+  it('scales to zero after its keep-alive time and comes back', async () => {
+    const url = await server.deploy('to-zero', functionFixture('behaviour.ts'), { keepAlive: '1s' });
+    expect((await fetch(`${url}/`)).status).toBe(200);
+    await expect.poll(() => sandboxes('to-zero'), { timeout: 10_000 }).toBe(0);
+    const back = await fetch(`${url}/`);
+    expect(back.status).toBe(200);
+    expect(Number(/cold;dur=([\d.]+)/.exec(back.headers.get('server-timing') ?? '')?.[1])).toBeGreaterThan(0);
+  });
+
+  it('keeps a minimum of sandboxes', async () => {
+    await server.deploy('minimum', functionFixture('behaviour.ts'), { min: 2, keepAlive: '1s' });
+    await expect.poll(() => sandboxes('minimum'), { timeout: 15_000 }).toBe(2);
+  });
+
+  it('a redeploy under load fails no request', async () => {
+    const url = await server.deploy('switch', functionFixture('behaviour.ts'));
+    let isRunning = true;
+    const statuses = new Map<number, number>();
+    const caller = async (): Promise<void> => {
+      while (isRunning) {
+        const response = await fetch(`${url}/`);
+        await response.text();
+        statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1);
+      }
+    };
+    const callers = Array.from({ length: 4 }, caller);
+    const deployments = new Set<string | null>();
+    for (let i = 0; i < 3; i++) {
+      await server.deploy('switch', functionFixture('behaviour.ts'), { env: { ROUND: String(i) } });
+      deployments.add((await fetch(`${url}/`)).headers.get('skiff-deployment'));
+    }
+    isRunning = false;
+    await Promise.all(callers);
+    expect([...statuses.keys()]).toEqual([200]);
+    expect(statuses.get(200)).toBeGreaterThan(50);
+    expect(deployments.size).toBe(3);
+  });
+
+  it('calls of one sandbox run side by side up to its concurrency', async () => {
+    const url = await server.deploy('side-by-side', functionFixture('echo.ts'), { concurrency: 8, max: 1 });
+    expect((await pidsOf(url, 16)).size).toBe(1);
+  });
+});
