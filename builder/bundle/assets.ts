@@ -10,6 +10,7 @@ export interface AssetFile {
   readonly path: string;
   /** On this host. */
   readonly source: string;
+  readonly isExecutable: boolean;
 }
 
 /**
@@ -21,15 +22,20 @@ export async function collectAssets(
   root: string,
   references: readonly AssetReference[],
 ): Promise<AssetFile[]> {
-  const files = new Map<string, string>();
+  const files = new Map<string, AssetFile>();
   for (const { path, from } of references) {
     if (path === '..' || path.startsWith('../')) throw createOutsideError(path, from);
     await collect(root, path, from, files);
   }
-  return [...files].map(([path, source]) => ({ path, source })).sort((a, b) => (a.path < b.path ? -1 : 1));
+  return [...files.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-async function collect(root: string, path: string, from: string, files: Map<string, string>): Promise<void> {
+async function collect(
+  root: string,
+  path: string,
+  from: string,
+  files: Map<string, AssetFile>,
+): Promise<void> {
   let real: string;
   try {
     real = await realpath(join(root, path));
@@ -39,7 +45,7 @@ async function collect(root: string, path: string, from: string, files: Map<stri
   if (!real.startsWith(root + sep)) throw createOutsideError(path, from);
   const info = await stat(real);
   if (info.isFile()) {
-    files.set(path, real);
+    files.set(path, { path, source: real, isExecutable: (info.mode & 0o111) !== 0 });
     if (files.size > SOURCE_ENTRIES_MAX)
       throw new SkiffError(
         'BUILD_FAILED',

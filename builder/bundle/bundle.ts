@@ -6,13 +6,14 @@
  * packages is read, and no path of this host is in an output or a message; nothing of the source is executed.
  * Deliberately absent: installing packages (../install) and packing layers (../image).
  */
-import { type BuildFailure, type BuildResult, context, type Plugin, stop } from 'esbuild';
+import type { BuildFailure, BuildOptions, BuildResult, Plugin } from 'esbuild';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { PackageJson } from '../source/tree.ts';
 import { type AssetFile, collectAssets } from './assets.ts';
 import { resolveAuthoring } from './authoring.ts';
 import { confineTo } from './confine.ts';
-import { type Jail, toJailPath } from './jail.ts';
+import type { BundlerEngine } from './engine.ts';
+import { toJailPath } from './jail.ts';
 import { type AssetReference, keepLocations } from './location.ts';
 import { describeMessages, type MessageContext } from './messages.ts';
 import { keepNativePackages, type NativePackages } from './native.ts';
@@ -31,7 +32,7 @@ export interface BundleRequest {
   /** Host folder that `node_modules` in the root links to, when it is a link. */
   readonly dependencies: string | undefined;
   readonly native: NativePackages;
-  readonly jail: Jail;
+  readonly engine: BundlerEngine;
   readonly signal: AbortSignal;
   /** A warning with its code frame. */
   readonly onWarning: (text: string) => void;
@@ -71,18 +72,6 @@ export async function bundleFunction(request: BundleRequest): Promise<Bundle> {
   }
 }
 
-/** Starts esbuild's process and lets it compile, so that the first deploy does not wait for it. */
-export async function warmBundler(): Promise<void> {
-  await runEsbuild(
-    { stdin: { contents: 'export default 1' }, write: false, logLevel: 'silent' },
-    new AbortController().signal,
-  );
-}
-
-export async function stopBundler(): Promise<void> {
-  await stop();
-}
-
 class MessagesError extends Error {
   override name = 'MessagesError';
   readonly failure: BuildFailure;
@@ -103,7 +92,7 @@ async function bundleAs(
   request: BundleRequest,
   typescript: ProjectTypescript,
 ): Promise<Bundle> {
-  const root = toJailPath(request.jail, request.root);
+  const root = toJailPath(request.engine.jail, request.root);
   const references: AssetReference[] = [];
   const externals = new Set<string>();
   const messages = createMessageContext(request, root);
@@ -123,15 +112,21 @@ async function bundleAs(
       hostRoot: request.root,
       taskDir: TASK_DIR,
       target: chooseTarget(request.runtime),
+      esbuild: request.engine.esbuild,
       compilerOptions: typescript.compilerOptions,
       onAssets: (found) => references.push(...found),
     }),
     confineTo(
-      [root, ...(request.dependencies === undefined ? [] : [toJailPath(request.jail, request.dependencies)])],
+      [
+        root,
+        ...(request.dependencies === undefined
+          ? []
+          : [toJailPath(request.engine.jail, request.dependencies)]),
+      ],
       messages.hide,
     ),
   ];
-  const result = await runOrDescribe({ ...options, plugins }, request.signal, messages);
+  const result = await runOrDescribe({ ...options, plugins }, request, messages);
   for (const text of await describeMessages(result.warnings.slice(0, WARNINGS_MAX), 'warning', messages))
     request.onWarning(text);
   return {
@@ -145,14 +140,13 @@ async function bundleAs(
 }
 
 async function runOrDescribe(
-  options: Parameters<typeof runEsbuild>[0],
-  signal: AbortSignal,
+  options: BuildOptions,
+  request: BundleRequest,
   messages: MessageContext,
 ): Promise<BuildResult> {
   try {
-    return await runEsbuild(options, signal);
+    return await request.engine.build(options, request.signal);
   } catch (error) {
-    signal.throwIfAborted();
     if (!isBuildFailure(error)) throw error;
     const texts = await describeMessages(error.errors, 'error', messages);
     throw new SkiffError('BUILD_FAILED', texts.join('\n\n'), { cause: new MessagesError(error) });
@@ -163,47 +157,16 @@ function isBuildFailure(error: unknown): error is BuildFailure {
   return error instanceof Error && Array.isArray((error as Partial<BuildFailure>).errors);
 }
 
-/** A context, because only that can be cancelled. A dead esbuild process is replaced once. */
-async function runEsbuild(
-  options: Parameters<typeof context>[0],
-  signal: AbortSignal,
-  attempt = 1,
-): Promise<BuildResult> {
-  signal.throwIfAborted();
-  try {
-    const build = await context(options);
-    const cancel = (): void => void build.cancel();
-    signal.addEventListener('abort', cancel, { once: true });
-    try {
-      return await build.rebuild();
-    } finally {
-      signal.removeEventListener('abort', cancel);
-      await build.dispose();
-    }
-  } catch (error) {
-    const isGone =
-      error instanceof Error && /service (?:was stopped|is no longer running)/.test(error.message);
-    if (!isGone) throw error;
-    await stop();
-    if (attempt > 1)
-      throw new SkiffError(
-        'BUILD_FAILED',
-        'the bundler ended while it worked on this source; is a file extremely large or deeply nested?',
-        { cause: error },
-      );
-    return runEsbuild(options, signal, attempt + 1);
-  }
-}
-
 function createMessageContext(request: BundleRequest, root: string): MessageContext {
   const hidden = [
     request.root,
     root,
     request.dependencies ?? root,
-    toJailPath(request.jail, request.dependencies ?? request.root),
+    toJailPath(request.engine.jail, request.dependencies ?? request.root),
   ];
   const prefixes = [...new Set(hidden)].sort((a, b) => b.length - a.length);
   return {
+    esbuild: request.engine.esbuild,
     hide: (text) =>
       prefixes.reduce((result, prefix) => result.replaceAll(`${prefix}/`, '').replaceAll(prefix, '.'), text),
     dependencies: { ...request.packageJson?.dependencies, ...request.packageJson?.optionalDependencies },

@@ -6,8 +6,9 @@
  */
 import { readFile } from 'node:fs/promises';
 import { posix } from 'node:path';
-import { type Loader, type Plugin, transform } from 'esbuild';
+import type { Loader, Plugin } from 'esbuild';
 import { negatePrefixes, PATTERN_META } from './confine.ts';
+import type { Esbuild } from './engine.ts';
 
 const MENTIONS = /\bimport\s*\.\s*meta\b|\b__dirname\b|\b__filename\b/;
 const HERE = String.raw`(?:__dirname|import\.meta\.dirname)`;
@@ -46,6 +47,7 @@ function readQuoted(text: string): string {
 }
 
 export interface LocationOptions {
+  readonly esbuild: Esbuild;
   /** The project's root as esbuild sees it and as we do. */
   readonly esbuildRoot: string;
   readonly hostRoot: string;
@@ -85,7 +87,7 @@ async function compileInPlace(
   const file = `${options.taskDir}/${relative}`;
   const loader = chooseLoader(relative);
   try {
-    const { code } = await transform(text, {
+    const { code } = await options.esbuild.transform(text, {
       loader,
       sourcefile: posix.basename(relative),
       sourcemap: 'inline',

@@ -2,7 +2,7 @@
  * npm packages with compiled addons. They cannot be bundled: they stay packages, are required by name, and travel
  * with everything they depend on in a layer of their own at /var/task/node_modules, which most redeploys reuse.
  */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join, posix } from 'node:path';
 import type { Plugin } from 'esbuild';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -165,11 +165,16 @@ async function addFiles(root: string, folder: string, files: AssetFile[]): Promi
   for (const entry of (await tryList(join(root, folder))).sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const path = `${folder}/${entry.name}`;
     if (entry.isDirectory() && entry.name !== 'node_modules') await addFiles(root, path, files);
-    if (entry.isFile()) files.push({ path, source: join(root, path) });
+    if (entry.isFile()) files.push(await describeFile(root, path));
   }
   if (files.length > LAYER_ENTRIES_MAX)
     throw new SkiffError(
       'BUILD_FAILED',
       `packages with compiled addons have more than ${LAYER_ENTRIES_MAX} files`,
     );
+}
+
+async function describeFile(root: string, path: string): Promise<AssetFile> {
+  const source = join(root, path);
+  return { path, source, isExecutable: ((await stat(source)).mode & 0o111) !== 0 };
 }

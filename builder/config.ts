@@ -1,0 +1,21 @@
+/** Settings of the builder. See infra/lib/config.ts. */
+import { z } from 'zod';
+import { commonSettings, loadConfig } from '../infra/lib/config.ts';
+
+const settings = {
+  ...commonSettings,
+  /** Builds at the same time. Bundling uses several cores by itself; more builds help when installs wait for a network. */
+  SKIFF_BUILDER_CONCURRENCY: z.coerce.number().int().min(1).max(32).default(2),
+  /** npm registry for installs; what `npm config get registry` says on this host when absent. */
+  SKIFF_NPM_REGISTRY: z.url().optional(),
+  /** First host uid of sandboxes; runner and builder claim blocks of their own from it on. */
+  SKIFF_RUNNER_UID_BASE: z.coerce.number().int().min(1_000_000).default(2_000_000),
+  /** OCI runtime of the install sandboxes. */
+  SKIFF_RUNTIME: z.string().default('crun'),
+} as const;
+
+export type BuilderConfig = ReturnType<typeof loadBuilderConfig>;
+
+export function loadBuilderConfig(env: Readonly<Record<string, string | undefined>>) {
+  return loadConfig(settings, env);
+}

@@ -1,0 +1,66 @@
+/** What this host knows of npm: where it is installed and which registry it is set up for. */
+import { execFile } from 'node:child_process';
+import { access, readFile, realpath } from 'node:fs/promises';
+import { delimiter, dirname, join } from 'node:path';
+import { getCACertificates } from 'node:tls';
+import { promisify } from 'node:util';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+
+const run = promisify(execFile);
+
+export interface NpmHost {
+  /** npm's own folder, with `bin/npm-cli.js` in it. */
+  readonly folder: string;
+  readonly registry: string;
+  /** All certificates to trust, when npm is told of further ones. */
+  readonly certificates: readonly string[] | undefined;
+}
+
+/**
+ * @param searchPath value of PATH
+ * @param registry overrides npm's own setting
+ * @throws SkiffError UNAVAILABLE when npm is not installed
+ */
+export async function findNpm(searchPath: string, registry: string | undefined): Promise<NpmHost> {
+  const folder = await findFolder(searchPath);
+  const settings = await readSettings(folder);
+  const cafile = settings['cafile'];
+  const extra = cafile === undefined ? undefined : await readFile(cafile, 'utf8').catch(() => undefined);
+  return {
+    folder,
+    registry: registry ?? settings['registry'] ?? 'https://registry.npmjs.org/',
+    certificates: extra === undefined ? undefined : [...getCACertificates('default'), ...splitPem(extra)],
+  };
+}
+
+async function findFolder(searchPath: string): Promise<string> {
+  for (const folder of searchPath.split(delimiter)) {
+    // A link to …/npm/bin/npm-cli.js or a script beside it.
+    const program = await realpath(join(folder, 'npm')).catch(() => undefined);
+    const home = program === undefined ? undefined : dirname(dirname(program));
+    if (home === undefined) continue;
+    const isNpm = await access(join(home, 'bin/npm-cli.js')).then(
+      () => true,
+      () => false,
+    );
+    if (isNpm) return home;
+  }
+  throw new SkiffError(
+    'UNAVAILABLE',
+    'npm was not found on PATH; install Node.js with npm to install dependencies of functions',
+  );
+}
+
+async function readSettings(folder: string): Promise<Record<string, string>> {
+  const args = [join(folder, 'bin/npm-cli.js'), 'config', 'get', 'registry', 'cafile'];
+  const { stdout } = await run(process.execPath, args, { timeout: 30_000, cwd: '/' });
+  const lines = stdout.split('\n').map((line) => /^(\w+)=(.*)$/.exec(line.trim()));
+  const pairs = lines.flatMap((match) =>
+    match && match[2] !== 'null' && match[2] !== '' ? [[match[1], match[2]]] : [],
+  );
+  return Object.fromEntries(pairs) as Record<string, string>;
+}
+
+function splitPem(text: string): string[] {
+  return text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
+}

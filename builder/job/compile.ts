@@ -1,0 +1,198 @@
+/** From an uploaded source to the layers of its image: fetch, detect, install, bundle. */
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BuildJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
+import type { LayerEntry } from '../../infra/oci/layer-pack.ts';
+import { unpackArchive } from '../../infra/oci/layer-unpack.ts';
+import type { Registry } from '../../infra/oci/registry.ts';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { AssetFile } from '../bundle/assets.ts';
+import { type Bundle, bundleFunction } from '../bundle/bundle.ts';
+import type { BundlerEngine } from '../bundle/engine.ts';
+import {
+  collectPackageFiles,
+  findNativePackages,
+  type NativePackages,
+  NO_NATIVE_PACKAGES,
+} from '../bundle/native.ts';
+import type { Dependencies, DependencyStore } from '../install/dependency-store.ts';
+import type { Installer } from '../install/install.ts';
+import { detectSource } from '../source/detect.ts';
+import type { DetectedSource } from '../source/kind.ts';
+import { openSourceTree, type SourceTree } from '../source/tree.ts';
+import type { Progress } from './progress.ts';
+
+export interface CompileParts {
+  readonly registry: Registry;
+  readonly engine: BundlerEngine;
+  readonly installer: Installer;
+  readonly dependencies: DependencyStore;
+  /** Sources are unpacked in folders below it. */
+  readonly workFolder: string;
+}
+
+export interface CompiledFunction {
+  /** Absolute path of the entry module in the image. */
+  readonly entry: string;
+  /** Bottom to top: packages that stay packages, then the function itself. */
+  readonly layers: readonly { readonly entries: readonly LayerEntry[] }[];
+}
+
+/**
+ * `use` is given the result while the files it names exist; afterwards nothing of the build is left on disk.
+ * @throws SkiffError INVALID_SOURCE, BUILD_FAILED, UNAVAILABLE; the reason of `signal`.
+ */
+export async function compileFunction<Result>(
+  parts: CompileParts,
+  job: BuildJob,
+  progress: Progress,
+  signal: AbortSignal,
+  use: (compiled: CompiledFunction) => Promise<Result>,
+): Promise<Result> {
+  const folder = join(parts.workFolder, job.buildId);
+  // A predecessor that died may have left its own.
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true, mode: 0o711 });
+  let dependencies: Dependencies | undefined;
+  try {
+    const tree = await progress.step(
+      'fetch',
+      () => fetchSource(parts, job, join(folder, 'src'), signal),
+      describeTree,
+    );
+    const source = await detectSource(tree, { entry: job.entry, runtime: job.config.runtime });
+    progress.log('info', `entry module is ${source.entry} (${source.reason})`);
+    dependencies = await progress.step(
+      'install',
+      () => install(parts, job, tree, progress, signal),
+      describeDependencies,
+    );
+    const native = dependencies?.native ?? (await findVendoredNative(tree));
+    const bundle = await progress.step(
+      'bundle',
+      () => bundleSource(parts, job, tree, source, dependencies, native, progress, signal),
+      describeBundle,
+    );
+    warnIncomplete(bundle, native, progress);
+    return await use(await collectLayers(tree.root, bundle));
+  } finally {
+    if (dependencies) parts.installer.release(dependencies);
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function fetchSource(
+  parts: CompileParts,
+  job: BuildJob,
+  target: string,
+  signal: AbortSignal,
+): Promise<SourceTree> {
+  let blob;
+  try {
+    blob = await parts.registry.pullBlob(SOURCE_REPOSITORY, job.source.digest, {
+      bytes: job.source.bytes,
+      signal,
+    });
+  } catch (error) {
+    if (!(error instanceof SkiffError) || error.code !== 'NOT_FOUND') throw error;
+    throw new SkiffError(
+      'INVALID_SOURCE',
+      `the uploaded source ${job.source.digest} is not there any more; upload it again`,
+      { cause: error },
+    );
+  }
+  await unpackArchive(blob, target, { policy: 'source', compression: 'detect' });
+  signal.throwIfAborted();
+  return openSourceTree(target);
+}
+
+async function install(
+  parts: CompileParts,
+  job: BuildJob,
+  tree: SourceTree,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Dependencies | undefined> {
+  const dependencies = await parts.installer.install({
+    tree,
+    runtime: job.config.runtime,
+    signal,
+    onLog: (level, line) => progress.log(level, line),
+  });
+  if (dependencies) await parts.dependencies.attach(dependencies, tree.root);
+  return dependencies;
+}
+
+/** Packages that came with the upload. */
+async function findVendoredNative(tree: SourceTree): Promise<NativePackages> {
+  return tree.names.includes('node_modules/') ? findNativePackages(tree.root) : NO_NATIVE_PACKAGES;
+}
+
+function bundleSource(
+  parts: CompileParts,
+  job: BuildJob,
+  tree: SourceTree,
+  source: DetectedSource,
+  dependencies: Dependencies | undefined,
+  native: NativePackages,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Bundle> {
+  return bundleFunction({
+    root: tree.root,
+    entry: source.entry,
+    runtime: job.config.runtime,
+    packageJson: tree.packageJson,
+    env: job.config.env,
+    dependencies: dependencies && !dependencies.hasLocalPackages ? dependencies.folder : undefined,
+    native,
+    engine: parts.engine,
+    signal,
+    onWarning: (text) => progress.log('warn', text),
+  });
+}
+
+function warnIncomplete(bundle: Bundle, native: NativePackages, progress: Progress): void {
+  for (const name of bundle.externals.filter((external) => native.incomplete.includes(external))) {
+    progress.log(
+      'warn',
+      `package "${name}" gets its compiled addon from an install script, and install scripts are not run: it will probably not load`,
+    );
+  }
+}
+
+async function collectLayers(root: string, bundle: Bundle): Promise<CompiledFunction> {
+  const packages = await collectPackageFiles(root, bundle.externals);
+  const outputs = new Map<string, LayerEntry>(
+    bundle.outputs.map(({ path, bytes }) => [path, { path: `var/task/${path}`, data: bytes }]),
+  );
+  const assets = bundle.assets.filter(({ path }) => !outputs.has(path)).map(toEntry);
+  const own = { entries: [...outputs.values(), ...assets] };
+  return {
+    entry: bundle.entry,
+    layers: packages.length === 0 ? [own] : [{ entries: packages.map(toEntry) }, own],
+  };
+}
+
+function toEntry({ path, source, isExecutable }: AssetFile): LayerEntry {
+  return { path: `var/task/${path}`, file: source, isExecutable };
+}
+
+function describeTree(tree: SourceTree): string {
+  return `${tree.names.length} ${tree.names.length === 1 ? 'name' : 'names'} at the top`;
+}
+
+function describeDependencies(dependencies: Dependencies | undefined): string {
+  return dependencies
+    ? `${(dependencies.bytes / 1024 ** 2).toFixed(1)} MB of packages`
+    : 'nothing to install';
+}
+
+function describeBundle(bundle: Bundle): string {
+  const bytes = bundle.outputs
+    .filter(({ path }) => !path.endsWith('.map'))
+    .reduce((sum, output) => sum + output.bytes.length, 0);
+  const assets = bundle.assets.length === 0 ? '' : `, ${bundle.assets.length} assets`;
+  const externals = bundle.externals.length === 0 ? '' : `, beside ${bundle.externals.join(', ')}`;
+  return `${bundle.modules} modules, ${(bytes / 1024).toFixed(1)} KB${assets}${externals}`;
+}

@@ -1,0 +1,161 @@
+/**
+ * The builder's process: wires Redis, the registry, the bundler, the install sandboxes and the queue together.
+ * Order matters: what a dead predecessor left is removed before the first job is taken, and jobs are taken before the
+ * base image is ready, so that a first deploy waits inside its build, where it can say so.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { openCatalog } from '../infra/catalog/catalog.ts';
+import { subscribeChanges } from '../infra/catalog/changes.ts';
+import { dataPaths } from '../infra/contract/paths.ts';
+import { createLog } from '../infra/lib/log.ts';
+import { openBlockingRedis, openRedis, redisUrls } from '../infra/lib/redis.ts';
+import { Shutdown } from '../infra/lib/shutdown.ts';
+import { startTelemetry } from '../infra/lib/telemetry.ts';
+import { openRegistry } from '../infra/oci/registry.ts';
+import { openStore } from '../infra/oci/store.ts';
+import { openSandboxHost } from '../infra/sandbox/host.ts';
+import { toSkiffError } from '../sdk/protocol/errors.ts';
+import {
+  BUILDER_STORE_BYTES_MAX,
+  INSTALL_MEMORY_BYTES,
+  INSTALLED_TREES_BYTES_MAX,
+  TARBALL_CACHE_BYTES_MAX,
+} from '../sdk/protocol/limits.ts';
+import { engineFolders, openBundlerEngine } from './bundle/engine.ts';
+import { loadBuilderConfig } from './config.ts';
+import { DependencyStore } from './install/dependency-store.ts';
+import { Installer } from './install/install.ts';
+import { NpmMirror } from './install/mirror.ts';
+import { findNpm } from './install/npm-host.ts';
+import { TarballCache } from './install/tarball-cache.ts';
+import { BaseImages } from './job/base-images.ts';
+import { runBuild, type BuildParts } from './job/build.ts';
+import { ImageIndex } from './job/image-index.ts';
+import { Verifier } from './job/verify.ts';
+import { BuildWorker } from './worker.ts';
+
+const FIRST_RUNTIME = 'node:26';
+const STEP_MS_MAX = 10_000;
+
+const config = loadBuilderConfig(process.env);
+if (process.argv.includes('--print-config')) {
+  process.stdout.write(`${JSON.stringify(config, null, 2)}\n`);
+  process.exit(0);
+}
+const log = createLog('builder', config.SKIFF_LOG_LEVEL);
+const shutdown = new Shutdown(log, STEP_MS_MAX);
+shutdown.onSignals(process);
+process.on('unhandledRejection', (error) => log.error({ error }, 'unhandled rejection'));
+
+const paths = dataPaths(config.SKIFF_DATA_DIR);
+const bundlerRoot = join(paths.builder, 'bundler');
+const folders = engineFolders(bundlerRoot);
+await mkdir(paths.builder, { recursive: true, mode: 0o700 });
+await mkdir(paths.run, { recursive: true, mode: 0o700 });
+
+const telemetry = await startTelemetry('builder', process.env);
+shutdown.add('telemetry', () => telemetry.shutdown());
+
+const urls = redisUrls(config);
+const durableRedis = openRedis(urls.durable);
+const fastRedis = openRedis(urls.fast);
+const queueRedis = openBlockingRedis(urls.durable);
+const changesRedis = openBlockingRedis(urls.durable);
+const connections = [durableRedis, fastRedis, queueRedis, changesRedis];
+await Promise.all(connections.map((connection) => connection.connect()));
+shutdown.add('redis', () => {
+  for (const connection of connections) connection.disconnect();
+});
+
+const registry = openRegistry({
+  url: config.SKIFF_REGISTRY_URL ?? 'http://127.0.0.1:8081',
+  user: config.SKIFF_REGISTRY_USER,
+  password: config.SKIFF_REGISTRY_PASSWORD?.reveal(),
+});
+shutdown.add('registry', () => registry.close());
+
+// Only root can confine the bundler; an ordinary user's builder relies on the second fence, bundle/confine.ts.
+const engine = await openBundlerEngine(process.getuid?.() === 0 ? bundlerRoot : undefined, process.env);
+shutdown.add('bundler', () => engine.close());
+await rm(folders.work, { recursive: true, force: true });
+await mkdir(folders.work, { recursive: true, mode: 0o711 });
+await engine.warm();
+
+const host = await openSandboxHost({
+  stateDir: join(paths.builder, 'sandboxes'),
+  cgroupParent: `skiff-builder-${createHash('sha256').update(paths.root).digest('hex').slice(0, 8)}`,
+  runtime: config.SKIFF_RUNTIME,
+  uidBase: config.SKIFF_RUNNER_UID_BASE,
+  memoryBytesMax: config.SKIFF_BUILDER_CONCURRENCY * INSTALL_MEMORY_BYTES,
+  log,
+});
+shutdown.add('sandbox host', () => host.close());
+await host.reap();
+
+const store = await openStore({
+  dir: join(paths.builder, 'store'),
+  registry,
+  bytesMax: BUILDER_STORE_BYTES_MAX,
+});
+const bases = new BaseImages({
+  registry,
+  store,
+  workDir: join(paths.builder, 'base'),
+  onProgress: (runtime, line) => log.info({ runtime, detail: line }, 'base image'),
+});
+const npm = await findNpm(process.env['PATH'] ?? '', config.SKIFF_NPM_REGISTRY);
+const cache = new TarballCache(join(paths.builder, 'tarballs'), TARBALL_CACHE_BYTES_MAX);
+const mirror = new NpmMirror({ registry: npm.registry, certificates: npm.certificates, cache, log });
+shutdown.add('npm mirror', () => mirror.close());
+const dependencies = new DependencyStore(folders.dependencies, INSTALLED_TREES_BYTES_MAX);
+const installer = new Installer({
+  host,
+  mirror,
+  store: dependencies,
+  openRootfs: (runtime) => bases.openRootfs(runtime),
+  npmFolder: npm.folder,
+  workFolder: join(paths.builder, 'installs'),
+  channelFolder: join(paths.run, 'npm'),
+  log,
+});
+await installer.open();
+
+const catalog = openCatalog(durableRedis);
+const verifier = new Verifier({ redis: fastRedis, openBlocking: () => openBlockingRedis(urls.fast) });
+shutdown.add('verifier', () => verifier.close());
+const parts: BuildParts = {
+  catalog,
+  registry,
+  engine,
+  installer,
+  dependencies,
+  verifier,
+  bases,
+  images: new ImageIndex(join(paths.builder, 'images')),
+  workFolder: folders.work,
+  log,
+};
+const worker = new BuildWorker({
+  redis: queueRedis,
+  catalog,
+  concurrency: config.SKIFF_BUILDER_CONCURRENCY,
+  runBuild: (job, progress, signal) => runBuild(parts, job, progress, signal),
+  log,
+});
+await subscribeChanges(changesRedis, (change) => {
+  if (change.kind === 'cancel') worker.cancel(change.name);
+});
+shutdown.add('builds', () => worker.stop());
+worker.start();
+log.info({ concurrency: config.SKIFF_BUILDER_CONCURRENCY }, 'builder is ready');
+
+bases.ensure(FIRST_RUNTIME).then(
+  (base) => log.info({ runtime: FIRST_RUNTIME, detail: `ready: ${base.reference}` }, 'base image'),
+  (error: unknown) =>
+    log.error(
+      { error: toSkiffError(error), runtime: FIRST_RUNTIME },
+      'the base image could not be made; builds try again',
+    ),
+);
