@@ -21,7 +21,7 @@ describe('failures have one cause and tell whose fault it is', () => {
     expect(response.headers.get('skiff-cause')).toBe(problem['cause']);
     expect(response.headers.get('skiff-invocation-id')).toBe(problem['invocationId']);
     expect(response.headers.get('server-timing')).toMatch(/exec;dur=/);
-    return { status: response.status, ...problem } as Record<string, unknown> & {
+    return { status: response.status, ...problem } as unknown as Record<string, unknown> & {
       invocationId: string;
       detail: string;
     };
