@@ -54,7 +54,7 @@ function createSchemas(): Schemas {
     if (spec.response) name(spec.response, `${title}Response`);
   }
   const uri = (id: string) => `${REF}${id}`;
-  const options = { uri, unrepresentable: 'any', target: 'draft-2020-12' } as const;
+  const options = { uri, unrepresentable: 'any', override: describeTransform } as const;
   const read = z.toJSONSchema(registry, { ...options, io: 'output' }).schemas;
   const written = z.toJSONSchema(registry, { ...options, io: 'input' }).schemas;
   const components: Json = { Problem: PROBLEM };
@@ -63,6 +63,17 @@ function createSchemas(): Schemas {
     components[id] = rest;
   }
   return { components, refTo: (schema) => ({ $ref: uri(names.get(schema) as string) }) };
+}
+
+/** What a transform makes cannot be read off it. In resources there are two, sizes and durations: both give numbers. */
+function describeTransform({
+  zodSchema,
+  jsonSchema,
+}: {
+  zodSchema: z.core.$ZodType;
+  jsonSchema: Json;
+}): void {
+  if (zodSchema._zod.def.type === 'transform') jsonSchema['type'] = 'number';
 }
 
 function describeRoute(id: string, spec: RouteSpec, schemas: Schemas): Json {

@@ -1,5 +1,5 @@
 /** Source archives: streamed from the client into the registry, never held as a whole. */
-import { Readable, Transform } from 'node:stream';
+import { Readable } from 'node:stream';
 import { SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { SOURCE_BYTES_MAX } from '../../sdk/protocol/limits.ts';
@@ -8,38 +8,38 @@ import type { Handlers } from './route.ts';
 
 export function createUploadHandlers({ registry }: GatewayParts): Pick<Handlers, 'uploadSource'> {
   return {
-    async uploadSource({ signal }, c) {
+    async uploadSource(_input, c) {
       const stated = c.req.header('content-length');
       if (stated !== undefined) assertSize(Number(stated));
       if (!c.req.raw.body) throw empty();
-      const body = Readable.fromWeb(c.req.raw.body as Parameters<typeof Readable.fromWeb>[0], { signal });
-      const { digest, bytes } = await registry.pushBlob(SOURCE_REPOSITORY, limit(body));
+      const source = Readable.from(limit(c.req.raw.body), { objectMode: false });
+      const { digest, bytes } = await registry.pushBlob(SOURCE_REPOSITORY, source);
       return { digest, bytes };
     },
   };
 }
 
-/** Passes bytes on; fails past the limit, and at the end when there were none. */
-function limit(body: Readable): Readable {
+/**
+ * Passes bytes on; fails past the limit, and at the end when there were none. A generator, not a Transform: it begins
+ * when the registry begins to read, so that it cannot fail while nobody listens for its error.
+ */
+async function* limit(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = body.getReader();
   let bytes = 0;
-  const meter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      bytes += chunk.length;
-      try {
-        assertSize(bytes);
-      } catch (error) {
-        return done(error as Error);
-      }
-      done(null, chunk);
-    },
-    flush(done) {
-      done(bytes === 0 ? empty() : null);
-    },
-  });
-  // Not `pipeline`: its callback would only repeat what the reader of the meter gets as an error anyway.
-  body.on('error', (cause) => meter.destroy(interrupted(cause)));
-  meter.on('close', () => body.destroy());
-  return body.pipe(meter);
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch((cause: unknown) => {
+        throw new SkiffError('BAD_REQUEST', 'the upload was cut off before its end', { cause });
+      });
+      if (done) break;
+      bytes += value.length;
+      assertSize(bytes);
+      yield value;
+    }
+    if (bytes === 0) throw empty();
+  } finally {
+    void reader.cancel().catch(() => {});
+  }
 }
 
 function assertSize(bytes: number): void {
@@ -53,8 +53,4 @@ function assertSize(bytes: number): void {
 
 function empty(): SkiffError {
   return new SkiffError('BAD_REQUEST', 'the body is empty; send a tar archive');
-}
-
-function interrupted(cause: Error): SkiffError {
-  return new SkiffError('BAD_REQUEST', 'the upload was cut off before its end', { cause });
 }

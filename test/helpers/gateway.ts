@@ -2,11 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { openRedis } from '../../infra/lib/redis.ts';
+import { freePorts } from './ports.ts';
 import { type TestRedis, startRedis } from './redis.ts';
 import { type TestRegistry, startTestRegistry } from './registry.ts';
 
@@ -41,11 +41,11 @@ const START_MS_MAX = 20_000;
 
 export async function startGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {
   const dataDir = await mkdtemp(join(tmpdir(), 'skiff-gateway-'));
-  const [durable, fast, registry, port] = await Promise.all([
+  const [durable, fast, registry, [port]] = await Promise.all([
     startRedis({ persistent: true }),
     startRedis(),
     startTestRegistry(),
-    findFreePort(),
+    freePorts(1),
   ]);
   const durableRedis = openRedis(durable.url);
   const fastRedis = openRedis(fast.url);
@@ -88,7 +88,17 @@ export async function startGateway(options: TestGatewayOptions = {}): Promise<Te
     return fetch(`${url}${path}`, { ...init, headers });
   };
   return {
-    ...{ url, dataDir, adminToken, durable, fast, registry, durableRedis, fastRedis, request, stop, close },
+    url,
+    dataDir,
+    adminToken,
+    durable,
+    fast,
+    registry,
+    durableRedis,
+    fastRedis,
+    request,
+    stop,
+    close,
     pid: child.pid as number,
     output: () => output,
     async json<T>(path: string, init?: RequestInit & { token?: string | null }) {
@@ -118,13 +128,4 @@ async function untilHealthy(url: string, child: ChildProcess): Promise<void> {
     if (child.exitCode !== null || Date.now() > deadline) throw new Error(`exit code ${child.exitCode}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-}
-
-export async function findFreePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }
