@@ -21,12 +21,28 @@ export function createTerminal(out: NodeJS.WritableStream, err: NodeJS.WritableS
   };
 }
 
+const CAUSES_SHOWN_MAX = 4;
+
+interface LoggedError {
+  readonly message?: string;
+  readonly cause?: LoggedError;
+}
+
 interface LogRecord {
   readonly level?: string;
   readonly msg?: string;
-  readonly error?: { readonly message?: string };
-  /** Set by a role on a record that tells how far a long step is. */
-  readonly progress?: unknown;
+  readonly error?: LoggedError;
+  readonly runtime?: string;
+  /** How far a long step is, such as the making of a base image. */
+  readonly detail?: string;
+}
+
+/** From the error to what it came from. */
+function describeCauses(error: LoggedError | undefined): string[] {
+  const texts: string[] = [];
+  for (let at = error; at?.message !== undefined && texts.length < CAUSES_SHOWN_MAX; at = at.cause)
+    texts.push(at.message);
+  return texts;
 }
 
 /**

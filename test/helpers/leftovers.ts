@@ -61,13 +61,13 @@ export function takeSnapshot(): Snapshot {
   return { things: new Set([...cgroups(), ...links, ...tables, ...namespaces]) };
 }
 
-/** Name of the cgroup below which a runner with this data folder puts its sandboxes. */
-const cgroupName = (dataDir: string): string =>
-  `skiff-${createHash('sha256').update(dataDir).digest('hex').slice(0, 8)}`;
+/** How the names of the cgroups end below which this data folder's sandboxes are. */
+const cgroupMark = (dataDir: string): string =>
+  `-${createHash('sha256').update(dataDir).digest('hex').slice(0, 8)}`;
 
 /** Processes that work in, were started for, or are contained by the server of this data folder. */
 export function processesOf(dataDir: string): string[] {
-  const cgroup = cgroupName(dataDir);
+  const cgroup = cgroupMark(dataDir);
   return tryList('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((pid) => {
@@ -86,7 +86,7 @@ export function findLeftovers(before: Snapshot, dataDir: string): string[] {
   const mounts = tryRead('/proc/self/mountinfo')
     .split('\n')
     .filter((line) => line.includes(dataDir));
-  const own = cgroupName(dataDir);
+  const own = cgroupMark(dataDir);
   // Other servers may begin while this one runs: their cgroups are not ours.
   const isForeign = (thing: string) => thing.startsWith('cgroup ') && !thing.endsWith(own);
   const added = [...takeSnapshot().things].filter((thing) => !before.things.has(thing) && !isForeign(thing));
