@@ -58,10 +58,9 @@ export function describeLine(name: string, line: string): string | undefined {
     return undefined;
   }
   const isError = record.level === 'error' || record.level === 'fatal';
-  if (!isError && record.progress === undefined) return undefined;
-  const text = [record.msg, record.error?.message]
-    .filter((part) => part !== undefined && part !== '')
-    .join(': ');
+  if (!isError && record.detail === undefined) return undefined;
+  const subject = record.runtime === undefined ? record.msg : `${record.msg} ${record.runtime}`;
+  const text = [subject, record.detail, ...describeCauses(record.error)].filter(Boolean).join(': ');
   return `${name}: ${isError ? `${record.level}: ` : ''}${text}`;
 }
 
