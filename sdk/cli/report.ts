@@ -70,8 +70,6 @@ function hintFor(error: ClientError, session: Session): string | undefined {
         : `sign in: skiff login ${server.url}`;
     case 'FORBIDDEN':
       return 'an admin makes a token that may: skiff token create <name> --scope deploy';
-    case 'FUNCTION_NOT_FOUND':
-      return 'list what there is: skiff ls';
     case 'OVERLOADED':
     case 'QUEUE_EXPIRED':
     case 'UNAVAILABLE':

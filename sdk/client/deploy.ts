@@ -22,6 +22,8 @@ export interface DeployOptions extends CallOptions {
   readonly onEvent?: ((event: BuildEvent) => void) | undefined;
   /** Called once the source is on the server. */
   readonly onUploaded?: ((upload: Upload & { readonly ms: number }) => void) | undefined;
+  /** Called once the build is ordered. */
+  readonly onStarted?: ((started: StartedDeploy) => void) | undefined;
 }
 
 export type Upload = DeployRequest['source'];
@@ -41,6 +43,8 @@ export interface Deploys {
   /** Everything until the function is live. Throws ClientError with the build's own code when it fails. */
   deploy(name: string, options: DeployOptions): Promise<DeployResult>;
   build(id: string, options?: CallOptions): Promise<BuildRecord>;
+  /** A waiting build ends at once, a running one as soon as its builder notices. Ended ones stay as they are. */
+  cancelBuild(id: string, options?: CallOptions): Promise<BuildRecord>;
   /** All events of a build, past ones first, until it ends. */
   buildEvents(id: string, options?: CallOptions): AsyncGenerator<BuildEvent, void, undefined>;
   /** Waits for the end of a build, whatever it is. */
@@ -110,7 +114,9 @@ export function createDeploys(transport: Transport<ClientResponse>, functions: F
       body: JSON.stringify({ source, entry: options.entry, config: options.config }),
       signal: options.signal,
     });
-    return { ...started, uploadMs };
+    const result = { ...started, uploadMs };
+    options.onStarted?.(result);
+    return result;
   }
 
   async function deploy(name: string, options: DeployOptions): Promise<DeployResult> {
@@ -140,6 +146,13 @@ export function createDeploys(transport: Transport<ClientResponse>, functions: F
     deploy,
     buildEvents,
     followBuild,
+    cancelBuild: (id, { signal } = {}) =>
+      transport.json({
+        what: `cancel build ${id}`,
+        method: 'DELETE',
+        path: `/v1/builds/${encodeURIComponent(id)}`,
+        signal,
+      }),
     build: (id, { signal } = {}) =>
       transport.json({ what: `build ${id}`, path: `/v1/builds/${encodeURIComponent(id)}`, signal }),
   };

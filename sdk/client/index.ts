@@ -63,7 +63,7 @@ export type { DeployOptions, Source, StartedDeploy, Upload } from './deploy.ts';
 export type { ClientResponse, FetchInit, FetchLike } from './fetch.ts';
 export type { InvokeOptions } from './invoke.ts';
 export type { LogOptions } from './logs.ts';
-export type { CreatedToken } from './platform.ts';
+export type { CreatedToken, Readiness } from './platform.ts';
 export type {
   Alias,
   BuildEvent,

@@ -1,8 +1,15 @@
 /** The server itself: nodes, stores, tokens, health. */
 import type { NodeRecord, Scope, TokenRecord, Usage } from '../protocol/api.ts';
+import { ClientError, readFailure } from './error.ts';
 import type { ClientResponse } from './fetch.ts';
 import type { CallOptions } from './functions.ts';
 import type { Transport } from './transport.ts';
+
+/** Whether functions can be deployed and invoked now, and what stands in the way. */
+export interface Readiness {
+  readonly ready: boolean;
+  readonly checks: Readonly<Record<string, { readonly ok: boolean; readonly reason?: string }>>;
+}
 
 /** The token itself is shown once, when it is made. */
 export interface CreatedToken {
@@ -26,8 +33,8 @@ export interface Platform {
     ): Promise<CreatedToken>;
     remove(id: string, options?: CallOptions): Promise<void>;
   };
-  /** Whether the server is ready for work. False when it answers that it is not; throws when it does not answer. */
-  health(options?: CallOptions): Promise<boolean>;
+  /** Throws ClientError when nobody answers. */
+  health(options?: CallOptions): Promise<Readiness>;
 }
 
 export function createPlatform(transport: Transport<ClientResponse>): Platform {
@@ -63,8 +70,15 @@ export function createPlatform(transport: Transport<ClientResponse>): Platform {
     async health({ signal } = {}) {
       const never = (): boolean => false;
       const response = await transport.fetch({ what: 'health', path: '/readyz', signal, mayRepeat: never });
-      await response.text();
-      return response.status === 200;
+      // 503 is an answer here, not a failure.
+      if (response.status !== 200 && response.status !== 503) throw await readFailure(response, 'health');
+      const text = await response.text();
+      try {
+        return JSON.parse(text) as Readiness;
+      } catch (error) {
+        const detail = `health: the answer of ${transport.url} is not JSON; is that a Skiff server?`;
+        throw new ClientError({ code: 'BAD_RESPONSE', status: response.status, detail, cause: error });
+      }
     },
   };
 }

@@ -138,7 +138,6 @@ function describeProblem(problem: Problem, name: string): CliFailure {
     ...(isFunctions && id !== undefined
       ? { hint: `see its log: skiff logs ${name} --invocation ${id}` }
       : {}),
-    ...(problem.code === 'FUNCTION_NOT_FOUND' ? { hint: 'list what there is: skiff ls' } : {}),
   });
 }
 

@@ -1,0 +1,78 @@
+/** The real `skiff` command as a process, with a home folder of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export interface CliResult {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface CliOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Written to standard input, which is then closed. */
+  readonly input?: string | Uint8Array;
+}
+
+export interface RunningCli {
+  readonly process: ChildProcess;
+  stdout(): string;
+  stderr(): string;
+  readonly ended: Promise<CliResult>;
+}
+
+export interface TestCli {
+  /** Home folder, also the working folder unless told otherwise. */
+  readonly home: string;
+  run(args: readonly string[], options?: CliOptions): Promise<CliResult>;
+  start(args: readonly string[], options?: CliOptions): RunningCli;
+  /** Ends what still runs and removes the home folder. */
+  close(): Promise<void>;
+}
+
+const PROGRAM = new URL('../../sdk/cli/skiff', import.meta.url).pathname;
+const RUN_MS_MAX = 30_000;
+
+/** `env` is what every run gets; nothing of the test's own SKIFF_* settings is inherited. */
+export async function createCli(env: Readonly<Record<string, string>> = {}): Promise<TestCli> {
+  const home = await mkdtemp(join(tmpdir(), 'skiff-cli-'));
+  const running = new Set<ChildProcess>();
+
+  function start(args: readonly string[], options: CliOptions = {}): RunningCli {
+    const child = spawn(PROGRAM, args, {
+      cwd: options.cwd ?? home,
+      env: { PATH: '/usr/bin:/bin', HOME: home, SKIFF_DATA_DIR: join(home, 'data'), ...env, ...options.env },
+      stdio: ['pipe', 'pipe', 'pipe'],
+      timeout: RUN_MS_MAX,
+    });
+    running.add(child);
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
+    child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
+    // A command that does not read its input may end before it has all of it.
+    child.stdin.on('error', () => {});
+    child.stdin.end(options.input);
+    const ended = once(child, 'close').then(([code]) => {
+      running.delete(child);
+      return { code: code as number | null, stdout, stderr };
+    });
+    return { process: child, stdout: () => stdout, stderr: () => stderr, ended };
+  }
+
+  return {
+    home,
+    start,
+    run: (args, options) => start(args, options).ended,
+    async close() {
+      const ends = [...running].map((child) => once(child, 'close'));
+      for (const child of running) child.kill('SIGKILL');
+      await Promise.all(ends);
+      await rm(home, { recursive: true, force: true });
+    },
+  };
+}
