@@ -1,11 +1,14 @@
 /** The admin token's file. Invariant: it is never seen half written, and never replaced once it is there. */
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { createTokenText } from '../infra/catalog/tokens.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type TokenStore, createTokenText } from '../infra/catalog/tokens.ts';
 import { Secret } from '../infra/lib/config.ts';
+import type { Log } from '../infra/lib/log.ts';
 import { SkiffError } from '../sdk/protocol/errors.ts';
 
 const LENGTH_MIN = 20;
+const RETRY_MS = 500;
 
 /** Reads the token, making one (0600) when there is no file. @throws SkiffError INVALID_CONFIG for an unusable one. */
 export async function ensureAdminTokenFile(file: string): Promise<Secret> {
@@ -41,5 +44,22 @@ async function create(file: string): Promise<string> {
     return winner;
   } finally {
     await rm(draft, { force: true });
+  }
+}
+
+/** Tries until it is stored or `signal` fires: after an outage connections come back in any order. */
+export async function storeAdminToken(
+  tokens: Pick<TokenStore, 'ensureAdminToken'>,
+  token: Secret,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      return await tokens.ensureAdminToken(token.reveal());
+    } catch (error) {
+      log.warn({ error }, 'the admin token could not be stored yet');
+      await delay(RETRY_MS, undefined, { signal }).catch(() => {});
+    }
   }
 }

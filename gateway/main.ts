@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { openCatalog } from '../infra/catalog/catalog.ts';
 import { type Change, subscribeChanges } from '../infra/catalog/changes.ts';
 import { dataPaths } from '../infra/contract/paths.ts';
@@ -16,7 +17,7 @@ import { Shutdown } from '../infra/lib/shutdown.ts';
 import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
 import { createId } from '../sdk/protocol/ids.ts';
-import { ensureAdminTokenFile } from './admin-token.ts';
+import { ensureAdminTokenFile, storeAdminToken } from './admin-token.ts';
 import { createApp } from './app.ts';
 import { openBuildQueue } from './build-queue.ts';
 import { loadGatewayConfig, publicUrlOf } from './config.ts';
@@ -29,6 +30,7 @@ import { authorize, createTokenVerifier } from './middleware/auth.ts';
 
 /** How long invocations may take to end once we stop; the supervisor waits longer. */
 const DRAIN_MS = 10_000;
+const STORE_MS_MAX = 2_000;
 
 const config = loadGatewayConfig(process.env);
 if (process.argv.includes('--print-config')) {
@@ -42,6 +44,7 @@ process.on('unhandledRejection', (error) => log.error({ error }, 'unhandled reje
 const telemetry = await startTelemetry('gateway', process.env);
 shutdown.add('telemetry', () => telemetry.shutdown());
 
+const stopping = new AbortController();
 const adminToken = await ensureAdminTokenFile(dataPaths(config.SKIFF_DATA_DIR).adminToken);
 const urls = redisUrls(config);
 const durable = openRedis(urls.durable);
@@ -99,7 +102,6 @@ void links.open().catch((error: unknown) => log.error({ error }, 'runners cannot
 shutdown.add('links', () => links.close());
 shutdown.add('invoker', () => invoker.close());
 
-const stopping = new AbortController();
 const version = readVersion();
 const server = createHttpServer({
   invoke: (request, response) => invoker.handle(request, response),
@@ -117,8 +119,8 @@ const server = createHttpServer({
     stopping: stopping.signal,
   }),
 });
-// First, so that whoever waits for the port can use the token; it fails fast when Redis is away.
-await storeAdminToken();
+// First, so that whoever waits for the port can use the token; but never for long, as Redis may be away.
+await Promise.race([storeAdminToken(catalog, adminToken, log, stopping.signal), delay(STORE_MS_MAX)]);
 server.listen({ host: config.SKIFF_GATEWAY_HOST, port: config.SKIFF_GATEWAY_PORT });
 await once(server, 'listening');
 shutdown.add('http server', stopServing);
@@ -143,13 +145,7 @@ function onChange(change: Change): void {
 function onGap(): void {
   tokens.drop();
   routes.dropAll();
-  void storeAdminToken();
-}
-
-async function storeAdminToken(): Promise<void> {
-  await catalog
-    .ensureAdminToken(adminToken.reveal())
-    .catch((error: unknown) => log.warn({ error }, 'the admin token could not be stored yet'));
+  void storeAdminToken(catalog, adminToken, log, stopping.signal);
 }
 
 function readVersion(): string {

@@ -79,10 +79,7 @@ describe('the document', () => {
   });
 
   it('has schemas that zod itself can read back, and that say what the resource is', () => {
-    const { FunctionRecord, DeployRequest, Deployment, Usage } = document.components.schemas as Record<
-      string,
-      object
-    >;
+    const { FunctionRecord, DeployRequest, Deployment, Usage } = document.components.schemas;
     expect(FunctionRecord).toMatchObject({
       type: 'object',
       required: expect.arrayContaining(['name', 'url']),
