@@ -1,0 +1,79 @@
+/** The second argument of a handler. Everything that costs is made when it is first asked for. */
+import type { FunctionContext, FunctionLog, LogFields } from '../authoring/context.ts';
+import type { GuestLog, RequestHead } from '../protocol/invocation.ts';
+
+/** What a context needs of its invocation. */
+export interface ContextSource {
+  readonly head: RequestHead;
+  readonly signal: AbortSignal;
+  log(level: GuestLog['level'], message: string, fields?: LogFields): void;
+  waitUntil(promise: Promise<unknown>): void;
+}
+
+/** The same for all invocations of this process. */
+export interface FunctionIdentity {
+  readonly functionName: string;
+  readonly deployment: string;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+export class InvocationContext implements FunctionContext {
+  readonly #source: ContextSource;
+  readonly #identity: FunctionIdentity;
+
+  constructor(source: ContextSource, identity: FunctionIdentity) {
+    this.#source = source;
+    this.#identity = identity;
+  }
+
+  get invocationId(): string {
+    return this.#source.head.id;
+  }
+
+  get functionName(): string {
+    return this.#identity.functionName;
+  }
+
+  get deployment(): string {
+    return this.#identity.deployment;
+  }
+
+  get attempt(): number {
+    return this.#source.head.attempt ?? 1;
+  }
+
+  get traceparent(): string | undefined {
+    return this.#source.head.traceparent;
+  }
+
+  get deadline(): Date {
+    return new Date(this.#source.head.deadlineMs);
+  }
+
+  remainingMs(): number {
+    return Math.max(0, this.#source.head.deadlineMs - Date.now());
+  }
+
+  get signal(): AbortSignal {
+    return this.#source.signal;
+  }
+
+  get env(): Readonly<Record<string, string | undefined>> {
+    return this.#identity.env;
+  }
+
+  get log(): FunctionLog {
+    const source = this.#source;
+    return {
+      debug: (message, fields) => source.log('debug', message, fields),
+      info: (message, fields) => source.log('info', message, fields),
+      warn: (message, fields) => source.log('warn', message, fields),
+      error: (message, fields) => source.log('error', message, fields),
+    };
+  }
+
+  // An arrow in a getter, so that `const { waitUntil } = ctx` works.
+  get waitUntil(): (promise: Promise<unknown>) => void {
+    return (promise) => this.#source.waitUntil(promise);
+  }
+}

@@ -1,0 +1,201 @@
+/**
+ * One invocation in the guest: request frames in, the handler's answer out. States move forward only:
+ * running -> answered (RESPONSE with END, or ERROR) -> settled (handler, body and every waitUntil have ended).
+ * Invariant: exactly one END leaves for each REQUEST, and SETTLED is the stream's last frame.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { FrameType } from '../protocol/frame.ts';
+import type { FailureCause } from '../protocol/errors.ts';
+import type { GuestLog, InvocationFailure, RequestHead } from '../protocol/invocation.ts';
+import { STREAM_WINDOW_BYTES } from '../protocol/limits.ts';
+import { BodySource } from './body-source.ts';
+import { type ContextSource, type FunctionIdentity, InvocationContext } from './context.ts';
+import type { FrameWriter } from './frame-writer.ts';
+import type { LogFields } from './log-record.ts';
+import { ResponseWriter } from './response-writer.ts';
+import { describeError } from './stack-traces.ts';
+import { LightRequest } from './web/light-request.ts';
+
+/** The invocation in whose course something runs; how console lines find their stream. */
+export const currentInvocation = new AsyncLocalStorage<Invocation>();
+
+/** A handler, whatever shape the module gave it. */
+export type Handler = (request: Request, context: InvocationContext) => unknown;
+
+/** What an invocation needs of the process around it. */
+export interface InvocationHost {
+  readonly writer: FrameWriter;
+  readonly identity: FunctionIdentity;
+  readonly handler: Handler;
+  log(stream: number, level: GuestLog['level'], message: string, fields?: LogFields): void;
+  /** The stream is over; its number may be used again. */
+  settled(stream: number): void;
+}
+
+export class Invocation implements ContextSource {
+  readonly stream: number;
+  readonly head: RequestHead;
+  readonly #host: InvocationHost;
+  readonly #source: BodySource | undefined;
+  #response: ResponseWriter | undefined;
+  #controller: AbortController | undefined;
+  #abortReason: Error | undefined;
+  #isAnswered = false;
+  /** The handler, the response's body, and each waitUntil. */
+  #pending = 1;
+  /** Bytes granted by the other side before a response writer existed to count them. */
+  #credit = STREAM_WINDOW_BYTES;
+
+  constructor(host: InvocationHost, stream: number, head: RequestHead, firstBytes: Buffer, isEnd: boolean) {
+    this.#host = host;
+    this.stream = stream;
+    this.head = head;
+    if (isEnd && firstBytes.length === 0) return;
+    this.#source = new BodySource((bytes) => this.#grant(bytes));
+    this.pushBody(firstBytes, isEnd);
+  }
+
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#abortReason) this.#controller.abort(this.#abortReason);
+    }
+    return this.#controller.signal;
+  }
+
+  start(): void {
+    currentInvocation.run(this, Invocation.#run, this);
+  }
+
+  static #run(self: Invocation): void {
+    const { head } = self;
+    const { handler, identity } = self.#host;
+    const request = new LightRequest({
+      method: head.method,
+      url: head.url,
+      headers: head.headers,
+      body: self.#source,
+      get signal() {
+        return self.signal;
+      },
+    });
+    try {
+      const result = handler(request as unknown as Request, new InvocationContext(self, identity));
+      if (isThenable(result)) result.then(self.#respond, self.#failHandler);
+      else self.#respond(result);
+    } catch (error) {
+      self.#failHandler(error);
+    }
+  }
+
+  readonly #respond = (result: unknown): void => {
+    const writer = new ResponseWriter(
+      this.#host.writer,
+      this.stream,
+      this.head.method === 'HEAD',
+      this.#credit,
+    );
+    this.#response = writer;
+    if (this.#isAnswered) {
+      // Cancelled while the handler was still busy: only end what it made.
+      writer.cancel(this.#abortReason ?? new Error('cancelled'));
+      writer.discard(result);
+      this.#release();
+      return;
+    }
+    let body: Promise<void> | undefined;
+    try {
+      body = writer.write(result);
+    } catch (error) {
+      this.#failHandler(error);
+      return;
+    }
+    if (body === undefined) {
+      this.#isAnswered = true;
+      this.#release();
+      return;
+    }
+    body.then(
+      () => {
+        this.#isAnswered = true;
+        this.#release();
+      },
+      (error: unknown) => this.#failHandler(error),
+    );
+  };
+
+  readonly #failHandler = (error: unknown): void => {
+    const { message, stack } = describeError(error);
+    this.#answerError('handler_error', message, stack);
+    this.#response?.cancel(error as Error);
+    this.#release();
+  };
+
+  #answerError(cause: FailureCause, message: string, stack?: string): void {
+    if (this.#isAnswered) return;
+    this.#isAnswered = true;
+    const failure: InvocationFailure = {
+      cause,
+      message,
+      started: true,
+      ...(stack === undefined ? {} : { stack }),
+    };
+    this.#host.writer.text(FrameType.ERROR, this.stream, true, JSON.stringify(failure));
+  }
+
+  /** Bytes are copied: they lie in a receive buffer. */
+  pushBody(bytes: Buffer, isEnd: boolean): void {
+    if (!this.#source) return;
+    if (bytes.length > 0) this.#source.push(Buffer.from(bytes));
+    if (isEnd) this.#source.end();
+  }
+
+  grantCredit(bytes: number): void {
+    if (this.#response) this.#response.grant(bytes);
+    else this.#credit += bytes;
+  }
+
+  /** The other side gave up. Answers at once; the handler is told by its signal and may take its time to settle. */
+  cancel(reason: string): void {
+    this.#abortReason ??= new DOMException(`the invocation was cancelled: ${reason}`, 'AbortError');
+    this.#source?.fail(this.#abortReason);
+    this.#controller?.abort(this.#abortReason);
+    this.#response?.cancel(this.#abortReason);
+    this.#answerError(reason === 'timeout' ? 'timeout' : 'platform', `cancelled: ${reason}`);
+  }
+
+  log(level: GuestLog['level'], message: string, fields?: LogFields): void {
+    this.#host.log(this.stream, level, message, fields);
+  }
+
+  waitUntil(promise: Promise<unknown>): void {
+    if (this.#pending === 0) throw new Error('waitUntil() was called after the invocation had ended');
+    this.#pending++;
+    Promise.resolve(promise).then(
+      () => this.#release(),
+      (error: unknown) => {
+        const { message, stack } = describeError(error);
+        this.log('error', `a promise given to waitUntil() failed: ${stack ?? message}`);
+        this.#release();
+      },
+    );
+  }
+
+  #release(): void {
+    this.#pending--;
+    if (this.#pending > 0) return;
+    this.#source?.discard();
+    this.#host.writer.empty(FrameType.SETTLED, this.stream, false);
+    this.#host.settled(this.stream);
+  }
+
+  #grant(bytes: number): void {
+    if (!this.#isAnswered) this.#host.writer.number(FrameType.WINDOW, this.stream, bytes);
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    typeof value === 'object' && value !== null && typeof (value as PromiseLike<unknown>).then === 'function'
+  );
+}

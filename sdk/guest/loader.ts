@@ -1,0 +1,64 @@
+/**
+ * Loads a function's module and finds its handler. CommonJS bundles may come with a V8 code cache (`<entry>.cache`,
+ * made by code-cache.ts with the same runtime); it is used when V8 accepts it and ignored otherwise.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire, Module } from 'node:module';
+import { dirname } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import vm from 'node:vm';
+import type { Handler } from './invocation.ts';
+
+export async function loadHandler(entry: string): Promise<Handler> {
+  return resolveHandler(await loadModule(entry), entry);
+}
+
+async function loadModule(entry: string): Promise<unknown> {
+  if (entry.endsWith('.mjs')) return import(pathToFileURL(entry).href);
+  const cache = `${entry}.cache`;
+  return existsSync(cache) ? loadCached(entry, readFileSync(cache)) : createRequire(entry)(entry);
+}
+
+/** What `require` does, with the compiled code at hand. */
+function loadCached(entry: string, cachedData: Buffer): unknown {
+  const script = new vm.Script(Module.wrap(readFileSync(entry, 'utf8')), {
+    filename: entry,
+    cachedData,
+    importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+  });
+  const module = new Module(entry);
+  module.filename = entry;
+  module.paths = nodeModulePaths(dirname(entry));
+  const require = createRequire(entry);
+  require.cache[entry] = module;
+  const run = script.runInThisContext() as (...values: unknown[]) => void;
+  run.call(module.exports, module.exports, require, module, entry, dirname(entry));
+  module.loaded = true;
+  return module.exports;
+}
+
+function nodeModulePaths(folder: string): string[] {
+  const paths: string[] = [];
+  for (let current = folder; ; current = dirname(current)) {
+    paths.push(`${current === '/' ? '' : current}/node_modules`);
+    if (current === '/') return paths;
+  }
+}
+
+/** Bundlers wrap a default export once or twice; a function or an object with `fetch` ends the search. */
+export function resolveHandler(loaded: unknown, entry: string): Handler {
+  let candidate = loaded;
+  for (let depth = 0; depth < 3; depth++) {
+    if (typeof candidate === 'function') return candidate as Handler;
+    if (typeof candidate !== 'object' || candidate === null) break;
+    const { fetch, default: inner } = candidate as { fetch?: unknown; default?: unknown };
+    if (typeof fetch === 'function') {
+      // (request, env, executionContext) is what Hono's and others' fetch expect; the context serves as both.
+      return (request, context) => fetch.call(candidate, request, context, context) as unknown;
+    }
+    candidate = inner;
+  }
+  throw new TypeError(
+    `${entry} exports no handler; write "export default async (request, ctx) => new Response(…)" or export an object with a fetch method`,
+  );
+}

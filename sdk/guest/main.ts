@@ -1,0 +1,120 @@
+/**
+ * The agent inside a sandbox, bundled to one CommonJS file with nothing but runtime built-ins. As a stem it warms
+ * itself, says HELLO on its channel and waits to be given a function; it serves that one until the channel closes,
+ * and then ends. Without a channel (an ordinary `docker run -p 8080:8080`) it serves the image's function over HTTP.
+ * Crashes are Node's: an uncaught error or unhandled rejection is logged, then the process exits with code 1.
+ */
+import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
+import type { GuestLog, LoadCommand } from '../protocol/invocation.ts';
+import { GuestConnection } from './connection.ts';
+import { captureConsole } from './console-capture.ts';
+import { currentInvocation, type Handler } from './invocation.ts';
+import { loadHandler } from './loader.ts';
+import { patchMemory, patchProcessors } from './machine-facts.ts';
+import { describeError, mapStackTraces } from './stack-traces.ts';
+import { warmUp } from './warm-up.ts';
+import { HttpBridge } from './http-server.ts';
+import { installWebGlobals } from './web/globals.ts';
+
+const CHANNEL = process.env.SKIFF_CHANNEL ?? '/run/skiff/channel.sock';
+/** EX_PROTOCOL of sysexits.h. */
+const EXIT_PROTOCOL = 76;
+/** How long last words may take to leave. */
+const FLUSH_MS_MAX = 200;
+
+async function load(command: LoadCommand): Promise<Handler> {
+  Object.assign(process.env, command.env);
+  process.title = `skiff ${command.functionName}`;
+  if (command.memoryBytes > 0) patchMemory(process, command.memoryBytes);
+  return loadHandler(command.entry);
+}
+
+function onCrash(report: (text: string) => void, exit: () => void): void {
+  process.on('uncaughtException', (error, origin) => {
+    const { message, stack } = describeError(error);
+    report(
+      `${origin === 'unhandledRejection' ? 'unhandled rejection' : 'uncaught error'}: ${stack ?? message}`,
+    );
+    // A listener of the function's own takes the decision over, as in any Node program.
+    if (process.listenerCount('uncaughtException') === 1) exit();
+  });
+}
+
+async function serveChannel(): Promise<void> {
+  await warmUp();
+  const socket = connect(CHANNEL);
+  const exitSoon = (code: number): void => {
+    connection.writer.flush();
+    socket.end(() => process.exit(code));
+    setTimeout(() => process.exit(code), FLUSH_MS_MAX);
+  };
+  const connection = new GuestConnection({
+    write: (bytes) => void socket.write(bytes),
+    load,
+    env: process.env,
+    unsentBytes: () => socket.writableLength,
+    onLoadFailed: () => exitSoon(1),
+    onDrained: () => exitSoon(0),
+  });
+  const log = (level: GuestLog['level'], message: string): void => {
+    connection.log(currentInvocation.getStore()?.stream ?? 0, level, message);
+  };
+  captureConsole(log);
+  onCrash(
+    (text) => log('error', text),
+    () => exitSoon(1),
+  );
+  process.on('SIGTERM', () => connection.drain());
+  socket.on('data', (bytes: Buffer) => {
+    try {
+      connection.receive(bytes);
+    } catch (error) {
+      log('error', `the runner broke the protocol: ${describeError(error).message}`);
+      exitSoon(EXIT_PROTOCOL);
+    }
+  });
+  socket.on('error', () => process.exit(0));
+  socket.on('close', () => process.exit(0));
+  connection.hello(`node ${process.version}`, process.pid);
+}
+
+async function serveHttp(): Promise<void> {
+  const entry = process.env.SKIFF_ENTRY;
+  if (entry === undefined)
+    throw new Error(`no channel at ${CHANNEL} and no SKIFF_ENTRY: there is nothing to serve`);
+  const handler = await loadHandler(entry);
+  const { server, connection } = new HttpBridge({
+    handler,
+    functionName: process.env.SKIFF_FUNCTION ?? 'function',
+    env: process.env,
+    onLog: (line) =>
+      printLine(line.level, line.fields ? `${line.message} ${JSON.stringify(line.fields)}` : line.message),
+    onDrained: () => process.exit(0),
+  });
+  onCrash(
+    (text) => printLine('error', text),
+    () => process.exit(1),
+  );
+  for (const signal of ['SIGTERM', 'SIGINT']) {
+    process.on(signal, () => {
+      server.close();
+      server.closeIdleConnections();
+      connection.drain();
+    });
+  }
+  const port = Number(process.env.PORT ?? 8080);
+  server.listen(port, '0.0.0.0', () => printLine('info', `listening on port ${port}`));
+}
+
+function printLine(level: GuestLog['level'], message: string): void {
+  (level === 'error' || level === 'warn' ? process.stderr : process.stdout).write(`${message}\n`);
+}
+
+mapStackTraces();
+installWebGlobals();
+patchProcessors();
+void (existsSync(CHANNEL) ? serveChannel() : serveHttp()).catch((error: unknown) => {
+  process.stderr.write(`skiff guest: ${describeError(error).stack ?? describeError(error).message}\n`);
+  process.exit(1);
+});
