@@ -40,6 +40,9 @@ function createRules(sets: readonly RuleSet[]): IgnoreRules {
       let isIgnored = false;
       for (const { folder, rules } of sets) {
         const inside = relative(folder, path).split(sep).join('/');
+        // The folder it is in was entered, so a later rule brought that back: only rules on the path itself count.
+        const parent = inside.slice(0, Math.max(0, inside.lastIndexOf('/')));
+        if (parent !== '' && rules.test(`${parent}/`).ignored) continue;
         const result = rules.test(isFolder ? `${inside}/` : inside);
         if (result.ignored) isIgnored = true;
         if (result.unignored) isIgnored = false;
@@ -49,11 +52,11 @@ function createRules(sets: readonly RuleSet[]): IgnoreRules {
   };
 }
 
+/** Both files of one folder are one list, .skiffignore last. */
 function readRuleFiles(folder: string): RuleSet[] {
-  return RULE_FILES.flatMap((name) => {
-    const file = join(folder, name);
-    return existsSync(file) ? [{ folder, rules: ignore().add(readFileSync(file, 'utf8')) }] : [];
-  });
+  const paths = RULE_FILES.map((name) => join(folder, name)).filter((path) => existsSync(path));
+  if (paths.length === 0) return [];
+  return [{ folder, rules: ignore().add(paths.map((path) => readFileSync(path, 'utf8')).join('\n')) }];
 }
 
 /** The folders above `root` up to the one with `.git`, outermost first; none when it is not in a repository. */
