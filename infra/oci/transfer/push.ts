@@ -69,20 +69,19 @@ export async function pushBytes(
 
 export async function pushFile(transport: Transport, repository: string, file: string): Promise<PushedBlob> {
   const hasher = createHash('sha256');
-  for await (const chunk of createReadStream(file)) hasher.update(chunk as Buffer);
+  for await (const chunk of readFile(file)) hasher.update(chunk);
   const digest = `sha256:${hasher.digest('hex')}`;
   const { size } = await stat(file);
   if ((await headBlob(transport, repository, digest)) !== undefined)
     return { digest, bytes: size, isNew: false };
   // The registry checks the digest again, so a file that changed meanwhile is refused there.
-  await uploadWhole(
-    transport,
-    repository,
-    digest,
-    size,
-    createReadStream(file, { highWaterMark: 256 * 1024 }),
-  );
+  await uploadWhole(transport, repository, digest, size, readFile(file));
   return { digest, bytes: size, isNew: true };
+}
+
+/** Opens the file only when it is read, so that a request that fails before leaves nothing open. */
+async function* readFile(file: string): AsyncGenerator<Buffer> {
+  yield* createReadStream(file, { highWaterMark: 256 * 1024 }) as AsyncIterable<Buffer>;
 }
 
 /**
@@ -99,26 +98,26 @@ export async function pushStream(
   try {
     if (digest !== undefined && (await headBlob(transport, repository, digest)) !== undefined) {
       for await (const chunk of meter.chunks) void chunk;
+      meter.assertWhole();
       return { digest: assertDigest(meter.digest(), digest), bytes: meter.bytes(), isNew: false };
     }
     const upload = await startUpload(transport, repository);
     return await cancelOnFailure(transport, repository, upload, async () => {
       const patched = await transport.send({
         method: 'PATCH',
-        path: upload,
+        path: upload.path,
         scope: pushScope(repository),
         expect: [202],
         headers: { 'content-type': 'application/octet-stream' },
         body: meter.chunks,
       });
       await patched.body.dump();
+      upload.path = uploadPath(transport, patched);
+      meter.assertWhole();
       const actual = assertDigest(meter.digest(), digest);
-      await commitUpload(transport, repository, uploadPath(transport, patched), actual);
+      await commitUpload(transport, repository, upload.path, actual);
       return { digest: actual, bytes: meter.bytes(), isNew: true };
     });
-  } catch (error) {
-    // The source's own failure (a limit, a client that left) says more than the broken request it caused.
-    throw meter.failure() ?? error;
   } finally {
     source.destroy();
   }
@@ -136,14 +135,17 @@ function createMeter(source: Readable) {
         yield chunk;
       }
     } catch (error) {
+      // Ends the body instead of breaking the request: only an upload that was answered can be cancelled.
       failure = error;
-      throw error;
     }
   }
   return {
     chunks: read(),
     bytes: () => bytes,
-    failure: () => failure,
+    /** Throws the source's own failure (a limit, a client that left). */
+    assertWhole: () => {
+      if (failure !== undefined) throw failure;
+    },
     digest: () => `sha256:${hasher.digest('hex')}`,
   };
 }
@@ -165,11 +167,16 @@ async function uploadWhole(
 ): Promise<void> {
   const upload = await startUpload(transport, repository);
   await cancelOnFailure(transport, repository, upload, () =>
-    commitUpload(transport, repository, upload, digest, body, bytes),
+    commitUpload(transport, repository, upload.path, digest, body, bytes),
   );
 }
 
-async function startUpload(transport: Transport, repository: string): Promise<string> {
+/** Where an upload continues: the registry's last answer, since the address holds how far it is. */
+interface Upload {
+  path: string;
+}
+
+async function startUpload(transport: Transport, repository: string): Promise<Upload> {
   const reply = await transport.send({
     method: 'POST',
     path: `/v2/${repository}/blobs/uploads/`,
@@ -177,7 +184,7 @@ async function startUpload(transport: Transport, repository: string): Promise<st
     expect: [202],
   });
   await reply.body.dump();
-  return uploadPath(transport, reply);
+  return { path: uploadPath(transport, reply) };
 }
 
 async function commitUpload(
@@ -206,13 +213,13 @@ async function commitUpload(
 async function cancelOnFailure<T>(
   transport: Transport,
   repository: string,
-  upload: string,
+  upload: Upload,
   run: () => Promise<T>,
 ): Promise<T> {
   try {
     return await run();
   } catch (error) {
-    await cancelUpload(transport, repository, upload);
+    await cancelUpload(transport, repository, upload.path);
     throw error;
   }
 }
