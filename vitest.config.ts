@@ -32,7 +32,7 @@ export default defineConfig({
     projects: [
       project('unit', 0, 30, true),
       project('integration', 1, 60, false),
-      project('e2e', 2, 180, false),
+      project('e2e', 2, 180, false, ['./test/helpers/shared-server-setup.ts']),
     ],
   },
 });

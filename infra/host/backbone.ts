@@ -115,7 +115,7 @@ function registryFile(config: HostConfig, paths: DataPaths): string {
   // JSON is YAML: no quoting rules to get wrong.
   return JSON.stringify({
     version: 0.1,
-    log: { level: 'warn', formatter: 'json', accesslog: { disabled: true } },
+    log: { level: 'warn', formatter: 'text', accesslog: { disabled: true } },
     storage: {
       filesystem: { rootdirectory: paths.registryData },
       delete: { enabled: true },

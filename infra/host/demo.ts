@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { commonSettings } from '../lib/config.ts';
 import { gatewayUrl, type HostConfig } from './config.ts';
 import type { DataPaths } from './data-folder.ts';
 import { roleEnv } from './roles.ts';
@@ -19,6 +20,8 @@ export interface DemoOptions {
   readonly terminal: Terminal;
 }
 
+/** Where the command line looks for the server and its token unless it is told. */
+const DATA_DIR_DEFAULT = commonSettings.SKIFF_DATA_DIR.parse(undefined);
 const EXAMPLE = 'infra/deploy/examples/hello.ts';
 /** The first deploy waits for the base image, which is fetched and packed once. */
 const DEPLOY_MS_MAX = 600_000;
@@ -30,7 +33,7 @@ interface Deployed {
 const run = promisify(execFile);
 
 export async function runDemo(options: DemoOptions): Promise<void> {
-  const { terminal, config, paths } = options;
+  const { terminal, paths } = options;
   terminal.note(`deploying ${EXAMPLE}`);
   const began = performance.now();
   const { url } = await deployExample(options);
@@ -38,6 +41,7 @@ export async function runDemo(options: DemoOptions): Promise<void> {
   const target = `${url}?name=Skiff`;
   const first = await call(target);
   const second = await call(target);
+  const isDefault = paths.root === DATA_DIR_DEFAULT;
   terminal.print(
     [
       '',
@@ -46,7 +50,7 @@ export async function runDemo(options: DemoOptions): Promise<void> {
       `  try        curl '${target}'`,
       `  answer     ${second.text.trim()}`,
       `  calls      first ${formatMs(first.ms)}, second ${formatMs(second.ms)}`,
-      `  deploy     npx skiff deploy <file or folder>${config.SKIFF_GATEWAY_PORT === 8080 ? '' : `   (with SKIFF_URL=${gatewayUrl(config)})`}`,
+      `  deploy     ${isDefault ? '' : `SKIFF_DATA_DIR=${paths.root} `}npx skiff deploy <file or folder>`,
       `  token      ${paths.adminToken}`,
       `  data       ${paths.root}   (logs in ${paths.log})`,
       '',
