@@ -11,6 +11,8 @@ export interface BuildQueue {
   enqueue(job: BuildJob): Promise<void>;
   /** Takes a build that no builder has begun out of the queue; false when it is not waiting there. */
   tryWithdraw(buildId: string): Promise<boolean>;
+  /** Ids of the function's builds that wait or run. */
+  findUnfinished(functionName: string): Promise<string[]>;
   countWaiting(): Promise<number>;
   close(): Promise<void>;
 }
@@ -39,6 +41,11 @@ export function openBuildQueue(redis: Redis, onError: (error: Error) => void): B
       if (!job || (await job.getState()) !== 'waiting') return false;
       // A builder may have taken it since: then it is locked and removal fails, or it is gone.
       return (await queue.remove(buildId)) === 1;
+    },
+
+    async findUnfinished(functionName) {
+      const jobs = await queue.getJobs(['waiting', 'active'], 0, BUILDS_QUEUED_MAX * 2);
+      return jobs.filter((job) => job?.data.functionName === functionName).map((job) => job.data.buildId);
     },
 
     countWaiting: () => queue.getWaitingCount(),

@@ -9,7 +9,7 @@ import { createId } from '../../sdk/protocol/ids.ts';
 import { FunctionConfig, FunctionName, describeIssues } from '../../sdk/protocol/manifest.ts';
 import { listIssues } from '../middleware/input.ts';
 import type { GatewayParts } from '../parts.ts';
-import { functionUrl } from './functions.ts';
+import { functionUrl } from './links.ts';
 import type { LineStreamer } from './lines.ts';
 import type { Handlers } from './route.ts';
 
@@ -42,18 +42,32 @@ export function createBuildHandlers(
     },
 
     async cancelBuild({ id }) {
-      const build = await getBuild(id);
-      if (isBuildEnded(build)) return build;
-      if (!(await parts.builds.tryWithdraw(id))) {
-        await catalog.requestBuildCancel(id);
-        return build;
-      }
-      const cancelled: BuildRecord = { ...build, state: 'cancelled', endedMs: Date.now() };
-      await catalog.putBuild(cancelled);
-      await catalog.appendBuildEvent(id, { type: 'end', atMs: Date.now(), build: cancelled });
-      return cancelled;
+      return cancel(parts, await getBuild(id));
     },
   };
+}
+
+/** The build as it then is: `cancelled` if it only waited, unchanged if a builder has it and must notice first. */
+async function cancel({ catalog, builds }: GatewayParts, build: BuildRecord): Promise<BuildRecord> {
+  if (isBuildEnded(build)) return build;
+  if (!(await builds.tryWithdraw(build.id))) {
+    await catalog.requestBuildCancel(build.id);
+    return build;
+  }
+  const cancelled: BuildRecord = { ...build, state: 'cancelled', endedMs: Date.now() };
+  await catalog.putBuild(cancelled);
+  await catalog.appendBuildEvent(build.id, { type: 'end', atMs: Date.now(), build: cancelled });
+  return cancelled;
+}
+
+/** Returns how many there were. A build that ended after its function was removed would bring it back to life. */
+export async function cancelBuildsOf(parts: GatewayParts, functionName: string): Promise<number> {
+  const ids = await parts.builds.findUnfinished(functionName);
+  for (const id of ids) {
+    const build = await parts.catalog.getBuild(id);
+    if (build) await cancel(parts, build);
+  }
+  return ids.length;
 }
 
 async function createJob(parts: GatewayParts, name: string, request: DeployRequest): Promise<BuildJob> {

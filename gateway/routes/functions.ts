@@ -1,20 +1,15 @@
 /** Functions, deployments and aliases as clients see them. */
 import type { Redis } from 'ioredis';
 import type { FunctionEntry } from '../../infra/catalog/functions.ts';
+import { functionRepository } from '../../infra/contract/jobs.ts';
 import { fast } from '../../infra/contract/keys.ts';
 import { isServiceAway } from '../../infra/lib/unavailable.ts';
 import type { Deployment, FunctionRecord } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { GatewayParts } from '../parts.ts';
+import { cancelBuildsOf } from './builds.ts';
+import { functionNotFound, functionUrl } from './links.ts';
 import type { Handlers } from './route.ts';
-
-export function functionUrl(publicUrl: string, name: string): string {
-  return `${publicUrl}/f/${name}`;
-}
-
-export function functionNotFound(name: string): SkiffError {
-  return new SkiffError('FUNCTION_NOT_FOUND', `there is no function "${name}"; GET /v1/functions lists them`);
-}
 
 type FunctionRoutes =
   | 'listFunctions'
@@ -44,7 +39,11 @@ export function createFunctionHandlers(parts: GatewayParts): Pick<Handlers, Func
     },
 
     async removeFunction({ name }) {
+      const cancelled = await cancelBuildsOf(parts, name);
+      const deployments = await catalog.listDeployments(name);
+      if (deployments.length === 0 && cancelled > 0) return undefined;
       await catalog.removeFunction(name);
+      await removeImages(parts, deployments);
       return undefined;
     },
 
@@ -119,5 +118,17 @@ async function countSandboxes(
   } catch (error) {
     if (isServiceAway(error)) return undefined;
     throw error;
+  }
+}
+
+/** Nothing refers to them any more. What cannot be removed now costs disk space and nothing else. */
+async function removeImages(
+  { registry, log }: GatewayParts,
+  deployments: readonly Deployment[],
+): Promise<void> {
+  for (const { functionName, image } of deployments) {
+    await registry
+      .deleteManifest(functionRepository(functionName), image.digest)
+      .catch((error: unknown) => log.warn({ error, image: image.reference }, 'image not removed'));
   }
 }

@@ -8,7 +8,7 @@ import { type StreamEntry, followStream, readStream, readStreamBackwards } from 
 import { LogLine } from '../../sdk/protocol/api.ts';
 import { LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
 import type { GatewayParts } from '../parts.ts';
-import { functionNotFound } from './functions.ts';
+import { functionNotFound } from './links.ts';
 import type { LineStreamer } from './lines.ts';
 import type { Handlers, RouteInput } from './route.ts';
 import type { ROUTES } from './table.ts';

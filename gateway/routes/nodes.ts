@@ -25,3 +25,10 @@ export async function readNodes(redis: Redis): Promise<NodeRecord[]> {
     })
     .sort((a, b) => (a.id < b.id ? -1 : 1));
 }
+
+/** A record outlives its runner by some seconds; the sign of life does not. */
+export async function isAnyRunnerAlive(redis: Redis): Promise<boolean> {
+  const ids = await redis.zrange(fast.nodes, 0, '-1');
+  if (ids.length === 0) return false;
+  return (await redis.mget(ids.map((id) => fast.alive(id)))).some((epoch) => epoch !== null);
+}

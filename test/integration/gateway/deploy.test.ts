@@ -259,4 +259,13 @@ describe('cancelling', () => {
       stop();
     }
   });
+
+  it('comes with the removal of a function, so that a late build cannot bring it back', async () => {
+    const { build } = await order('doomed');
+    const { build: other } = await order('other');
+    expect((await gateway.request('/v1/functions/doomed', { method: 'DELETE' })).status).toBe(204);
+    expect(await gateway.json(`/v1/builds/${build}`)).toMatchObject({ state: 'cancelled' });
+    expect(await gateway.json(`/v1/builds/${other}`)).toMatchObject({ state: 'queued' });
+    expect((await gateway.request('/v1/functions/doomed', { method: 'DELETE' })).status).toBe(404);
+  });
 });

@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Catalog, openCatalog } from '../../../infra/catalog/catalog.ts';
+import { functionRepository } from '../../../infra/contract/jobs.ts';
 import { fast } from '../../../infra/contract/keys.ts';
+import { openRegistry } from '../../../infra/oci/registry.ts';
 import { Alias, FunctionRecord } from '../../../sdk/protocol/api.ts';
 import { createDeployment } from '../../helpers/deployment.ts';
 import { type TestGateway, startGateway } from '../../helpers/gateway.ts';
@@ -72,6 +74,28 @@ describe('functions', () => {
     expect((await remove()).status).toBe(404);
     expect((await gateway.request(`/v1/deployments/${id}`)).status).toBe(404);
   });
+});
+
+it('removes the images of a removed function from the registry', async () => {
+  const registry = openRegistry({ url: gateway.registry.url });
+  const repository = functionRepository('pictured');
+  const config = await registry.pushBlob(repository, Buffer.from('{}'));
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+  const manifest = {
+    schemaVersion: 2,
+    mediaType,
+    config: { mediaType: 'application/vnd.oci.image.config.v1+json', digest: config.digest, size: 2 },
+    layers: [],
+  };
+  const digest = await registry.putManifest(repository, Buffer.from(JSON.stringify(manifest)), mediaType);
+  const deployment = createDeployment('pictured');
+  const image = { ...deployment.image, digest, reference: `${repository}@${digest}` };
+  await catalog.putDeployment({ ...deployment, image });
+  await catalog.setAlias('pictured', 'live', [{ deployment: deployment.id, weight: 100 }]);
+  expect(await registry.headManifest(repository, digest)).toBe(digest);
+  expect((await gateway.request('/v1/functions/pictured', { method: 'DELETE' })).status).toBe(204);
+  expect(await registry.headManifest(repository, digest)).toBeUndefined();
+  await registry.close();
 });
 
 describe('deployments', () => {

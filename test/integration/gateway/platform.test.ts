@@ -32,10 +32,11 @@ const node: NodeRecord = {
 async function withNode(run: () => Promise<void>): Promise<void> {
   await gateway.fastRedis.zadd(fast.nodes, Date.now(), node.id, 1, 'node-dead');
   await gateway.fastRedis.set(fast.node(node.id), JSON.stringify(node), 'PX', 60_000);
+  await gateway.fastRedis.set(fast.alive(node.id), node.epoch, 'PX', 60_000);
   try {
     await run();
   } finally {
-    await gateway.fastRedis.del(fast.nodes, fast.node(node.id));
+    await gateway.fastRedis.del(fast.nodes, fast.node(node.id), fast.alive(node.id));
   }
 }
 
@@ -74,6 +75,8 @@ describe('health', () => {
         ready: true,
         checks: { runner: { ok: true } },
       });
+      await gateway.fastRedis.del(fast.alive(node.id));
+      expect((await gateway.request('/readyz', { token: null })).status).toBe(503);
     });
   });
 });
