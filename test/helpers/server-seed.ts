@@ -1,43 +1,39 @@
 /**
- * Brings the base images of the test servers up to date, once a run: starts a server on the seed of the last run,
- * waits until its builder says that the image is ready, and keeps the registry's folder. vitest calls it before the
- * first e2e file. Without it every server of every test would pack and push 60 MB.
+ * Keeps the base images between test servers: without them each would pack and push 60 MB before its first deploy.
+ * The first server of a run is brought up on the seed of the last one; when its builder has made or found the image,
+ * its registry's folder becomes the seed of the servers after it.
  */
-import { cpSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SEED_DIR, startServer } from './server.ts';
+import { SEED_DIR, type TestServer } from './server.ts';
 import { waitFor } from './wait.ts';
 
 const BASE_IMAGE_MS_MAX = 180_000;
 
-function describeBase(log: string): 'ready' | 'failed' | undefined {
-  if (log.includes('could not be made')) return 'failed';
-  return /"detail":"ready: /.test(log) ? 'ready' : undefined;
+/** The builder says at its start what image it has, or that there is none. */
+function tryReadReference(log: string): string | undefined {
+  if (log.includes('the base image could not be made')) throw new Error(`no base image:\n${log.slice(-2_000)}`);
+  return /"detail":"ready: ([^"]+)"/.exec(log)?.[1];
 }
 
-export default async function setup(): Promise<void> {
-  const server = await startServer();
+function tryReadSeeded(): string | undefined {
   try {
-    const outcome = await waitFor(
-      'the base image',
-      () => describeBase(server.log('builder')),
-      BASE_IMAGE_MS_MAX,
-    );
-    if (outcome === 'failed') throw new Error(`the base image could not be made:\n${server.output}`);
-  } catch (error) {
-    await server.stop().catch(() => {});
-    throw error;
+    return readFileSync(join(SEED_DIR, 'reference'), 'utf8');
+  } catch {
+    return undefined;
   }
-  await server.stop({ keepData: true });
-  keep(join(server.dataDir, 'registry'));
-  rmSync(server.dataDir, { recursive: true });
 }
 
-/** Replaces the seed in one step: a run beside this one sees the old or the new, never half. */
-function keep(registry: string): void {
+/** To be called before anything is deployed: what is in the registry then is base images and nothing else. */
+export async function refreshSeed(server: TestServer): Promise<void> {
+  const read = () => tryReadReference(server.log('builder'));
+  const reference = await waitFor('the base image', read, BASE_IMAGE_MS_MAX);
+  if (tryReadSeeded() === reference) return;
   const draft = `${SEED_DIR}.${process.pid}`;
   mkdirSync(draft, { recursive: true });
-  cpSync(registry, join(draft, 'registry'), { recursive: true });
+  cpSync(join(server.dataDir, 'registry'), join(draft, 'registry'), { recursive: true });
+  writeFileSync(join(draft, 'reference'), reference);
+  // In one step: a run beside this one sees the old or the new, never half.
   rmSync(SEED_DIR, { recursive: true, force: true });
   renameSync(draft, SEED_DIR);
 }
