@@ -23,7 +23,7 @@ import type { Verifier } from './verify.ts';
 export interface BuildParts extends CompileParts {
   readonly catalog: Catalog;
   readonly verifier: Verifier;
-  readonly bases: BaseImages;
+  readonly bases: Pick<BaseImages, 'ensure' | 'forget'>;
   readonly images: ImageIndex;
   readonly log: Log;
 }

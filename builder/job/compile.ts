@@ -25,7 +25,7 @@ import type { Progress } from './progress.ts';
 export interface CompileParts {
   readonly registry: Registry;
   readonly engine: BundlerEngine;
-  readonly installer: Installer;
+  readonly installer: Pick<Installer, 'install' | 'release'>;
   readonly dependencies: DependencyStore;
   /** Sources are unpacked in folders below it. */
   readonly workFolder: string;

@@ -3,6 +3,7 @@
  * Invariant: an order nobody took is taken back, so that a build that gave up starts nothing later.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { StartOrder, StartResult } from '../../infra/contract/jobs.ts';
 import { fast } from '../../infra/contract/keys.ts';
@@ -19,6 +20,7 @@ export interface VerifierOptions {
 }
 
 const WAIT_MS_MAX = COLD_START_MS_MAX + 5_000;
+const FULL_PAUSE_MS = 100;
 
 export class Verifier {
   readonly #options: VerifierOptions;
@@ -34,33 +36,28 @@ export class Verifier {
    * @throws SkiffError COLD_START_FAILED (or the runner's own code) when it did not; UNAVAILABLE when no runner answered.
    */
   async verify(deploymentId: string, signal: AbortSignal): Promise<StartResult> {
-    const { redis } = this.#options;
-    const order: StartOrder = {
-      id: `ver-${randomBytes(10).toString('hex')}`,
-      dep: deploymentId,
-      reply: true,
-    };
-    const text = JSON.stringify(order);
+    const deadline = Date.now() + (this.#options.waitMsMax ?? WAIT_MS_MAX);
     const connection = this.#idle.pop() ?? this.#options.openBlocking();
     this.#busy.add(connection);
     const stop = (): void => connection.disconnect();
     signal.addEventListener('abort', stop, { once: true });
     try {
-      await redis.rpush(fast.demand, text);
-      const reply = await this.#wait(connection, order);
-      if (reply === undefined) throw await this.#createSilenceError(text);
-      if (!reply.ok) throw createStartError(reply);
-      return reply;
+      for (;;) {
+        const result = await this.#order(connection, deploymentId, deadline);
+        if (result.ok) return result;
+        // A full runner says so instead of waiting: another one, or the same a moment later, may have room.
+        const isFull = result.code === 'OVERLOADED' && Date.now() + FULL_PAUSE_MS < deadline;
+        if (!isFull) throw createStartError(result);
+        await sleep(FULL_PAUSE_MS, undefined, { signal });
+      }
     } catch (error) {
-      await redis.lrem(fast.demand, 0, text).catch(() => {});
       signal.throwIfAborted();
-      throw error instanceof SkiffError
-        ? error
-        : new SkiffError(
-            'UNAVAILABLE',
-            'the start of the function could not be verified: Redis cannot be reached',
-            { cause: error },
-          );
+      if (error instanceof SkiffError) throw error;
+      throw new SkiffError(
+        'UNAVAILABLE',
+        'the start of the function could not be verified: Redis cannot be reached',
+        { cause: error },
+      );
     } finally {
       signal.removeEventListener('abort', stop);
       this.#busy.delete(connection);
@@ -73,10 +70,26 @@ export class Verifier {
     for (const connection of [...this.#idle, ...this.#busy]) connection.disconnect();
   }
 
-  async #wait(connection: Redis, order: StartOrder): Promise<StartResult | undefined> {
-    const waitMs = this.#options.waitMsMax ?? WAIT_MS_MAX;
-    const reply = await connection.blpop(fast.startResult(order.id), waitMs / 1_000);
-    return reply === null ? undefined : (JSON.parse(reply[1]) as StartResult);
+  async #order(connection: Redis, deploymentId: string, deadline: number): Promise<StartResult> {
+    const order: StartOrder = {
+      id: `ver-${randomBytes(10).toString('hex')}`,
+      dep: deploymentId,
+      reply: true,
+    };
+    const text = JSON.stringify(order);
+    const { redis } = this.#options;
+    try {
+      await redis.rpush(fast.demand, text);
+      const reply = await connection.blpop(
+        fast.startResult(order.id),
+        Math.max(0.1, (deadline - Date.now()) / 1_000),
+      );
+      if (reply !== null) return JSON.parse(reply[1]) as StartResult;
+    } catch (error) {
+      await redis.lrem(fast.demand, 0, text).catch(() => {});
+      throw error;
+    }
+    throw await this.#createSilenceError(text);
   }
 
   async #createSilenceError(order: string): Promise<SkiffError> {
