@@ -60,10 +60,12 @@ export async function ensureBaseImage(options: BaseImageOptions): Promise<BaseIm
       `there is no base image for runtime "${options.runtime}"; known are node:22, node:24, node:26`,
     );
   const { repository, tag } = baseImage(options.runtime);
+  // Before anything that takes longer.
+  await registry.ping();
   const [guest, node, packages] = await Promise.all([
     bundleGuest(options.guestEntry ?? join(ROOT, 'sdk/guest/main.ts')),
     findNode(major, join(ROOT, 'node_modules'), join(workDir, 'node')),
-    listPackages(onProgress),
+    listPackages(join(workDir, 'debian'), onProgress),
   ]);
   const system = hashOf({
     architecture: imageArchitecture(),

@@ -3,18 +3,21 @@
  * their package records, so that scanners of images recognise them.
  */
 import { execFile } from 'node:child_process';
-import { access, mkdir, readFile } from 'node:fs/promises';
+import { access, mkdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { digestOf } from '../../infra/oci/digest.ts';
 import { listEntries, type LayerEntry } from '../../infra/oci/layer-pack.ts';
+import { remembered } from './remembered.ts';
 
 /** libatomic1: Node 26 links to it, 22 and 24 do not mind. */
 const PACKAGES = ['libc6', 'libstdc++6', 'libgcc-s1', 'libatomic1'];
 /** Character set modules, audit hooks and debugger scripts: 9 MB that no function reads. */
 const DROPPED =
   /^usr\/(?:share\/(?!doc\/[^/]+\/copyright$)|lib\/[^/]+\/(?:gconv|audit)\/)|\/(?:gconv|audit)(?:\/|$)/;
+/** `apt-get update` replaces files in it. */
+const APT_LISTS = '/var/lib/apt/lists';
 const APT_MS_MAX = 180_000;
 // The packages go to a folder of ours, which apt's own unprivileged user cannot write to.
 const APT_OPTIONS = ['-q', '-o', 'APT::Sandbox::User=root'];
@@ -28,10 +31,22 @@ export interface DebianPackage {
 }
 
 /**
- * The versions apt would download now, in a fixed order. Downloads nothing.
- * @throws SkiffError UNAVAILABLE when this host has no apt or no package lists
+ * The versions apt would download now, in a fixed order. Downloads nothing; asks apt, which takes most of a second,
+ * only after its lists changed. @throws SkiffError UNAVAILABLE when this host has no apt or no package lists
  */
-export async function listPackages(onProgress: (line: string) => void): Promise<DebianPackage[]> {
+export async function listPackages(
+  folder: string,
+  onProgress: (line: string) => void,
+): Promise<DebianPackage[]> {
+  const changedMs = await stat(APT_LISTS).then(
+    (found) => found.mtimeMs,
+    () => 0,
+  );
+  const key = `${PACKAGES.join(' ')} ${process.arch} ${changedMs}`;
+  return remembered(join(folder, 'packages.json'), key, () => askApt(onProgress));
+}
+
+async function askApt(onProgress: (line: string) => void): Promise<DebianPackage[]> {
   const query = (): Promise<string> => apt(['--print-uris', 'download', ...PACKAGES]);
   const text = await query().catch(async () => {
     onProgress('refreshing the lists of Debian packages');
@@ -81,12 +96,8 @@ export async function unpackPackages(
     records.push({ path: `var/lib/dpkg/status.d/${one.name}`, data: stdout });
   }
   const files = await listEntries(root);
-  return [...files.filter((entry) => !DROPPED.test(entry.path) && !isEmptyShare(entry)), ...records];
-}
-
-/** Folders come back as parents of the files that are kept. */
-function isEmptyShare(entry: LayerEntry): boolean {
-  return 'directory' in entry;
+  // Folders come back as parents of the files that are kept.
+  return [...files.filter((entry) => !DROPPED.test(entry.path) && !('directory' in entry)), ...records];
 }
 
 async function apt(args: readonly string[], cwd?: string): Promise<string> {

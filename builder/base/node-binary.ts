@@ -5,11 +5,12 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { unpackArchive } from '../../infra/oci/layer-unpack.ts';
+import { remembered } from './remembered.ts';
 
 export interface NodeBinary {
   readonly version: string;
@@ -58,7 +59,10 @@ export async function findNode(major: string, modules: string, workDir: string):
   };
   if (version.startsWith(`${major}.`)) {
     const file = join(installed, 'bin', 'node');
-    return { version, identity: await sha256(file), open: async () => file };
+    const { size, mtimeMs } = await stat(file);
+    const key = `${file} ${size} ${mtimeMs}`;
+    const identity = await remembered(join(workDir, 'installed.json'), key, () => sha256(file));
+    return { version, identity, open: async () => file };
   }
   const release = RELEASES[major];
   const integrity = release?.integrity[process.arch];

@@ -172,7 +172,9 @@ function functionConfig(base: ImageConfig, input: FunctionImageInput): NonNullab
   for (const [name, value] of Object.entries(input.env).sort(([a], [b]) => (a < b ? -1 : 1)))
     env.set(name, value);
   env.set('PORT', String(input.exposedPort));
+  // What the guest serves when nobody gives it a function: the image runs under any engine.
   env.set('SKIFF_ENTRY', input.entry);
+  env.set('SKIFF_FUNCTION', input.functionName);
   return {
     ...inherited,
     Env: [...env].map(([name, value]) => `${name}=${value}`),
