@@ -30,6 +30,7 @@ import { authorize, createTokenVerifier } from './middleware/auth.ts';
 
 /** How long invocations may take to end once we stop; the supervisor waits longer. */
 const DRAIN_MS = 10_000;
+const SWEEP_MS = 50;
 const STORE_MS_MAX = 2_000;
 
 const config = loadGatewayConfig(process.env);
@@ -131,9 +132,12 @@ async function stopServing(): Promise<void> {
   stopping.abort();
   const closed = once(server, 'close');
   server.close();
-  const timer = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
+  // `close` only ends connections that are idle now; the others become idle one by one.
+  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
+  const limit = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
   await closed;
-  clearTimeout(timer);
+  clearInterval(sweep);
+  clearTimeout(limit);
 }
 
 function onChange(change: Change): void {

@@ -127,7 +127,9 @@ describe('following', () => {
     await write(line('past'));
     const lines = readLines<LogLine>(await gateway.request('/v1/functions/hello/logs?follow=true'));
     await lines.next();
+    const startMs = performance.now();
     expect(await gateway.stop()).toBe(0);
+    expect(performance.now() - startMs).toBeLessThan(3_000);
     expect(await lines.next()).toBeUndefined();
   });
 });
