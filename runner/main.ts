@@ -91,13 +91,16 @@ await subscribeChanges(
 
 const stems = new Stems(host, paths.sandboxes, log);
 const tokensOf = (instance: Instance): string[] => instance.slots.map((slot) => instance.token(slot));
+// When Redis is away the tokens die with this runner's epoch, or are refused one by one.
+const withdraw = (instance: Instance): void =>
+  void dispatcher.remove(instance.deployment.id, instance.liveMember, tokensOf(instance)).catch(() => {});
 const owner = {
   runner: id,
   epoch: (): string => worker.epoch,
+  onDraining: withdraw,
   onGone: (instance: Instance): void => {
     pool.forget(instance);
-    // When Redis is away the tokens die with this runner's epoch, or are refused one by one.
-    dispatcher.remove(instance.deployment.id, instance.liveMember, tokensOf(instance)).catch(() => {});
+    withdraw(instance);
   },
 };
 const pool: Pool = new Pool({

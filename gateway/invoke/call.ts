@@ -51,6 +51,7 @@ export class Call {
   token: string | undefined;
   runner: string | undefined;
   isLeased = false;
+  wasRefused = false;
   dispatches = 0;
   timing: RunnerTiming | undefined;
   readonly #owner: CallOwner;
@@ -115,7 +116,9 @@ export class Call {
         this.#onError(frame);
         return;
       case FrameType.REFUSED:
-        if (this.state === 'sent' || this.state === 'queued') this.#owner.redispatch(this);
+        // It may come before Redis's reply to the dispatch; then the owner looks when that is here.
+        if (this.state === 'sending') this.wasRefused = true;
+        else if (this.state === 'sent' || this.state === 'queued') this.#owner.redispatch(this);
         return;
       default:
         return;

@@ -47,7 +47,8 @@ export interface InvokerOptions {
   ) => void;
 }
 
-const DISPATCHES_MAX = 5;
+/** A refusal costs a round trip; so many in a row mean that something is wrong. */
+const DISPATCHES_MAX = 20;
 const TICK_MS = 20;
 /** Over a function's own time-out: then the runner has not told us in time. */
 const GRACE_MS = 3_000;
@@ -254,6 +255,7 @@ export class Invoker implements CallOwner {
       });
       // The answer may have come over the link before Redis's reply did.
       if (call.state !== 'sending') return;
+      if (call.wasRefused) return this.redispatch(call);
       if (result.kind === 'full') {
         const detail = `${result.waiting} invocations of "${deployment.functionName}" are waiting, which is the limit; try again later or raise --max`;
         return call.fail({ code: 'THROTTLED', detail, outcome: 'not_started' }, 'throttled');
@@ -329,6 +331,7 @@ export class Invoker implements CallOwner {
     }
     call.token = undefined;
     call.runner = undefined;
+    call.wasRefused = false;
     void this.#dispatch(call);
   }
 

@@ -29,6 +29,8 @@ export interface StreamSink {
 export interface InstanceOwner {
   readonly runner: string;
   epoch(): string;
+  /** No new work: what is still offered must go. */
+  onDraining(instance: Instance): void;
   onGone(instance: Instance): void;
 }
 
@@ -130,6 +132,7 @@ export class Instance {
   drain(): void {
     if (this.state !== 'active') return;
     this.state = 'draining';
+    this.#owner.onDraining(this);
     if (this.#sinks.size === 0) this.guest.kill();
   }
 

@@ -69,7 +69,11 @@ describe('failures have one cause and tell whose fault it is', () => {
   });
 
   it.each(['/memory', '/heap'])('%s: out of memory says so, with the limit', async (path) => {
-    const response = await fetch(`${url}${path}`);
+    const roomy = await server.deploy('memory', functionFixture('behaviour.ts'), {
+      timeout: '20s',
+      memory: '128MB',
+    });
+    const response = await fetch(`${roomy}${path}`);
     const problem = (await response.json()) as Record<string, unknown>;
     expect(problem).toMatchObject({ status: 502, cause: 'out_of_memory' });
     expect(problem['detail']).toContain('128 MB');
