@@ -16,7 +16,7 @@ export function reportError(error: unknown, session: Session): ExitCode {
   if (session.signal.aborted) return ExitCode.interrupted;
   if (isCommanderError(error)) {
     // Commander has printed its own text. Its "errors" with status 0 are --help and --version.
-    return error.exitCode === 0 || error.code === 'commander.help' ? ExitCode.ok : ExitCode.usage;
+    return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
   }
   const { message, hint, exitCode } = describe(error, session);
   const { err } = session.output;

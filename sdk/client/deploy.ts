@@ -1,13 +1,10 @@
-/**
- * Upload, build, go live. Invariant: a build's events are delivered in order and once, also when the connection
- * that carries them is cut and opened again (the server repeats them from the first).
- */
+/** Upload, build, go live. */
 import type { BuildEvent, BuildRecord, DeployResult, DeployRequest } from '../protocol/api.ts';
 import { type ErrorCode, ERRORS } from '../protocol/errors.ts';
-import { ClientError, isCut } from './error.ts';
-import { type ByteStream, type ClientResponse, readJsonLines } from './fetch.ts';
+import type { Builds } from './builds.ts';
+import { ClientError } from './error.ts';
+import type { ByteStream, ClientResponse } from './fetch.ts';
 import type { CallOptions, Functions } from './functions.ts';
-import { wait } from './retry.ts';
 import type { Transport } from './transport.ts';
 
 /** A tar archive. A stream as a function can be sent again when the server asks for it. */
@@ -42,22 +39,13 @@ export interface Deploys {
   startDeploy(name: string, options: DeployOptions): Promise<StartedDeploy>;
   /** Everything until the function is live. Throws ClientError with the build's own code when it fails. */
   deploy(name: string, options: DeployOptions): Promise<DeployResult>;
-  build(id: string, options?: CallOptions): Promise<BuildRecord>;
-  /** A waiting build ends at once, a running one as soon as its builder notices. Ended ones stay as they are. */
-  cancelBuild(id: string, options?: CallOptions): Promise<BuildRecord>;
-  /** All events of a build, past ones first, until it ends. */
-  buildEvents(id: string, options?: CallOptions): AsyncGenerator<BuildEvent, void, undefined>;
-  /** Waits for the end of a build, whatever it is. */
-  followBuild(
-    id: string,
-    options?: CallOptions & { readonly onEvent?: ((event: BuildEvent) => void) | undefined },
-  ): Promise<BuildRecord>;
 }
 
-const RECONNECTS_MAX = 20;
-const RECONNECT_MS = 250;
-
-export function createDeploys(transport: Transport<ClientResponse>, functions: Functions): Deploys {
+export function createDeploys(
+  transport: Transport<ClientResponse>,
+  functions: Functions,
+  builds: Builds,
+): Deploys {
   const upload: Deploys['upload'] = (source, { signal } = {}) =>
     transport.json({
       what: 'upload the source',
@@ -68,38 +56,6 @@ export function createDeploys(transport: Transport<ClientResponse>, functions: F
       timeoutMs: 0,
       signal,
     });
-
-  async function* buildEvents(id: string, { signal }: CallOptions = {}) {
-    const path = `/v1/builds/${encodeURIComponent(id)}/events`;
-    let seen = 0;
-    let isOpened = false;
-    for (let cuts = 0; ; cuts++) {
-      let index = 0;
-      try {
-        const response = await transport.send({ what: `events of build ${id}`, path, signal });
-        isOpened = true;
-        for await (const event of readJsonLines<BuildEvent>(response.body)) {
-          if (index++ < seen) continue;
-          seen = index;
-          yield event;
-          if (event.type === 'end') return;
-        }
-      } catch (error) {
-        signal?.throwIfAborted();
-        if (!isOpened || !isCut(error) || cuts >= RECONNECTS_MAX) throw error;
-      }
-      if (cuts >= RECONNECTS_MAX) throw cut(id);
-      await wait(RECONNECT_MS, signal);
-    }
-  }
-
-  const followBuild: Deploys['followBuild'] = async (id, { signal, onEvent } = {}) => {
-    for await (const event of buildEvents(id, { signal })) {
-      onEvent?.(event);
-      if (event.type === 'end') return event.build;
-    }
-    throw cut(id);
-  };
 
   async function startDeploy(name: string, options: DeployOptions): Promise<StartedDeploy> {
     const startMs = Date.now();
@@ -123,7 +79,7 @@ export function createDeploys(transport: Transport<ClientResponse>, functions: F
     const startMs = Date.now();
     const started = await startDeploy(name, options);
     const ms: Record<string, number> = { upload: started.uploadMs };
-    const build = await followBuild(started.build, {
+    const build = await builds.followBuild(started.build, {
       signal: options.signal,
       onEvent(event) {
         if (event.type === 'step' && event.ms !== undefined) ms[event.step] = event.ms;
@@ -140,22 +96,7 @@ export function createDeploys(transport: Transport<ClientResponse>, functions: F
     return { name, url: record.url, deployment: id, image: deployment.image.reference, ms };
   }
 
-  return {
-    upload,
-    startDeploy,
-    deploy,
-    buildEvents,
-    followBuild,
-    cancelBuild: (id, { signal } = {}) =>
-      transport.json({
-        what: `cancel build ${id}`,
-        method: 'DELETE',
-        path: `/v1/builds/${encodeURIComponent(id)}`,
-        signal,
-      }),
-    build: (id, { signal } = {}) =>
-      transport.json({ what: `build ${id}`, path: `/v1/builds/${encodeURIComponent(id)}`, signal }),
-  };
+  return { upload, startDeploy, deploy };
 }
 
 function buildFailure(name: string, build: BuildRecord): ClientError {
@@ -163,9 +104,4 @@ function buildFailure(name: string, build: BuildRecord): ClientError {
   const code: ErrorCode = given !== undefined && given in ERRORS ? (given as ErrorCode) : 'BUILD_FAILED';
   const detail = build.error?.message ?? `the build of "${name}" was ${build.state}`;
   return new ClientError({ code, status: ERRORS[code].status, fault: ERRORS[code].fault, detail });
-}
-
-function cut(id: string): ClientError {
-  const detail = `events of build ${id}: the connection was cut again and again; the build may still be running`;
-  return new ClientError({ code: 'UNREACHABLE', status: 0, detail });
 }

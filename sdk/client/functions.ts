@@ -49,12 +49,12 @@ export function createFunctions(transport: Transport<ClientResponse>): Functions
       signal,
     });
 
-  /** The record with its live alias, and ids newest first: ids sort by time. */
+  /** The live alias, and ids newest first, as the server lists them: ids of one millisecond do not sort by time. */
   async function getLive(name: string, signal: AbortSignal | undefined) {
     const record = await get(name, { signal });
     if (record.live === undefined)
       throw cannot('NOT_FOUND', `function "${name}" has no live deployment; deploy it first`);
-    return { live: record.live, ids: record.deployments.toSorted().toReversed() };
+    return { live: record.live, ids: record.deployments };
   }
 
   return {
@@ -102,11 +102,13 @@ export function createFunctions(transport: Transport<ClientResponse>): Functions
 }
 
 function findPrevious(name: string, live: Alias, idsNewestFirst: readonly string[]): string {
-  const current = live.targets.map((target) => target.deployment).toSorted();
-  if (current.length > 1) return current[0] as string;
-  const previous = idsNewestFirst.find((id) => id < (current[0] as string));
+  const places = live.targets.map((target) => idsNewestFirst.indexOf(target.deployment));
+  const oldest = Math.max(...places);
+  // Two targets are a canary: the older one is what it is rolled back to.
+  const previous = idsNewestFirst[places.length > 1 ? oldest : oldest + 1];
   if (previous !== undefined) return previous;
-  throw cannot('NOT_FOUND', `function "${name}" has no deployment before ${current[0]}; name one to go to`);
+  const current = live.targets[0]?.deployment;
+  throw cannot('NOT_FOUND', `function "${name}" has no deployment before ${current}; name one to go to`);
 }
 
 /** The part that `target` does not get stays with the heaviest of the others. */

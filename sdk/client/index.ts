@@ -11,6 +11,7 @@
  * for await (const line of skiff.logs('hello', { follow: true })) show(line.message);
  * ```
  */
+import { type Builds, createBuilds } from './builds.ts';
 import { createDeploys, type Deploys } from './deploy.ts';
 import type { ClientResponse, FetchLike } from './fetch.ts';
 import { createFunctions, type Functions } from './functions.ts';
@@ -32,7 +33,7 @@ export interface ClientOptions<R extends ClientResponse = Response> {
 }
 
 export interface Client<R extends ClientResponse = Response>
-  extends Functions, Deploys, Invocations<R>, Logs, Platform {
+  extends Functions, Builds, Deploys, Invocations<R>, Logs, Platform {
   readonly url: string;
 }
 
@@ -48,10 +49,12 @@ export function createClient<R extends ClientResponse = Response>(options: Clien
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS_DEFAULT,
   });
   const functions = createFunctions(transport);
+  const builds = createBuilds(transport);
   return {
     url: transport.url,
     ...functions,
-    ...createDeploys(transport, functions),
+    ...builds,
+    ...createDeploys(transport, functions, builds),
     ...createInvocations(transport),
     ...createLogs(transport),
     ...createPlatform(transport),

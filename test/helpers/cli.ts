@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 
 export interface CliResult {
   readonly code: number | null;
@@ -30,11 +31,27 @@ export interface TestCli {
   readonly home: string;
   run(args: readonly string[], options?: CliOptions): Promise<CliResult>;
   start(args: readonly string[], options?: CliOptions): RunningCli;
+  /** In a pseudo-terminal of 100 columns; `lines` is what is left on the screen, without colours. */
+  runInTerminal(
+    args: readonly string[],
+    options?: CliOptions,
+  ): Promise<{ code: number | null; lines: string[]; raw: string }>;
   /** Ends what still runs and removes the home folder. */
   close(): Promise<void>;
 }
 
+/** A line that is redrawn in place shows only its last state. */
+function shownText(raw: string): string {
+  return raw
+    .replaceAll('\r\n', '\n')
+    .split('\n')
+    .map((line) => line.slice(line.lastIndexOf('\r') + 1))
+    .join('\n');
+}
+
 const PROGRAM = new URL('../../sdk/cli/skiff', import.meta.url).pathname;
+/** Shared by all runs, as a user's own is: a fresh one would double the time of every command. */
+const COMPILE_CACHE = new URL('../../node_modules/.cache/skiff-cli', import.meta.url).pathname;
 const RUN_MS_MAX = 30_000;
 
 /** `env` is what every run gets; nothing of the test's own SKIFF_* settings is inherited. */
@@ -42,10 +59,19 @@ export async function createCli(env: Readonly<Record<string, string>> = {}): Pro
   const home = await mkdtemp(join(tmpdir(), 'skiff-cli-'));
   const running = new Set<ChildProcess>();
 
-  function start(args: readonly string[], options: CliOptions = {}): RunningCli {
-    const child = spawn(PROGRAM, args, {
+  const start = (args: readonly string[], options?: CliOptions) => startProgram(PROGRAM, args, options);
+
+  function startProgram(program: string, args: readonly string[], options: CliOptions = {}): RunningCli {
+    const child = spawn(program, args, {
       cwd: options.cwd ?? home,
-      env: { PATH: '/usr/bin:/bin', HOME: home, SKIFF_DATA_DIR: join(home, 'data'), ...env, ...options.env },
+      env: {
+        PATH: '/usr/bin:/bin',
+        HOME: home,
+        NODE_COMPILE_CACHE: COMPILE_CACHE,
+        SKIFF_DATA_DIR: join(home, 'data'),
+        ...env,
+        ...options.env,
+      },
       stdio: ['pipe', 'pipe', 'pipe'],
       timeout: RUN_MS_MAX,
     });
@@ -68,6 +94,12 @@ export async function createCli(env: Readonly<Record<string, string>> = {}): Pro
     home,
     start,
     run: (args, options) => start(args, options).ended,
+    async runInTerminal(args, options) {
+      const command = [PROGRAM, ...args].map((arg) => `'${arg.replaceAll("'", "'\\''")}'`).join(' ');
+      const quiet = ['--quiet', '--return', '--command', `stty cols 100; ${command}`, '/dev/null'];
+      const { code, stdout } = await startProgram('script', quiet, options).ended;
+      return { code, raw: stdout, lines: stripVTControlCharacters(shownText(stdout)).split('\n') };
+    },
     async close() {
       const ends = [...running].map((child) => once(child, 'close'));
       for (const child of running) child.kill('SIGKILL');

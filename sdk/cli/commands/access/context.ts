@@ -30,7 +30,7 @@ export function define(command: Command, session: Session): void {
 
 function defineList(command: Command, session: Session): void {
   command
-    .command('ls', { isDefault: true })
+    .command('ls')
     .aliases(['list', 'show'])
     .summary('list contexts')
     .option('--json', 'print { current, contexts }, without tokens')

@@ -62,7 +62,7 @@ function createScopeOption() {
 
 function defineList(command: Command, session: Session): void {
   command
-    .command('ls', { isDefault: true })
+    .command('ls')
     .alias('list')
     .summary('list tokens')
     .option('--json', 'print the records')

@@ -17,7 +17,7 @@ Examples:
 export function define(command: Command, session: Session): void {
   command.addHelpText('after', EXAMPLES);
   command
-    .command('ls', { isDefault: true })
+    .command('ls')
     .aliases(['list', 'ps'])
     .summary('list nodes')
     .option('--json', 'print the records')
