@@ -14,7 +14,7 @@ export interface DeployOptions extends CallOptions {
   readonly source: Source;
   /** Entry module inside the source; found by the usual names when absent. */
   readonly entry?: string | undefined;
-  /** What is not given is taken from the function's own `config`, then from the defaults. */
+  /** As in FunctionConfig: `{ memory: '512MB', timeout: '10s' }`. What is not given has its default. */
   readonly config?: Readonly<Record<string, unknown>> | undefined;
   readonly onEvent?: ((event: BuildEvent) => void) | undefined;
   /** Called once the source is on the server. */
