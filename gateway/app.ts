@@ -73,7 +73,7 @@ export function createApp(parts: GatewayParts): App {
 }
 
 function createHandlers(parts: GatewayParts): Handlers {
-  const streamLines = createLineStreamer((error) => parts.log.warn({ error }, 'stream cut'));
+  const streamLines = createLineStreamer(parts.stopping, (error) => parts.log.warn({ error }, 'stream cut'));
   return {
     ...createUploadHandlers(parts),
     ...createBuildHandlers(parts, streamLines),
@@ -104,7 +104,10 @@ async function handle(
       spec.body && spec.body !== 'bytes'
         ? parseInput(spec.body, await readJson(c.req.raw), 'body')
         : undefined,
-    signal: AbortSignal.any([c.req.raw.signal, parts.stopping]),
+    // Made on first use: most handlers never look, and a signal for each request is not free.
+    get signal() {
+      return c.req.raw.signal;
+    },
   };
   // The table's types tie each handler to its own input; the loop over the table loses that tie.
   const result = await (handler as (input: unknown, c: ApiContext) => Promise<unknown>)(input, c);

@@ -10,8 +10,8 @@ export type LineStreamer = (
   open: (signal: AbortSignal) => AsyncGenerator<unknown>,
 ) => Promise<Response>;
 
-/** The streams made by one streamer are counted together. */
-export function createLineStreamer(onFailure: (error: unknown) => void): LineStreamer {
+/** The streams made by one streamer are counted together and end when `stopping` fires. */
+export function createLineStreamer(stopping: AbortSignal, onFailure: (error: unknown) => void): LineStreamer {
   let open = 0;
   return async (signal, openLines) => {
     if (open >= FOLLOWERS_MAX) {
@@ -26,12 +26,13 @@ export function createLineStreamer(onFailure: (error: unknown) => void): LineStr
     const close = () => {
       if (isOpen) open -= 1;
       isOpen = false;
-      signal.removeEventListener('abort', close);
+      for (const source of [signal, stopping]) source.removeEventListener('abort', close);
       left.abort();
     };
-    signal.addEventListener('abort', close, { once: true });
+    // By hand: AbortSignal.any keeps something of every stream on the signal that lives longest.
+    for (const source of [signal, stopping]) source.addEventListener('abort', close);
     const lines = openLines(left.signal);
-    if (signal.aborted) close();
+    if (signal.aborted || stopping.aborted) close();
     return new Response(toByteStream(lines, close, onFailure), {
       headers: {
         'content-type': 'application/x-ndjson',

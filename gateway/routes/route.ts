@@ -24,7 +24,7 @@ type OutputOf<Schema> = Schema extends z.ZodType ? z.output<Schema> : undefined;
 export type RouteInput<Spec extends RouteSpec> = PathParameters<Spec['path']> & {
   readonly query: OutputOf<Spec['query']>;
   readonly body: OutputOf<Spec['body']>;
-  /** Fires when the client left or the gateway stops. */
+  /** Fires when the client left. */
   readonly signal: AbortSignal;
 };
 

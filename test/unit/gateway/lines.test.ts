@@ -24,7 +24,7 @@ function createSource() {
 describe('a stream of lines', () => {
   it('is JSON lines, and is not read ahead of the client', async () => {
     const { seen, open } = createSource();
-    const response = await createLineStreamer(() => {})(never, open);
+    const response = await createLineStreamer(never, () => {})(never, open);
     expect(response.headers.get('content-type')).toBe('application/x-ndjson');
     await new Promise((resolve) => setImmediate(resolve));
     expect(seen.produced).toBe(0);
@@ -36,10 +36,13 @@ describe('a stream of lines', () => {
 
   it('cuts the connection and reports when its source fails', async () => {
     const failures: unknown[] = [];
-    const response = await createLineStreamer((error) => failures.push(error))(never, async function* () {
-      yield 1;
-      throw new Error('lost');
-    });
+    const response = await createLineStreamer(never, (error) => failures.push(error))(
+      never,
+      async function* () {
+        yield 1;
+        throw new Error('lost');
+      },
+    );
     const lines = readLines(response);
     expect(await lines.next()).toBe(1);
     await expect(lines.next()).rejects.toThrow('lost');
@@ -49,7 +52,7 @@ describe('a stream of lines', () => {
 
 describe('the number of streams', () => {
   it('is bounded, and a place is free again when one ends, is left, or its request is over', async () => {
-    const stream = createLineStreamer(() => {});
+    const stream = createLineStreamer(never, () => {});
     const request = new AbortController();
     const left = readLines(await stream(never, createSource().open));
     const ended = readLines(await stream(never, async function* () {}));
@@ -70,7 +73,7 @@ describe('the number of streams', () => {
   });
 
   it('does not count a request that is over before it begins', async () => {
-    const stream = createLineStreamer(() => {});
+    const stream = createLineStreamer(never, () => {});
     for (let i = 0; i <= FOLLOWERS_MAX; i++) await stream(AbortSignal.abort(), createSource().open);
     await stream(never, createSource().open);
   });
