@@ -20,7 +20,11 @@ export function reportError(error: unknown, session: Session): ExitCode {
   }
   const { message, hint, exitCode } = describe(error, session);
   const { err } = session.output;
-  const [first = '', ...rest] = message.trimEnd().split('\n');
+  // The bundler's own mark for an error; ours stands there already.
+  const [first = '', ...rest] = message
+    .trimEnd()
+    .replace(/^✘ \[ERROR\] /, '')
+    .split('\n');
   err.line(`${err.style('red', 'error:')} ${first}`);
   for (const line of rest) err.line(line);
   if (hint !== undefined) err.line(`${err.style('cyan', 'hint:')} ${hint}`);

@@ -20,7 +20,7 @@ export interface ServerChoice {
   readonly origin: string;
 }
 
-const URL_DEFAULT = 'http://127.0.0.1:8080';
+const PORT_DEFAULT = '8080';
 
 export function chooseServer({ env, globals }: Pick<Session, 'env' | 'globals'>): ServerChoice {
   const given = globals.token ?? readSetting(env, 'SKIFF_TOKEN');
@@ -42,7 +42,8 @@ export function chooseServer({ env, globals }: Pick<Session, 'env' | 'globals'>)
     };
   }
   const found = tryReadLocalUrl(env);
-  return found === undefined ? plain(URL_DEFAULT, 'the default') : plain(found, 'the server of this host');
+  if (found !== undefined) return plain(found, 'the server of this host');
+  return plain(`http://127.0.0.1:${env['SKIFF_GATEWAY_PORT'] || PORT_DEFAULT}`, 'the default');
 }
 
 export function openClient(session: Session): CliClient {

@@ -22,7 +22,8 @@ const DAY_MS = 24 * HOUR_MS;
 export function formatMs(ms: number): string {
   if (ms < SECOND_MS) return `${Math.round(ms)} ms`;
   if (ms < MINUTE_MS) return `${Number((ms / SECOND_MS).toFixed(1))} s`;
-  return `${Math.floor(ms / MINUTE_MS)} min ${Math.round((ms % MINUTE_MS) / SECOND_MS)} s`;
+  const seconds = Math.round((ms % MINUTE_MS) / SECOND_MS);
+  return `${Math.floor(ms / MINUTE_MS)} min${seconds === 0 ? '' : ` ${seconds} s`}`;
 }
 
 /** `now`, `5 min ago`, `3 days ago`. */

@@ -29,6 +29,8 @@ const choose = (globals = {}) => {
 describe('the server', () => {
   test('is the default one when nothing is known', () => {
     expect(choose()).toEqual(['http://127.0.0.1:8080', undefined]);
+    env['SKIFF_GATEWAY_PORT'] = '9000';
+    expect(choose()).toEqual(['http://127.0.0.1:9000', undefined]);
   });
 
   test('is that of this host, with the token in its data folder', () => {

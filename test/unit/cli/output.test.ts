@@ -67,7 +67,13 @@ test('sizes, times and ages are written as people read them', () => {
     '61 MB',
     '5 GB',
   ]);
-  expect([0.4, 12.6, 1400, 125_000].map(formatMs)).toEqual(['0 ms', '13 ms', '1.4 s', '2 min 5 s']);
+  expect([0.4, 12.6, 1400, 125_000, 300_000].map(formatMs)).toEqual([
+    '0 ms',
+    '13 ms',
+    '1.4 s',
+    '2 min 5 s',
+    '5 min',
+  ]);
   const nowMs = 1e12;
   expect([0, 30_000, 300_000, 7_200_000, 3 * 86_400_000].map((ms) => formatAgo(nowMs - ms, nowMs))).toEqual([
     'now',
