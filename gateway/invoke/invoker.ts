@@ -4,13 +4,13 @@
  * failure names one cause. Nothing here awaits on the hot path when the route is cached and a lease is at hand.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { SpanKind, SpanStatusCode, type Span } from '@opentelemetry/api';
+import { SpanStatusCode } from '@opentelemetry/api';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError, toSkiffError, type FailureCause } from '../../sdk/protocol/errors.ts';
 import { encodeHead, END, FrameType, type Frame } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
-import { encodeEnvelope, type RequestHead, type Route } from '../../sdk/protocol/invocation.ts';
+import { encodeEnvelope } from '../../sdk/protocol/invocation.ts';
 import {
   CALL_DEPTH_MAX,
   HEAD_BYTES_MAX,
@@ -19,14 +19,14 @@ import {
 } from '../../sdk/protocol/limits.ts';
 import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
-import { startSpan, traceparentOf } from '../../infra/lib/telemetry.ts';
 import { writeFailure } from './answer.ts';
+import { buildHead, buildRoute, scalingOf, startCallSpan } from './call-head.ts';
 import { Call, type CallOwner } from './call.ts';
 import { Estimates } from './estimates.ts';
 import { Leases } from './leases.ts';
 import type { Links } from './links.ts';
 import { bodyKind, readInline } from './request-body.ts';
-import { buildHeaders, tryBuildUrl, tryParseTarget } from './request-head.ts';
+import { tryBuildUrl, tryParseTarget } from './request-head.ts';
 import { chooseTarget, type Routes } from './routes.ts';
 
 export interface InvokerOptions {
@@ -52,7 +52,6 @@ const DISPATCHES_MAX = 20;
 const TICK_MS = 20;
 /** Over a function's own time-out: then the runner has not told us in time. */
 const GRACE_MS = 3_000;
-const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 export class Invoker implements CallOwner {
   readonly #options: InvokerOptions;
@@ -147,7 +146,7 @@ export class Invoker implements CallOwner {
     }
     const kind = bodyKind(request);
     const receivedMs = Date.now();
-    const span = this.#startSpan(request, deployment);
+    const span = this.#options.isTracing ? startCallSpan(request, deployment) : undefined;
     const call = new Call({
       id: createId('inv', receivedMs),
       stream: (this.#nextStream = this.#nextStream >= 0xffff_fffe ? 1 : this.#nextStream + 1),
@@ -161,38 +160,9 @@ export class Invoker implements CallOwner {
       owner: this,
     });
     this.#calls.set(call.stream, call);
-    const head = this.#buildHead(call, url);
+    const head = buildHead(call, url);
     if (kind === 'inline') readInline(request, (body) => this.#send(call, encodeHead(head, body)));
     else this.#send(call, encodeHead(head));
-  }
-
-  #startSpan(request: IncomingMessage, deployment: Deployment): Span | undefined {
-    if (!this.#options.isTracing) return undefined;
-    const { traceparent } = request.headers;
-    return startSpan(`${request.method} /f/${deployment.functionName}`, {
-      kind: SpanKind.SERVER,
-      ...(typeof traceparent === 'string' ? { traceparent } : {}),
-      attributes: {
-        'http.request.method': request.method ?? '',
-        'faas.invoked_name': deployment.functionName,
-        'faas.trigger': 'http',
-      },
-    });
-  }
-
-  #buildHead(call: Call, url: string): RequestHead {
-    const headers = buildHeaders(call.request, false);
-    const traceparent = traceparentFor(call);
-    headers.push([Header.invocationId, call.id]);
-    if (traceparent) headers.push(['traceparent', traceparent]);
-    return {
-      id: call.id,
-      method: call.request.method ?? 'GET',
-      url,
-      headers,
-      deadlineMs: call.receivedMs + call.deployment.config.timeout,
-      ...(traceparent ? { traceparent } : {}),
-    };
   }
 
   /** The first dispatch. `payload` is the REQUEST payload. */
@@ -206,24 +176,8 @@ export class Invoker implements CallOwner {
     }
     const token = this.#leases.begin(call.deployment.id);
     if (token !== undefined && this.#sendLeased(call, token, payload)) return;
-    call.envelope = encodeEnvelope(this.#route(call), payload);
+    call.envelope = encodeEnvelope(buildRoute(call, this.#options.gateway), payload);
     void this.#dispatch(call);
-  }
-
-  #route(call: Call, token?: string): Route {
-    const traceparent = traceparentFor(call);
-    return {
-      id: call.id,
-      dep: call.deployment.id,
-      gw: this.#options.gateway,
-      stream: call.stream,
-      startByMs: call.startByMs,
-      deadlineMs: call.startByMs + call.deployment.config.timeout,
-      more: call.body !== undefined,
-      enqueuedMs: call.receivedMs,
-      ...(traceparent ? { traceparent } : {}),
-      ...(token === undefined ? {} : { token }),
-    };
   }
 
   #sendLeased(call: Call, token: string, payload: Buffer): boolean {
@@ -240,7 +194,11 @@ export class Invoker implements CallOwner {
     call.state = 'sent';
     call.dispatches++;
     call.envelope = payload;
-    connection.send(FrameType.REQUEST, call.stream, encodeEnvelope(this.#route(call, token), payload));
+    connection.send(
+      FrameType.REQUEST,
+      call.stream,
+      encodeEnvelope(buildRoute(call, this.#options.gateway, token), payload),
+    );
     return true;
   }
 
@@ -327,7 +285,7 @@ export class Invoker implements CallOwner {
       this.#leases.end(call.deployment.id, call.token, true);
       this.#leases.begin(call.deployment.id);
       call.isLeased = false;
-      call.envelope = encodeEnvelope(this.#route(call), call.envelope as Buffer);
+      call.envelope = encodeEnvelope(buildRoute(call, this.#options.gateway), call.envelope as Buffer);
     }
     call.token = undefined;
     call.runner = undefined;
@@ -386,16 +344,4 @@ export class Invoker implements CallOwner {
       this.#options.dispatcher.want({ ...scalingOf(deployment), min: 0 }).catch(() => {});
     }
   }
-}
-
-function scalingOf(deployment: Deployment) {
-  const { concurrency, max, min } = deployment.config;
-  return { deployment: deployment.id, concurrency, max, min };
-}
-
-/** Ours when we trace, else the client's as it came. */
-function traceparentFor(call: Call): string | undefined {
-  if (call.span) return traceparentOf(call.span);
-  const { traceparent } = call.request.headers;
-  return typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined;
 }

@@ -1,0 +1,69 @@
+/** What is said of a call to its function (head), to its runner (route) and to the traces (span). Pure but for the span. */
+import type { IncomingMessage } from 'node:http';
+import { SpanKind, type Span } from '@opentelemetry/api';
+import type { Deployment } from '../../sdk/protocol/api.ts';
+import { Header } from '../../sdk/protocol/http.ts';
+import type { RequestHead, Route } from '../../sdk/protocol/invocation.ts';
+import type { Scaling } from '../../infra/dispatch/dispatcher.ts';
+import { startSpan, traceparentOf } from '../../infra/lib/telemetry.ts';
+import type { Call } from './call.ts';
+import { buildHeaders } from './request-head.ts';
+
+const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+export function startCallSpan(request: IncomingMessage, deployment: Deployment): Span {
+  const { traceparent } = request.headers;
+  return startSpan(`${request.method} /f/${deployment.functionName}`, {
+    kind: SpanKind.SERVER,
+    ...(typeof traceparent === 'string' ? { traceparent } : {}),
+    attributes: {
+      'http.request.method': request.method ?? '',
+      'faas.invoked_name': deployment.functionName,
+      'faas.trigger': 'http',
+    },
+  });
+}
+
+export function buildHead(call: Call, url: string): RequestHead {
+  const headers = buildHeaders(call.request, false);
+  const traceparent = traceparentFor(call);
+  headers.push([Header.invocationId, call.id]);
+  if (traceparent) headers.push(['traceparent', traceparent]);
+  return {
+    id: call.id,
+    method: call.request.method ?? 'GET',
+    url,
+    headers,
+    deadlineMs: call.receivedMs + call.deployment.config.timeout,
+    ...(traceparent ? { traceparent } : {}),
+  };
+}
+
+/** `token` is the leased slot to use. */
+export function buildRoute(call: Call, gateway: string, token?: string): Route {
+  const traceparent = traceparentFor(call);
+  return {
+    id: call.id,
+    dep: call.deployment.id,
+    gw: gateway,
+    stream: call.stream,
+    startByMs: call.startByMs,
+    deadlineMs: call.startByMs + call.deployment.config.timeout,
+    more: call.body !== undefined,
+    enqueuedMs: call.receivedMs,
+    ...(traceparent ? { traceparent } : {}),
+    ...(token === undefined ? {} : { token }),
+  };
+}
+
+export function scalingOf(deployment: Deployment): Scaling {
+  const { concurrency, max, min } = deployment.config;
+  return { deployment: deployment.id, concurrency, max, min };
+}
+
+/** Ours when we trace, else the client's as it came. */
+function traceparentFor(call: Call): string | undefined {
+  if (call.span) return traceparentOf(call.span);
+  const { traceparent } = call.request.headers;
+  return typeof traceparent === 'string' && TRACEPARENT.test(traceparent) ? traceparent : undefined;
+}
