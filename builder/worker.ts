@@ -135,8 +135,10 @@ export class BuildWorker {
   async #endFailed(running: BuildRecord, failure: unknown, progress: Progress): Promise<void> {
     const error = toSkiffError(failure);
     const { code, message } = error;
-    const level = error.row.fault === 'platform' ? 'error' : 'info';
-    this.#options.log[level]({ error, build: running.id, function: running.functionName }, 'build failed');
+    const facts = { build: running.id, function: running.functionName };
+    // A fault in somebody's source is their news, not this log's; ours needs the whole chain.
+    if (error.row.fault === 'platform') this.#options.log.error({ ...facts, error }, 'build failed');
+    else this.#options.log.info({ ...facts, code, reason: message.split('\n', 1)[0] }, 'build failed');
     await this.#end(
       { ...running, state: failure === CANCELLED ? 'cancelled' : 'failed', error: { code, message } },
       progress,

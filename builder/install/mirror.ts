@@ -72,14 +72,16 @@ export class NpmMirror {
 
   /** Listens on `socketPath` until the session is closed. */
   async open(socketPath: string): Promise<MirrorSession> {
-    const state = { bytes: 0, problems: [] as string[], cached: new Set<string>() };
+    const state: SessionState = { bytes: 0, problems: [], cached: new Set(), answering: new Set() };
     const server = createServer((incoming, outgoing) => {
-      this.#answer(incoming, outgoing, state).catch((error: unknown) => {
+      const answer = this.#answer(incoming, outgoing, state).catch((error: unknown) => {
         this.#options.log.warn({ error, path: incoming.url }, 'the npm registry could not be asked');
         note(state.problems, `no answer ${incoming.url}`);
         if (outgoing.headersSent) outgoing.destroy();
         else outgoing.writeHead(502).end();
       });
+      state.answering.add(answer);
+      void answer.then(() => state.answering.delete(answer));
     });
     server.listen(socketPath);
     await once(server, 'listening');
@@ -89,6 +91,8 @@ export class NpmMirror {
       },
       problems: state.problems,
       forget: async () => {
+        // The reader may have ended before we kept what it read.
+        await Promise.all(state.answering);
         for (const path of state.cached) await this.#options.cache.remove(path);
       },
       close: () => closeServer(server),
@@ -196,6 +200,7 @@ interface SessionState {
   bytes: number;
   readonly problems: string[];
   readonly cached: Set<string>;
+  readonly answering: Set<Promise<void>>;
 }
 
 function count(state: SessionState) {

@@ -52,7 +52,16 @@ async function findFolder(searchPath: string): Promise<string> {
 }
 
 async function readSettings(folder: string): Promise<Record<string, string>> {
-  const args = [join(folder, 'bin/npm-cli.js'), 'config', 'get', 'registry', 'cafile'];
+  // npm looks for its global settings beside the Node that runs it, which is ours and not the host's.
+  const globalConfig = join(folder, '../../../etc/npmrc');
+  const args = [
+    join(folder, 'bin/npm-cli.js'),
+    'config',
+    'get',
+    'registry',
+    'cafile',
+    `--globalconfig=${globalConfig}`,
+  ];
   const { stdout } = await run(process.execPath, args, { timeout: 30_000, cwd: '/' });
   const lines = stdout.split('\n').map((line) => /^(\w+)=(.*)$/.exec(line.trim()));
   const pairs = lines.flatMap((match) =>

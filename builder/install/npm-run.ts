@@ -34,6 +34,11 @@ export interface NpmRun {
 
 const INSIDE = fileURLToPath(new URL('./inside/', import.meta.url));
 const MEASURE_MS = 1_000;
+const LINES_KEPT = 200;
+const ERROR_LINES_SHOWN = 12;
+const ERROR_LINE = /^npm (?:error|ERR!) ?/;
+/** Lines that repeat others, or speak of files inside the sandbox. */
+const NOISE = /^(?:code |E?\d{3}(?:$| Note that| tarball,)|\s*$|A complete log|Log files|\/install\/home)/;
 const FLAGS = [
   '--ignore-scripts',
   '--omit=dev',
@@ -171,8 +176,9 @@ async function collectLines(
     for await (const line of createInterface({ input: stream, crlfDelay: Infinity })) {
       if (line.trim() === '') continue;
       lines.push(line);
-      if (lines.length > 200) lines.shift();
-      onLine(hideMirror(line));
+      if (lines.length > LINES_KEPT) lines.shift();
+      // Errors are told once, in the failure itself.
+      if (!ERROR_LINE.test(line)) onLine(hideMirror(line));
     }
   };
   await Promise.all([read(sandbox.stdout), read(sandbox.stderr)]);
@@ -190,13 +196,10 @@ function describeExit(exit: SandboxExit, run: NpmRun, lines: readonly string[]):
     );
   if (exit.code === 0) return undefined;
   const said = lines
-    .filter(
-      (line) =>
-        /^npm (?:error|ERR!)/.test(line) && !/complete log of this run|Log files were not written/.test(line),
-    )
-    .map((line) => hideMirror(line.replace(/^npm (?:error|ERR!)\s?/, '')))
-    .filter((line) => line !== '' && !line.startsWith('/install/home'))
-    .slice(0, 15);
+    .filter((line) => ERROR_LINE.test(line))
+    .map((line) => hideMirror(line.replace(ERROR_LINE, '')))
+    .filter((line) => !NOISE.test(line))
+    .slice(0, ERROR_LINES_SHOWN);
   const words = said.length > 0 ? said.join('\n') : (lines.at(-1) ?? `it ended with code ${exit.code}`);
   return new SkiffError('BUILD_FAILED', `npm ${run.plan.command} failed: ${words}`, {
     details: { npm: said.join('\n') },

@@ -21,6 +21,7 @@ export interface VerifierOptions {
 
 const WAIT_MS_MAX = COLD_START_MS_MAX + 5_000;
 const FULL_PAUSE_MS = 100;
+const FOREIGN_FRAME = /^\s+at .*(?:\/skiff\/guest\.cjs|node:internal\/)/;
 
 export class Verifier {
   readonly #options: VerifierOptions;
@@ -102,17 +103,13 @@ export class Verifier {
   }
 }
 
+/** With the function's own stack, as only that tells its author where loading failed; frames of ours are left out. */
 function createStartError(result: StartResult): SkiffError {
-  const code: ErrorCode =
-    result.code !== undefined && Object.hasOwn(ERRORS, result.code)
-      ? (result.code as ErrorCode)
-      : 'COLD_START_FAILED';
-  const message = result.message ?? ERRORS[code].summary;
-  // The stack is the function's own: it is the only thing that tells its author where loading failed.
-  return new SkiffError(
-    code,
-    result.stack === undefined || result.stack.includes(message) === false
-      ? `${message}${result.stack ? `\n${result.stack}` : ''}`
-      : result.stack,
-  );
+  const { code = '', message, stack = '' } = result;
+  const known: ErrorCode = Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'COLD_START_FAILED';
+  const summary = message ?? ERRORS[known].summary;
+  const frames = stack
+    .split('\n')
+    .filter((line) => !FOREIGN_FRAME.test(line) && !summary.includes(line.trim()));
+  return new SkiffError(known, [summary, ...frames].join('\n').trimEnd());
 }

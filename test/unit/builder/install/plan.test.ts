@@ -1,0 +1,103 @@
+import { expect, test } from 'vitest';
+import { planInstall } from '../../../../builder/install/plan.ts';
+import { openSourceTree } from '../../../../builder/source/tree.ts';
+import { createSourceFolder } from '../../../helpers/source-folder.ts';
+
+async function plan(files: Record<string, string | object>, runtime = 'node:26') {
+  await using folder = await createSourceFolder(files);
+  return await planInstall(await openSourceTree(folder.path), runtime);
+}
+
+const DEPENDENCIES = { dependencies: { zod: '^4' } };
+
+test.each([
+  ['there is no package.json', { 'index.ts': '' }],
+  ['it names no packages', { 'package.json': { name: 'x' } }],
+  ['it names packages for development only', { 'package.json': { devDependencies: { vitest: '5' } } }],
+  ['the upload brings node_modules', { 'package.json': DEPENDENCIES, 'node_modules/zod/package.json': {} }],
+])('installs nothing when %s', async (_what, files) => {
+  await expect(plan(files)).resolves.toBeUndefined();
+});
+
+test('gives npm the manifest without scripts, and the lock file as it is', async () => {
+  const lock = '{ "lockfileVersion": 3 }';
+  const found = await plan({
+    'package.json': { ...DEPENDENCIES, scripts: { preinstall: 'touch /x' }, license: 'MIT' },
+    'package-lock.json': lock,
+    '.npmrc': 'registry=http://evil',
+    'index.ts': '',
+  });
+  expect(found).toMatchObject({ command: 'ci', hasLocalPackages: false, warnings: [] });
+  expect(found?.files.map(({ path }) => path)).toEqual(['package.json', 'package-lock.json']);
+  expect(JSON.parse(found?.files[0]?.text ?? '')).toEqual(DEPENDENCIES);
+  expect(found?.files[1]?.text).toBe(lock);
+});
+
+test('has the same key while only code and scripts change', async () => {
+  const before = await plan({ 'package.json': { ...DEPENDENCIES, scripts: { test: 'a' } }, 'index.ts': '1' });
+  const after = await plan({
+    'package.json': { scripts: { test: 'b' }, ...DEPENDENCIES, description: 'new' },
+    'index.ts': '2',
+  });
+  expect(after?.key).toBe(before?.key);
+});
+
+test('has another key for other packages, another lock file or another runtime', async () => {
+  const keys = await Promise.all([
+    plan({ 'package.json': DEPENDENCIES }),
+    plan({ 'package.json': { dependencies: { zod: '^3' } } }),
+    plan({ 'package.json': DEPENDENCIES, 'package-lock.json': '{}' }),
+    plan({ 'package.json': DEPENDENCIES }, 'node:24'),
+  ]);
+  expect(new Set(keys.map((each) => each?.key)).size).toBe(4);
+});
+
+test('brings the manifests of a monorepo', async () => {
+  const found = await plan({
+    'package.json': { workspaces: ['packages/*'], dependencies: { a: '*' } },
+    'packages/a/package.json': { name: 'a' },
+    'packages/a/node_modules/x/package.json': {},
+    'packages/a/index.js': '',
+  });
+  expect(found?.files.map(({ path }) => path)).toEqual(['package.json', 'packages/a/package.json']);
+  expect(found?.hasLocalPackages).toBe(true);
+});
+
+test.each([
+  ['github:a/b'],
+  ['a/b'],
+  ['git+ssh://git@host/a.git'],
+  ['https://host/a.tgz'],
+  ['http://host/a.tgz'],
+  ['file:./a.tgz'],
+])('refuses a dependency on %s, which the sandbox cannot reach', async (spec) => {
+  await expect(plan({ 'package.json': { dependencies: { a: spec } } })).rejects.toMatchObject({
+    code: 'INVALID_SOURCE',
+    message: expect.stringContaining(`dependency "a" is "${spec}"; only packages of the npm registry`),
+  });
+});
+
+test.each([
+  '^1.2.3',
+  '1.x || 2',
+  'latest',
+  '*',
+  '',
+  'npm:other@^2',
+  'npm:@scope/other@2',
+  '>=1 <2',
+  'file:./packages/a',
+  'file:packages/a',
+  'workspace:*',
+])('takes the version %j', async (spec) => {
+  await expect(
+    plan({ 'package.json': { dependencies: { a: spec } }, 'packages/a/package.json': {} }),
+  ).resolves.toMatchObject({ command: 'install' });
+});
+
+test.each([['pnpm-lock.yaml'], ['yarn.lock']])('says that %s is not read', async (name) => {
+  const found = await plan({ 'package.json': DEPENDENCIES, [name]: '' });
+  expect(found?.warnings).toEqual([
+    expect.stringMatching(new RegExp(`^${name} is not read.*package-lock\\.json`)),
+  ]);
+});
