@@ -76,7 +76,7 @@ export async function pushFunctionImage(input: FunctionImageInput): Promise<Depl
     config: functionConfig(base.config, input),
     layers: [...base.layers, ...layers],
     history: [
-      ...base.layers.map(() => `skiff base ${input.base.reference}`),
+      ...base.layers.map((_, i) => String(base.config.history?.[i]?.['created_by'] ?? input.base.reference)),
       ...layers.map(() => `skiff function ${input.functionName}`),
     ],
     annotations: {

@@ -6,7 +6,7 @@
  * The target must be a new folder that nobody else writes to: paths are decided from the archive alone.
  */
 import { constants } from 'node:fs';
-import { link, mkdir, open, rm, symlink } from 'node:fs/promises';
+import { link, mkdir, open, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -21,6 +21,7 @@ import { ArchiveTree, parentOf, parseEntryPath, parseLinkTarget } from './archiv
 import { badArchive, readTar, type TarEntry } from './archive/tar-reader.ts';
 import { clip } from './digest.ts';
 import type { Compression } from './manifest.ts';
+import { removeTree } from './tree-removal.ts';
 
 export interface UnpackOptions {
   /**
@@ -73,7 +74,7 @@ export async function unpackArchive(
     for await (const entry of readTar(chunks)) await unpacker.add(entry);
     return { ...unpacker.finish(), diffId: diffId() };
   } catch (error) {
-    await rm(target, { recursive: true, force: true });
+    await removeTree(target);
     throw explain(error, target);
   } finally {
     source.destroy();

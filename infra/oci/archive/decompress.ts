@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { pipeline, type Readable, type Transform } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import type { Compression } from '../manifest.ts';
 import { badArchive } from './tar-reader.ts';
@@ -16,6 +16,11 @@ const RATIO_FREE_BYTES = 16 * 1024 * 1024;
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 const CHUNK_BYTES = 256 * 1024;
+/** A frame may ask for any window and the reader must hold it: 32 MB covers all but zstd's `--long`. */
+const ZSTD_OPTIONS = {
+  chunkSize: CHUNK_BYTES,
+  params: { [constants.ZSTD_d_windowLogMax]: 25 },
+};
 
 export interface Decompressed {
   /** The tar's bytes. Fails with INVALID_SOURCE on damage or a limit, or with the source's own error. */
@@ -61,9 +66,7 @@ async function* inflate(
     return;
   }
   const inflater: Transform =
-    compression === 'gzip'
-      ? createGunzip({ chunkSize: CHUNK_BYTES })
-      : createZstdDecompress({ chunkSize: CHUNK_BYTES });
+    compression === 'gzip' ? createGunzip({ chunkSize: CHUNK_BYTES }) : createZstdDecompress(ZSTD_OPTIONS);
   let sourceFailure: unknown;
   source.once('error', (error) => (sourceFailure = error));
   source.on('data', (chunk: Buffer) => (meter.bytesIn += chunk.length));

@@ -51,6 +51,10 @@ export function badArchive(what: string, cause?: unknown): SkiffError {
   return new SkiffError('INVALID_SOURCE', `archive refused: ${what}`, cause === undefined ? {} : { cause });
 }
 
+const NOTHING: AsyncIterable<Buffer> = {
+  [Symbol.asyncIterator]: () => ({ next: async () => ({ done: true, value: undefined }) }),
+};
+
 interface Overrides {
   path?: string;
   target?: string;
@@ -78,10 +82,13 @@ export async function* readTar(chunks: AsyncIterable<Buffer>): AsyncGenerator<Ta
       continue;
     }
     const entry = describe(header, overrides);
-    const body = source.body(entry.size);
-    yield { ...entry, body };
-    for await (const rest of body) void rest;
-    await source.skip(-entry.size & (BLOCK - 1));
+    if (entry.size === 0) yield { ...entry, body: NOTHING };
+    else {
+      const body = source.body(entry.size);
+      yield { ...entry, body };
+      for await (const rest of body) void rest;
+      await source.skip(-entry.size & (BLOCK - 1));
+    }
     overrides = {};
     metas = 0;
   }
@@ -249,6 +256,11 @@ class ByteSource {
 
   /** Exactly `size` bytes; undefined at the end of the stream or when it ends inside. */
   async take(size: number): Promise<Buffer | undefined> {
+    const whole = this.#chunk.length > size ? this.#chunk.subarray(0, size) : undefined;
+    if (whole !== undefined && size > 0) {
+      this.#chunk = this.#chunk.subarray(size);
+      return whole;
+    }
     const parts: Buffer[] = [];
     let missing = size;
     for await (const part of this.#pieces(size)) {
@@ -260,6 +272,10 @@ class ByteSource {
   }
 
   async skip(size: number): Promise<void> {
+    if (size < this.#chunk.length) {
+      this.#chunk = this.#chunk.subarray(size);
+      return;
+    }
     for await (const part of this.body(size)) void part;
   }
 

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { digestHex } from '../digest.ts';
+import { removeTree } from '../tree-removal.ts';
 
 export type EntryKind = 'layer' | 'rootfs';
 
@@ -57,7 +58,7 @@ export class StoreIndex {
 
   static async open(dir: string): Promise<StoreIndex> {
     const index = new StoreIndex(dir);
-    await rm(join(dir, 'tmp'), { recursive: true, force: true });
+    await removeTree(join(dir, 'tmp'));
     for (const name of ['tmp', ...Object.values(FOLDERS)])
       await mkdir(join(dir, name), { recursive: true, mode: 0o700 });
     for (const kind of ['layer', 'rootfs'] as const) await index.#load(kind);
@@ -132,7 +133,7 @@ export class StoreIndex {
       this.#entries.delete(`${victim.kind} ${victim.digest}`);
       const grave = join(this.#dir, 'tmp', randomUUID());
       await rename(join(victim.folder, '..'), grave);
-      await rm(grave, { recursive: true, force: true });
+      await removeTree(grave);
       freed += sizeOf(victim);
     }
   }

@@ -295,6 +295,37 @@ describe('bombs stop at their limit', () => {
   });
 });
 
+describe('bombs cost no more memory than honest archives', () => {
+  const bombs: Readonly<Record<string, string>> = {
+    'a gigabyte of zeros': `gzipSync(Buffer.concat([rawHeader({ name: 'z', size: 2 ** 30 }), Buffer.alloc(2 ** 28)]))`,
+    'a zstd frame with a window of 1 GB': `Buffer.concat([Buffer.from('28b52ffd00a0', 'hex'), Buffer.alloc(4096)])`,
+    'twenty thousand folders more than allowed': `gzipSync(Buffer.concat(Array.from({ length: 30_000 }, (_, i) => rawHeader({ name: 'folder' + i, flag: '5' }))))`,
+  };
+  for (const [what, expression] of Object.entries(bombs)) {
+    test(what, async () => {
+      const here = new URL('.', import.meta.url).pathname;
+      const bomb = join(dir, 'bomb');
+      const make = `import { rawHeader } from '${here}raw-tar.ts';
+        import { gzipSync } from 'node:zlib';
+        import { writeFileSync } from 'node:fs';
+        writeFileSync('${bomb}', ${expression});`;
+      const defuse = `import { unpackArchive } from '${here}../../../infra/oci/layer-unpack.ts';
+        import { createReadStream } from 'node:fs';
+        const before = process.memoryUsage().rss;
+        const failure = await unpackArchive(createReadStream('${bomb}'), '${target}', { policy: 'source', compression: 'detect', entriesMax: 10_000 })
+          .then(() => undefined, (error) => error);
+        console.log(JSON.stringify({ code: failure?.code, grownKb: process.resourceUsage().maxRSS - before / 1024 }));`;
+      const run = (script: string): string =>
+        execFileSync(process.execPath, ['--input-type=module-typescript', '-e', script]).toString();
+      run(make);
+      const result = JSON.parse(run(defuse)) as { code: string; grownKb: number };
+      expect(result.code).toBe('INVALID_SOURCE');
+      expect(result.grownKb).toBeLessThan(64 * 1024);
+      expect(await readdir(join(dir, 'inside'))).toEqual([]);
+    });
+  }
+});
+
 describe('for any archive', () => {
   const part = fc.constantFrom('a', 'b', 'c', '..', '.', '', '.wh.a', 'ü', 'a\u0007', 'n'.repeat(130));
   const path = fc.array(part, { minLength: 1, maxLength: 5 }).map((parts) => parts.join('/'));
