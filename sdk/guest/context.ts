@@ -1,5 +1,5 @@
 /** The second argument of a handler. Everything that costs is made when it is first asked for. */
-import type { FunctionContext, FunctionLog, LogFields } from '../authoring/context.ts';
+import type { FunctionContext, FunctionLog, LogFields } from '../protocol/context.ts';
 import type { GuestLog, RequestHead } from '../protocol/invocation.ts';
 
 /** What a context needs of its invocation. */

@@ -17,8 +17,8 @@ import {
 import { HOP_BY_HOP } from '../protocol/http.ts';
 import type { GuestLog, InvocationFailure, RequestHead, ResponseHead } from '../protocol/invocation.ts';
 import { DATA_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES, TIMEOUT_MS_MAX } from '../protocol/limits.ts';
-import { GuestConnection } from './connection.ts';
-import type { Handler } from './invocation.ts';
+import { GuestConnection } from './channel/connection.ts';
+import type { Handler } from './channel/invocation.ts';
 
 export interface HttpBridgeOptions {
   readonly handler: Handler;
@@ -50,7 +50,11 @@ export class HttpBridge {
     this.#options = options;
     const reader = new FrameReader((frame) => this.#onFrame(frame));
     this.connection = new GuestConnection({
-      write: (bytes) => reader.push(bytes),
+      // The reader keeps a frame that is not whole, and the writer never gives less than whole frames.
+      write: (bytes, done) => {
+        reader.push(bytes);
+        done();
+      },
       load: () => Promise.resolve(options.handler),
       env: options.env,
       unsentBytes: () => 0,

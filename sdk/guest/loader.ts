@@ -7,7 +7,7 @@ import { createRequire, Module } from 'node:module';
 import { dirname } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import vm from 'node:vm';
-import type { Handler } from './invocation.ts';
+import type { Handler } from './channel/invocation.ts';
 
 export async function loadHandler(entry: string): Promise<Handler> {
   return resolveHandler(await loadModule(entry), entry);
@@ -19,13 +19,20 @@ async function loadModule(entry: string): Promise<unknown> {
   return existsSync(cache) ? loadCached(entry, readFileSync(cache)) : createRequire(entry)(entry);
 }
 
-/** What `require` does, with the compiled code at hand. */
 function loadCached(entry: string, cachedData: Buffer): unknown {
-  const script = new vm.Script(Module.wrap(readFileSync(entry, 'utf8')), {
+  return runModule(entry, compileModule(entry, readFileSync(entry, 'utf8'), cachedData));
+}
+
+export function compileModule(entry: string, source: string, cachedData?: Buffer): vm.Script {
+  return new vm.Script(Module.wrap(source), {
     filename: entry,
-    cachedData,
+    ...(cachedData ? { cachedData } : {}),
     importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
   });
+}
+
+/** What `require` does with the compiled code; returns the exports. */
+export function runModule(entry: string, script: vm.Script): unknown {
   const module = new Module(entry);
   module.filename = entry;
   module.paths = nodeModulePaths(dirname(entry));

@@ -5,14 +5,15 @@
  * Crashes are Node's: an uncaught error or unhandled rejection is logged, then the process exits with code 1.
  */
 import { existsSync } from 'node:fs';
-import { connect } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import type { GuestLog, LoadCommand } from '../protocol/invocation.ts';
-import { GuestConnection } from './connection.ts';
-import { captureConsole } from './console-capture.ts';
-import { currentInvocation, type Handler } from './invocation.ts';
+import { GuestConnection } from './channel/connection.ts';
+import { captureConsole } from './report/console-capture.ts';
+import { currentInvocation, type Handler } from './channel/invocation.ts';
+import { writeCodeCache } from './code-cache.ts';
 import { loadHandler } from './loader.ts';
 import { patchMemory, patchProcessors } from './machine-facts.ts';
-import { describeError, mapStackTraces } from './stack-traces.ts';
+import { describeError, mapStackTraces } from './report/stack-traces.ts';
 import { warmUp } from './warm-up.ts';
 import { HttpBridge } from './http-server.ts';
 import { installWebGlobals } from './web/globals.ts';
@@ -44,13 +45,15 @@ function onCrash(report: (text: string) => void, exit: () => void): void {
 async function serveChannel(): Promise<void> {
   await warmUp();
   const socket = connect(CHANNEL);
+  let exitCode = 0;
   const exitSoon = (code: number): void => {
+    exitCode = code;
     connection.writer.flush();
     socket.end(() => process.exit(code));
     setTimeout(() => process.exit(code), FLUSH_MS_MAX);
   };
   const connection = new GuestConnection({
-    write: (bytes) => void socket.write(bytes),
+    write: (bytes, done) => void socket.write(bytes, done),
     load,
     env: process.env,
     unsentBytes: () => socket.writableLength,
@@ -74,8 +77,8 @@ async function serveChannel(): Promise<void> {
       exitSoon(EXIT_PROTOCOL);
     }
   });
-  socket.on('error', () => process.exit(0));
-  socket.on('close', () => process.exit(0));
+  socket.on('error', () => process.exit(exitCode));
+  socket.on('close', () => process.exit(exitCode));
   connection.hello(`node ${process.version}`, process.pid);
 }
 
@@ -103,8 +106,9 @@ async function serveHttp(): Promise<void> {
       connection.drain();
     });
   }
-  const port = Number(process.env.PORT ?? 8080);
-  server.listen(port, '0.0.0.0', () => printLine('info', `listening on port ${port}`));
+  server.listen(Number(process.env.PORT ?? 8080), '0.0.0.0', () => {
+    printLine('info', `listening on port ${(server.address() as AddressInfo).port}`);
+  });
 }
 
 function printLine(level: GuestLog['level'], message: string): void {
@@ -114,7 +118,19 @@ function printLine(level: GuestLog['level'], message: string): void {
 mapStackTraces();
 installWebGlobals();
 patchProcessors();
-void (existsSync(CHANNEL) ? serveChannel() : serveHttp()).catch((error: unknown) => {
+
+async function start([command, ...rest]: readonly string[]): Promise<void> {
+  if (command === 'compile') {
+    const [entry = '', output = ''] = rest;
+    const { error } = writeCodeCache(entry, output);
+    if (error !== undefined)
+      printLine('warn', `the module failed when it was run: ${describeError(error).message}`);
+    process.exit(0);
+  }
+  return existsSync(CHANNEL) ? serveChannel() : serveHttp();
+}
+
+start(process.argv.slice(2)).catch((error: unknown) => {
   process.stderr.write(`skiff guest: ${describeError(error).stack ?? describeError(error).message}\n`);
   process.exit(1);
 });

@@ -5,7 +5,7 @@
  */
 import { encodeFrame, encodeHead, END, FrameType } from '../protocol/frame.ts';
 import type { RequestHead } from '../protocol/invocation.ts';
-import { GuestConnection } from './connection.ts';
+import { GuestConnection } from './channel/connection.ts';
 
 const ROUNDS = 200;
 
@@ -43,7 +43,10 @@ export async function warmUp(): Promise<void> {
   for (const handler of rounds) {
     let settled = (): void => {};
     const connection = new GuestConnection({
-      write: () => settled(),
+      write: (_bytes, done) => {
+        done();
+        settled();
+      },
       load: () => Promise.reject(new Error('a warm-up loads nothing')),
       env: {},
       unsentBytes: () => 0,

@@ -5,16 +5,15 @@
  */
 import { Readable } from 'node:stream';
 import type { HeaderList } from '../../protocol/invocation.ts';
-import type { BodySource } from '../body-source.ts';
+import type { BodySource } from '../channel/body-source.ts';
 
 export const RealRequest = globalThis.Request;
 
 export interface RequestParts {
-  readonly method: string;
-  readonly url: string;
-  readonly headers: HeaderList;
+  readonly head: { readonly method: string; readonly url: string; readonly headers: HeaderList };
   readonly body: BodySource | undefined;
-  readonly signal: AbortSignal;
+  /** Its `signal` is asked for when the request's is: most handlers never do. */
+  readonly owner: { readonly signal: AbortSignal };
 }
 
 const BOM = 0xfeff;
@@ -36,19 +35,19 @@ export class LightRequest {
   }
 
   get method(): string {
-    return this.#parts.method;
+    return this.#parts.head.method;
   }
 
   get url(): string {
-    return (this.#url ??= new URL(this.#parts.url).href);
+    return (this.#url ??= new URL(this.#parts.head.url).href);
   }
 
   get headers(): Headers {
-    return (this.#headers ??= new Headers(this.#parts.headers as [string, string][]));
+    return (this.#headers ??= new Headers(this.#parts.head.headers as [string, string][]));
   }
 
   get signal(): AbortSignal {
-    return this.#parts.signal;
+    return this.#parts.owner.signal;
   }
 
   get body(): ReadableStream<Uint8Array> | null {
@@ -101,10 +100,15 @@ export class LightRequest {
 
   #promote(): Request {
     if (this.#real) return this.#real;
-    const { method, signal, body } = this.#parts;
+    const { head, owner, body } = this.#parts;
+    const { method } = head;
     const isSpent = this.bodyUsed;
     const hasBody = body !== undefined && method !== 'GET' && method !== 'HEAD';
-    const init: RequestInit & { duplex?: string } = { method, headers: this.headers, signal };
+    const init: RequestInit & { duplex?: string } = {
+      method,
+      headers: this.headers,
+      signal: owner.signal,
+    };
     if (hasBody) {
       init.body = isSpent ? '' : this.body;
       init.duplex = 'half';

@@ -4,7 +4,7 @@
  */
 import { Console } from 'node:console';
 import { formatWithOptions } from 'node:util';
-import type { GuestLog } from '../protocol/invocation.ts';
+import type { GuestLog } from '../../protocol/invocation.ts';
 
 export type LogSink = (level: GuestLog['level'], message: string) => void;
 

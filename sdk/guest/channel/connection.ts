@@ -4,7 +4,14 @@
  * ignored) is a FrameError thrown out of `receive`; the process then ends, for its peer cannot be trusted or is not
  * the one it was built for. Deliberately absent: time limits (the runner's) and reconnecting (the socket is our life).
  */
-import { type Frame, FrameError, FrameReader, FrameType, parseHead, parseJson } from '../protocol/frame.ts';
+import {
+  type Frame,
+  FrameError,
+  FrameReader,
+  FrameType,
+  parseHead,
+  parseJson,
+} from '../../protocol/frame.ts';
 import {
   type GuestHello,
   type GuestLog,
@@ -12,14 +19,14 @@ import {
   type LoadCommand,
   type LoadResult,
   type RequestHead,
-} from '../protocol/invocation.ts';
-import { FrameWriter } from './frame-writer.ts';
+} from '../../protocol/invocation.ts';
+import { FrameWriter, type WriteBytes } from './frame-writer.ts';
 import { type Handler, Invocation, type InvocationHost } from './invocation.ts';
-import { encodeLog, type LogFields } from './log-record.ts';
-import { describeError } from './stack-traces.ts';
+import { encodeLog, type LogFields } from '../report/log-record.ts';
+import { describeError } from '../report/stack-traces.ts';
 
 export interface ConnectionOptions {
-  readonly write: (bytes: Buffer) => void;
+  readonly write: WriteBytes;
   /** Prepares the process (environment, title) for a function and returns its handler. */
   readonly load: (command: LoadCommand) => Promise<Handler>;
   readonly env: NodeJS.ProcessEnv;

@@ -1,6 +1,6 @@
 /** Log records as they travel in LOG frames: bounded in size, never failing on what a user logs. */
-import type { GuestLog } from '../protocol/invocation.ts';
-import { LOG_LINE_BYTES_MAX } from '../protocol/limits.ts';
+import type { GuestLog } from '../../protocol/invocation.ts';
+import { LOG_LINE_BYTES_MAX } from '../../protocol/limits.ts';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 

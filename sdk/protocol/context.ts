@@ -1,6 +1,6 @@
 /**
- * What a function receives beside its request, and the shapes a function may have. Types only: importing this file
- * costs nothing at run time. The guest (sdk/guest) implements FunctionContext.
+ * What a function receives beside its request, and the shapes a function may have: the contract between its author
+ * (sdk/authoring publishes these types) and the guest (sdk/guest implements them). Types only.
  */
 
 /** Values that can be written as JSON. */

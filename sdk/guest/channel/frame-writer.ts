@@ -1,22 +1,36 @@
 /**
  * Writes frames into one growing batch and hands the batch over once per turn of the event loop: under load many
- * answers share one system call. Bytes are copied in, so callers may reuse their buffers.
+ * answers share one system call. Bytes are copied in, so callers may reuse their buffers. The batches' memory is used
+ * again once it was written: as garbage it would be external to the heap, where the collector looks late.
  */
-import { END, FRAME_HEADER_BYTES } from '../protocol/frame.ts';
+import { END, FRAME_HEADER_BYTES } from '../../protocol/frame.ts';
 
 const CHUNK_BYTES = 128 * 1024;
+const SPARE_CHUNKS_MAX = 4;
 /** UTF-8 needs at most three bytes for each UTF-16 unit. */
 const UTF8_BYTES_PER_UNIT_MAX = 3;
 
+/** Takes bytes and says when they have left. */
+export type WriteBytes = (bytes: Buffer, done: () => void) => void;
+
+interface Chunk {
+  readonly bytes: Buffer;
+  /** Writes of it that are under way. */
+  writing: number;
+  isFull: boolean;
+}
+
 export class FrameWriter {
-  readonly #write: (bytes: Buffer) => void;
-  #chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  readonly #write: WriteBytes;
+  readonly #spare: Chunk[] = [];
+  #current = createChunk(CHUNK_BYTES);
+  #chunk = this.#current.bytes;
   #start = 0;
   #end = 0;
   #isScheduled = false;
   readonly #flush = (): void => this.flush();
 
-  constructor(write: (bytes: Buffer) => void) {
+  constructor(write: WriteBytes) {
     this.#write = write;
   }
 
@@ -72,18 +86,36 @@ export class FrameWriter {
     if (this.#end === this.#start) return;
     const batch = this.#chunk.subarray(this.#start, this.#end);
     this.#start = this.#end;
-    this.#write(batch);
+    const chunk = this.#current;
+    chunk.writing++;
+    this.#write(batch, () => {
+      chunk.writing--;
+      this.#recycle(chunk);
+    });
   }
 
   /** Place for `bytes`; the batch so far leaves first when they do not fit. */
   #reserve(bytes: number): number {
     if (this.#chunk.length - this.#end < bytes) {
       this.flush();
-      this.#chunk = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, bytes));
+      const full = this.#current;
+      full.isFull = true;
+      this.#recycle(full);
+      this.#current =
+        (bytes <= CHUNK_BYTES && this.#spare.pop()) || createChunk(Math.max(CHUNK_BYTES, bytes));
+      this.#current.isFull = false;
+      this.#chunk = this.#current.bytes;
       this.#start = 0;
       this.#end = 0;
     }
     return this.#end;
+  }
+
+  #recycle(chunk: Chunk): void {
+    const isFree = chunk.isFull && chunk.writing === 0;
+    if (isFree && chunk.bytes.length === CHUNK_BYTES && this.#spare.length < SPARE_CHUNKS_MAX) {
+      this.#spare.push(chunk);
+    }
   }
 
   #finish(at: number, type: number, stream: number, isEnd: boolean, payloadBytes: number): void {
@@ -97,4 +129,8 @@ export class FrameWriter {
     // Ticks run when the microtasks of this turn are done: what they answer still gets into this batch.
     process.nextTick(this.#flush);
   }
+}
+
+function createChunk(bytes: number): Chunk {
+  return { bytes: Buffer.allocUnsafeSlow(bytes), writing: 0, isFull: false };
 }

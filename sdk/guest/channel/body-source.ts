@@ -2,8 +2,8 @@
  * The body of a request as it arrives in frames. Credit is granted when bytes are taken, not when they arrive, so
  * a handler that reads slowly holds back the client and never more than one window lies here.
  */
-import { FrameError } from '../protocol/frame.ts';
-import { STREAM_WINDOW_BYTES } from '../protocol/limits.ts';
+import { FrameError } from '../../protocol/frame.ts';
+import { STREAM_WINDOW_BYTES } from '../../protocol/limits.ts';
 
 /** Grants below this are saved up: one WINDOW frame for each half window. */
 const GRANT_BYTES_MIN = STREAM_WINDOW_BYTES / 2;

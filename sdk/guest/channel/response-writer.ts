@@ -3,11 +3,11 @@
  * head; a stream leaves piece by piece, never more than the other side granted, and its head waits one turn of the
  * event loop for the first piece, no longer: time to first byte belongs to the client.
  */
-import { FrameType } from '../protocol/frame.ts';
-import type { HeaderList, ResponseHead } from '../protocol/invocation.ts';
-import { DATA_FRAME_BYTES_MAX, HEAD_BYTES_MAX } from '../protocol/limits.ts';
+import { FrameType } from '../../protocol/frame.ts';
+import type { HeaderList, ResponseHead } from '../../protocol/invocation.ts';
+import { DATA_FRAME_BYTES_MAX, HEAD_BYTES_MAX } from '../../protocol/limits.ts';
 import type { FrameWriter } from './frame-writer.ts';
-import { LightResponse } from './web/light-response.ts';
+import { LightResponse } from '../web/light-response.ts';
 
 /** Whatever looks like a Response: frameworks bring their own classes. */
 interface ResponseLike {

@@ -4,17 +4,17 @@
  * Invariant: exactly one END leaves for each REQUEST, and SETTLED is the stream's last frame.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { FrameType } from '../protocol/frame.ts';
-import type { FailureCause } from '../protocol/errors.ts';
-import type { GuestLog, InvocationFailure, RequestHead } from '../protocol/invocation.ts';
-import { STREAM_WINDOW_BYTES } from '../protocol/limits.ts';
+import { FrameType } from '../../protocol/frame.ts';
+import type { FailureCause } from '../../protocol/errors.ts';
+import type { GuestLog, InvocationFailure, RequestHead } from '../../protocol/invocation.ts';
+import { STREAM_WINDOW_BYTES } from '../../protocol/limits.ts';
 import { BodySource } from './body-source.ts';
-import { type ContextSource, type FunctionIdentity, InvocationContext } from './context.ts';
+import { type ContextSource, type FunctionIdentity, InvocationContext } from '../context.ts';
 import type { FrameWriter } from './frame-writer.ts';
-import type { LogFields } from './log-record.ts';
+import type { LogFields } from '../report/log-record.ts';
 import { ResponseWriter } from './response-writer.ts';
-import { describeError } from './stack-traces.ts';
-import { LightRequest } from './web/light-request.ts';
+import { describeError } from '../report/stack-traces.ts';
+import { LightRequest } from '../web/light-request.ts';
 
 /** The invocation in whose course something runs; how console lines find their stream. */
 export const currentInvocation = new AsyncLocalStorage<Invocation>();
@@ -31,6 +31,8 @@ export interface InvocationHost {
   /** The stream is over; its number may be used again. */
   settled(stream: number): void;
 }
+
+const COPY_BYTES_MAX = 16 * 1024;
 
 export class Invocation implements ContextSource {
   readonly stream: number;
@@ -68,17 +70,9 @@ export class Invocation implements ContextSource {
   }
 
   static #run(self: Invocation): void {
-    const { head } = self;
     const { handler, identity } = self.#host;
-    const request = new LightRequest({
-      method: head.method,
-      url: head.url,
-      headers: head.headers,
-      body: self.#source,
-      get signal() {
-        return self.signal;
-      },
-    });
+    // No getter in this literal: V8 would make a new hidden class, and garbage that only full collections find, of it.
+    const request = new LightRequest({ head: self.head, body: self.#source, owner: self });
     try {
       const result = handler(request as unknown as Request, new InvocationContext(self, identity));
       if (isThenable(result)) result.then(self.#respond, self.#failHandler);
@@ -143,10 +137,11 @@ export class Invocation implements ContextSource {
     this.#host.writer.text(FrameType.ERROR, this.stream, true, JSON.stringify(failure));
   }
 
-  /** Bytes are copied: they lie in a receive buffer. */
+  /** `bytes` may be kept: the socket allocates every read anew. */
   pushBody(bytes: Buffer, isEnd: boolean): void {
     if (!this.#source) return;
-    if (bytes.length > 0) this.#source.push(Buffer.from(bytes));
+    // A small piece would keep the whole read alive, so it moves.
+    if (bytes.length > 0) this.#source.push(bytes.length < COPY_BYTES_MAX ? Buffer.from(bytes) : bytes);
     if (isEnd) this.#source.end();
   }
 
@@ -157,6 +152,11 @@ export class Invocation implements ContextSource {
 
   /** The other side gave up. Answers at once; the handler is told by its signal and may take its time to settle. */
   cancel(reason: string): void {
+    // The function's abort listeners run in here: what they log is this invocation's.
+    currentInvocation.run(this, () => this.#cancel(reason));
+  }
+
+  #cancel(reason: string): void {
     this.#abortReason ??= new DOMException(`the invocation was cancelled: ${reason}`, 'AbortError');
     this.#source?.fail(this.#abortReason);
     this.#controller?.abort(this.#abortReason);
