@@ -48,7 +48,9 @@ const FLAGS = [
   '--no-progress',
   '--no-color',
   '--loglevel=warn',
-  '--fetch-retries=1',
+  '--fetch-retries=2',
+  '--fetch-retry-mintimeout=500',
+  '--fetch-retry-maxtimeout=2000',
   '--replace-registry-host=always',
   '--registry=http://127.0.0.1:{port}/',
 ];

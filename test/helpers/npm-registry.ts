@@ -19,7 +19,7 @@ export interface TestNpmRegistry {
   /** Subresource integrity of a package's tarball. */
   integrity(name: string): string;
   /** What a lock file says of a package, with the public registry's host as npm writes it. */
-  lockEntry(name: string): { version: string; resolved: string; integrity: string };
+  lockEntry(name: string): object;
   /** From now on every request is answered with this status; undefined ends that. */
   failWith(status: number | undefined): void;
   /** Serves other bytes than the digest says. */
@@ -59,8 +59,14 @@ export async function startNpmRegistry(packages: readonly TestPackage[]): Promis
     requests,
     integrity: (name) => (published.get(name) as Published).integrity,
     lockEntry(name) {
-      const { version, integrity } = published.get(name) as Published;
-      return { version, resolved: tarballUrl(name, version), integrity };
+      const { version, integrity, manifest } = published.get(name) as Published;
+      const dependencies = manifest?.['dependencies'];
+      return {
+        version,
+        resolved: tarballUrl(name, version),
+        integrity,
+        ...(dependencies ? { dependencies } : {}),
+      };
     },
     failWith(status) {
       failure = status;

@@ -1,0 +1,212 @@
+/**
+ * Dependencies of deployed functions: real npm in a real sandbox, against a registry of the test's own on loopback,
+ * which the sandbox can reach only through the builder.
+ */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createClient, type Client } from '../../../sdk/client/index.ts';
+import { findSource } from '../../../sdk/cli/source/files.ts';
+import { packSource } from '../../../sdk/cli/source/pack.ts';
+import { startNpmRegistry, type TestNpmRegistry } from '../../helpers/npm-registry.ts';
+import { startServer, type TestServer } from '../../helpers/server.ts';
+import { createSourceFolder } from '../../helpers/source-folder.ts';
+
+let npm: TestNpmRegistry;
+let server: TestServer;
+let client: Client;
+
+beforeAll(async () => {
+  npm = await startNpmRegistry([
+    {
+      name: 'greet',
+      version: '1.2.0',
+      manifest: {
+        main: 'index.js',
+        dependencies: { '@words/hello': '^2.0.0' },
+        scripts: {
+          postinstall: "node -e \"require('fs').writeFileSync('index.js', 'module.exports = () => 1')\"",
+        },
+      },
+      files: {
+        'index.js': `const hello = require('@words/hello'); module.exports = (name) => hello + ' ' + name;`,
+      },
+    },
+    {
+      name: '@words/hello',
+      version: '2.0.1',
+      manifest: { main: 'index.js' },
+      files: { 'index.js': `module.exports = 'hello';` },
+    },
+    { name: 'broken', version: '1.0.0', files: { 'index.js': '' } },
+    { name: 'late', version: '1.0.0', files: { 'index.js': 'module.exports = 1;' } },
+  ]);
+  server = await startServer({ env: { SKIFF_NPM_REGISTRY: npm.url } });
+  client = createClient({ url: server.url, token: server.adminToken });
+});
+afterAll(async () => {
+  await server?.stop();
+  await npm?.close();
+});
+
+async function deploy(
+  name: string,
+  files: Record<string, string | object>,
+): Promise<{ text: string; log: string[] }> {
+  await using folder = await createSourceFolder(files);
+  const found = findSource(folder.path);
+  const log: string[] = [];
+  const { url } = await client.deploy(name, {
+    source: () => packSource(found.files),
+    ...(found.entry === undefined ? {} : { entry: found.entry }),
+    config: {},
+    onEvent: (event) => {
+      if (event.type === 'log') log.push(event.message);
+    },
+  });
+  const response = await fetch(url);
+  return { text: await response.text(), log };
+}
+
+const GREET = `import greet from 'greet'; export default () => new Response(greet('you'));`;
+const lockOf = (names: readonly string[], dependencies: object): object => ({
+  name: 'x',
+  lockfileVersion: 3,
+  requires: true,
+  packages: {
+    '': { dependencies },
+    ...Object.fromEntries(names.map((name) => [`node_modules/${name}`, npm.lockEntry(name)])),
+  },
+});
+
+test('installs what package.json names, with what that needs, and runs no script of it', async () => {
+  const { text, log } = await deploy('greeter', {
+    'package.json': { dependencies: { greet: '^1.0.0' } },
+    'index.ts': GREET,
+  });
+  expect(text).toBe('hello you');
+  expect(log).toContainEqual(expect.stringContaining('there is no package-lock.json'));
+  expect(npm.requests).toEqual(
+    expect.arrayContaining([
+      'GET /greet',
+      'GET /@words/hello',
+      'GET /greet/-/greet-1.2.0.tgz',
+      'GET /@words/hello/-/hello-2.0.1.tgz',
+    ]),
+  );
+});
+
+test('asks the registry nothing when only the code changed', async () => {
+  const packageJson = { dependencies: { greet: '^1.0.0' } };
+  await deploy('changed', { 'package.json': packageJson, 'index.ts': GREET });
+  npm.requests.length = 0;
+  const { text } = await deploy('changed', {
+    'package.json': packageJson,
+    'index.ts': GREET.replace('you', 'again'),
+  });
+  expect(text).toBe('hello again');
+  expect(npm.requests).toEqual([]);
+});
+
+test('follows the lock file, wherever it says the packages were', async () => {
+  const dependencies = { greet: '*' };
+  const { text, log } = await deploy('locked', {
+    'package.json': { dependencies },
+    'package-lock.json': lockOf(['greet', '@words/hello'], dependencies),
+    'index.ts': GREET,
+  });
+  expect(text).toBe('hello you');
+  expect(log).not.toContainEqual(expect.stringContaining('package-lock.json'));
+});
+
+test('refuses a package whose bytes are not those of the lock file', async () => {
+  const dependencies = { broken: '1.0.0' };
+  const lock = lockOf(['broken'], dependencies);
+  npm.damage('broken');
+  const failure = deploy('damaged', {
+    'package.json': { dependencies },
+    'package-lock.json': lock,
+    'index.ts': `import 'broken'; export default () => new Response('');`,
+  });
+  await expect(failure).rejects.toMatchObject({
+    code: 'BUILD_FAILED',
+    message: expect.stringMatching(/npm ci failed:[^]*EINTEGRITY|integrity/),
+  });
+});
+
+test('says which package is not there', async () => {
+  const failure = deploy('missing', {
+    'package.json': { dependencies: { 'left-padd': '1' } },
+    'index.ts': `import 'left-padd'; export default 1;`,
+  });
+  await expect(failure).rejects.toMatchObject({
+    code: 'BUILD_FAILED',
+    message: expect.stringMatching(/npm install failed: .*404.*left-padd/),
+  });
+});
+
+test('says that the lock file does not fit package.json', async () => {
+  const failure = deploy('unfit', {
+    'package.json': { dependencies: { greet: '1', late: '1' } },
+    'package-lock.json': lockOf(['greet', '@words/hello'], { greet: '1' }),
+    'index.ts': GREET,
+  });
+  await expect(failure).rejects.toMatchObject({
+    code: 'BUILD_FAILED',
+    message: expect.stringMatching(/npm ci failed:[^]*in sync/),
+  });
+});
+
+test('blames the registry when that is away, and succeeds when it is back', async () => {
+  const files = {
+    'package.json': { dependencies: { late: '1' } },
+    'index.ts': `import late from 'late'; export default () => new Response(String(late));`,
+  };
+  npm.failWith(503);
+  await expect(deploy('late', files)).rejects.toMatchObject({
+    code: 'UNAVAILABLE',
+    message: expect.stringMatching(/the npm registry did not answer/),
+  });
+  npm.failWith(undefined);
+  await expect(deploy('late', files)).resolves.toMatchObject({ text: '1' });
+});
+
+test('takes nothing from an .npmrc of the upload', async () => {
+  const other = await startNpmRegistry([
+    { name: 'greet', version: '9.0.0', files: { 'index.js': 'module.exports = () => "evil";' } },
+  ]);
+  try {
+    const { text } = await deploy('npmrc', {
+      '.npmrc': `registry=${other.url}\nignore-scripts=false\n`,
+      'package.json': { dependencies: { greet: '1.2.0' } },
+      'index.ts': GREET,
+    });
+    expect(text).toBe('hello you');
+    expect(other.requests).toEqual([]);
+  } finally {
+    await other.close();
+  }
+});
+
+test('links the packages of a monorepo to their sources in the upload', async () => {
+  const files = {
+    'package.json': { workspaces: ['packages/*'], main: 'app/index.ts', dependencies: { '@mine/lib': '*' } },
+    'app/index.ts': `import { shout } from '@mine/lib'; export default () => new Response(shout('hey'));`,
+    'packages/lib/package.json': {
+      name: '@mine/lib',
+      version: '1.0.0',
+      main: 'lib.ts',
+      dependencies: { greet: '1' },
+    },
+    'packages/lib/lib.ts': `import greet from 'greet'; export const shout = (text: string): string => greet(text).toUpperCase();`,
+  };
+  await expect(deploy('monorepo', files)).resolves.toMatchObject({ text: 'HELLO HEY' });
+});
+
+test('leaves no install, channel or source behind', () => {
+  const list = (...path: string[]): string[] => readdirSync(join(server.dataDir, ...path));
+  expect(list('builder', 'installs')).toEqual([]);
+  expect(list('builder', 'bundler', 'work')).toEqual([]);
+  expect(list('run', 'npm')).toEqual([]);
+  expect(list('builder', 'sandboxes', 'bundles')).toEqual([]);
+});
