@@ -88,7 +88,7 @@ export function writeFailure(response: ServerResponse, info: FailureInfo): void 
   const cause = 'cause' in row ? row.cause : undefined;
   const { invocationId, deployment, timing, outcome } = info;
   const body = Buffer.from(
-    JSON.stringify(createProblem(info.code, info.detail, { ...(invocationId ? { invocationId } : {}) })),
+    JSON.stringify(createProblem(info.code, info.detail, invocationId ? { invocationId } : {})),
   );
   const headers: string[] = [
     'content-type',

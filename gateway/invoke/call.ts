@@ -34,6 +34,9 @@ export interface CallOwner {
   onDone(call: Call, cause: FailureCause | undefined): void;
 }
 
+/** Up to this a copy is cheaper than a second buffer in the system call. */
+const STRING_BYTES_MAX = 8 * 1024;
+
 export class Call {
   readonly id: string;
   readonly stream: number;
@@ -54,6 +57,7 @@ export class Call {
   wasRefused = false;
   dispatches = 0;
   timing: RunnerTiming | undefined;
+  failure: Pick<FailureInfo, 'code' | 'detail'> | undefined;
   readonly #owner: CallOwner;
   #owedCredit = 0;
   #isStalled = false;
@@ -197,7 +201,10 @@ export class Call {
 
   #finish(body: Buffer | undefined): void {
     try {
-      this.response.end(body);
+      // A string goes out with the head in one write; a buffer would cost a second one.
+      if (body !== undefined && body.length <= STRING_BYTES_MAX)
+        this.response.end(body.toString('latin1'), 'latin1');
+      else this.response.end(body);
     } catch {
       this.response.destroy();
     }
@@ -228,6 +235,7 @@ export class Call {
       deployment: this.deployment.id,
       timing: this.timing,
     });
+    this.failure = info;
     const row = ERRORS[info.code];
     this.#done(cause ?? ('cause' in row ? row.cause : 'platform'));
   }

@@ -7,7 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { SpanStatusCode } from '@opentelemetry/api';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError, toSkiffError, type FailureCause } from '../../sdk/protocol/errors.ts';
-import { encodeHead, END, FrameType, type Frame } from '../../sdk/protocol/frame.ts';
+import { encodeHead, FrameType, type Frame } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import { encodeEnvelope } from '../../sdk/protocol/invocation.ts';
@@ -312,6 +312,13 @@ export class Invoker implements CallOwner {
       });
       if (cause) call.span.setStatus({ code: SpanStatusCode.ERROR, message: cause });
       call.span.end();
+    }
+    if (cause === 'platform') {
+      const { code, detail } = call.failure ?? {};
+      this.#options.log.warn(
+        { invocation: call.id, function: call.deployment.functionName, runner: call.runner, code, detail },
+        'a call failed and it was not its function',
+      );
     }
     this.#options.onCall?.(
       call.deployment,

@@ -36,7 +36,7 @@ export class Links {
   readonly #options: LinksOptions;
   readonly #links = new Map<string, RunnerLink>();
   #timer: NodeJS.Timeout | undefined;
-  #scanning: Promise<void> | undefined;
+  #isScanning = false;
 
   constructor(options: LinksOptions) {
     this.#options = options;
@@ -67,11 +67,13 @@ export class Links {
   }
 
   #scanSoon(): void {
-    this.#scanning ??= this.#scan()
+    if (this.#isScanning) return;
+    this.#isScanning = true;
+    this.#scan()
       .catch(() => {
         // Redis is away. Links that are open stay: leased slots go on working.
       })
-      .finally(() => (this.#scanning = undefined));
+      .finally(() => (this.#isScanning = false));
   }
 
   async #scan(): Promise<void> {

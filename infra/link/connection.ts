@@ -17,6 +17,13 @@ export interface ConnectionHandlers {
 /** Payloads from here on are written by themselves, not copied into the batch. */
 const COPY_BYTES_MAX = 16 * 1024;
 const BATCH_BYTES = 64 * 1024;
+/**
+ * A connection whose last batch had several frames is busy: its next batch is held back for a few turns of the event
+ * loop, so that more frames share the write and the wake-up of the peer. A quiet connection is never held back.
+ */
+const BUSY_FRAMES = 3;
+const FULL_FRAMES = 16;
+const HOLD_TURNS_MAX = 8;
 
 export class FrameConnection {
   readonly socket: Socket;
@@ -25,7 +32,11 @@ export class FrameConnection {
   #batchBytes = 0;
   #isFlushPlanned = false;
   #isClosed = false;
-  readonly #flush = (): void => this.flush();
+  /** Frames in this batch, in the one before, and for how many turns this one was held back. */
+  #frames = 0;
+  #lastFrames = 0;
+  #heldTurns = 0;
+  readonly #flush = (): void => this.#flushOrHold();
 
   constructor(socket: Socket, handlers: ConnectionHandlers) {
     this.socket = socket;
@@ -70,6 +81,7 @@ export class FrameConnection {
     batch.writeUInt32LE(stream, start + 5);
     if (prefix) prefix.copy(batch, start + FRAME_HEADER_BYTES);
     this.#batchBytes += headBytes;
+    this.#frames++;
     if (payload && copied) {
       payload.copy(batch, this.#batchBytes);
       this.#batchBytes += payloadBytes;
@@ -89,8 +101,20 @@ export class FrameConnection {
     this.send(type, stream, Buffer.from(JSON.stringify(value)));
   }
 
+  #flushOrHold(): void {
+    if (this.#lastFrames >= BUSY_FRAMES && this.#frames < FULL_FRAMES && this.#heldTurns < HOLD_TURNS_MAX) {
+      this.#heldTurns++;
+      setImmediate(this.#flush);
+      return;
+    }
+    this.flush();
+  }
+
   flush(): void {
     this.#isFlushPlanned = false;
+    this.#lastFrames = this.#frames;
+    this.#frames = 0;
+    this.#heldTurns = 0;
     if (this.#batchBytes === 0 || this.#isClosed) return;
     const bytes = this.#batchBytes;
     this.#batchBytes = 0;
