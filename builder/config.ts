@@ -14,8 +14,6 @@ const settings = {
   SKIFF_RUNTIME: z.string().default('crun'),
 } as const;
 
-export type BuilderConfig = ReturnType<typeof loadBuilderConfig>;
-
 export function loadBuilderConfig(env: Readonly<Record<string, string | undefined>>) {
   return loadConfig(settings, env);
 }

@@ -154,16 +154,19 @@ export class BuildWorker {
   /** BullMQ gives up a job whose builder died twice, or whose end could not be written. Its record must still end. */
   async #onGivenUp(job: Job<BuildJob> | undefined, cause: Error): Promise<void> {
     if (!job) return;
-    const { buildId, functionName, requestedMs } = job.data;
+    const { buildId, deploymentId, functionName, requestedMs } = job.data;
     const { catalog, log } = this.#options;
+    const running: BuildRecord = { id: buildId, functionName, state: 'running', createdMs: requestedMs };
+    const progress = new Progress(catalog, buildId, log);
     try {
-      const error = new SkiffError(
-        'UNAVAILABLE',
-        'the build was lost: its builder ended or could not reach Redis; deploy again',
-        { cause },
-      );
-      const running: BuildRecord = { id: buildId, functionName, state: 'running', createdMs: requestedMs };
-      await this.#endFailed(running, error, new Progress(catalog, buildId, log));
+      const route = await catalog.resolveRoute(functionName);
+      if (route?.targets.some(({ deployment }) => deployment.id === deploymentId)) {
+        await this.#end({ ...running, state: 'succeeded', deployment: deploymentId }, progress);
+        return;
+      }
+      await catalog.removeDeployment({ id: deploymentId, functionName });
+      const message = 'the build was lost: its builder ended or could not reach Redis; deploy again';
+      await this.#endFailed(running, new SkiffError('UNAVAILABLE', message, { cause }), progress);
     } catch (error) {
       log.error({ error, build: buildId }, 'the end of a lost build could not be written');
     }

@@ -32,10 +32,6 @@ export function toJailPath(jail: Jail, hostPath: string): string {
   return hostPath.slice(jail.root.length);
 }
 
-export function toHostPath(jail: Jail, jailPath: string): string {
-  return jail.root + jailPath;
-}
-
 /**
  * Prepares `root` and returns a launcher to be given to esbuild as ESBUILD_BINARY_PATH before it is first imported.
  * Only root can change its root folder. @throws SkiffError UNAVAILABLE when the launcher does not run.

@@ -26,9 +26,13 @@ export async function findNpm(searchPath: string, registry: string | undefined):
   const settings = await readSettings(folder);
   const cafile = settings['cafile'];
   const extra = cafile === undefined ? undefined : await readFile(cafile, 'utf8').catch(() => undefined);
+  const url = registry ?? settings['registry'];
+  if (url === undefined) {
+    throw new SkiffError('UNAVAILABLE', 'npm names no registry on this host; set SKIFF_NPM_REGISTRY');
+  }
   return {
     folder,
-    registry: registry ?? settings['registry'] ?? 'https://registry.npmjs.org/',
+    registry: url,
     certificates: extra === undefined ? undefined : [...getCACertificates('default'), ...splitPem(extra)],
   };
 }

@@ -107,6 +107,7 @@ export async function openTestBuilder(options: TestBuilderOptions): Promise<Test
     ...options.worker,
   });
   const queue = new Queue<BuildJob>(BUILD_QUEUE, { connection: redis, prefix: durable.bullPrefix });
+  queue.on('error', () => {});
 
   const builder: TestBuilder = {
     catalog,

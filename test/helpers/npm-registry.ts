@@ -18,7 +18,7 @@ export interface TestNpmRegistry {
   readonly requests: string[];
   /** Subresource integrity of a package's tarball. */
   integrity(name: string): string;
-  /** What a lock file says of a package, with the public registry's host as npm writes it. */
+  /** What a lock file says of a package, with another host than the one it is asked at. */
   lockEntry(name: string): object;
   /** From now on every request is answered with this status; undefined ends that. */
   failWith(status: number | undefined): void;
@@ -95,7 +95,7 @@ async function publish(each: TestPackage): Promise<Published> {
 
 /** Registries name their own public address, not the one they were asked at. */
 function tarballUrl(name: string, version: string): string {
-  return `https://registry.npmjs.org/${name}/-/${name.split('/').at(-1)}-${version}.tgz`;
+  return `https://registry.example/${name}/-/${name.split('/').at(-1)}-${version}.tgz`;
 }
 
 function describe({ name, version, manifest, integrity }: Published): object {
