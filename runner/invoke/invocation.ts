@@ -133,7 +133,8 @@ export class Invocation implements StreamSink {
     this.#hasResponse = true;
     this.#lastByteMs = performance.now();
     this.#guestCredit -= bodyBytes;
-    if (this.#cancelEnd) return;
+    // Its answer and our CANCEL crossed: nobody reads it, but the slot is free.
+    if (this.#cancelEnd) return frame.isEnd ? this.#end(this.#cancelEnd) : undefined;
     this.link.send(
       FrameType.RESPONSE | (frame.isEnd ? END : 0),
       this.route.stream,
@@ -148,7 +149,7 @@ export class Invocation implements StreamSink {
     this.#guestCredit -= frame.payload.length;
     if (this.#guestCredit < 0) return this.instance.guest.violate('more DATA than was granted');
     this.#lastByteMs = performance.now();
-    if (this.#cancelEnd) return;
+    if (this.#cancelEnd) return frame.isEnd ? this.#end(this.#cancelEnd) : undefined;
     this.link.send(FrameType.DATA | (frame.isEnd ? END : 0), this.route.stream, frame.payload);
     if (frame.isEnd) this.#end({});
   }

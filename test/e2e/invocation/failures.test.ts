@@ -110,6 +110,26 @@ describe('failures have one cause and tell whose fault it is', () => {
       .toBeGreaterThan(before);
   });
 
+  it('clients that leave in the middle of quick answers cost nobody else anything', async () => {
+    const quick = await server.deploy('leavers', functionFixture('behaviour.ts'), { max: 1 });
+    const before = await (await fetch(`${quick}/`)).text();
+    for (let i = 0; i < 20; i++) {
+      const controller = new AbortController();
+      const calls = Array.from({ length: 16 }, () =>
+        fetch(`${quick}/`, { signal: controller.signal }).catch(() => {}),
+      );
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      controller.abort();
+      await Promise.all(calls);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    const after = await fetch(`${quick}/`);
+    expect(after.status).toBe(200);
+    // The same process has counted all along: it was not killed.
+    expect(Number((await after.text()).split(' ')[1])).toBeGreaterThan(Number(before.split(' ')[1]));
+    expect(after.headers.get('server-timing')).toContain('cold;dur=0,');
+  });
+
   it('the deadline a handler sees is its time-out', async () => {
     const left = Number(await (await fetch(`${url}/deadline`)).text());
     expect(left).toBeGreaterThan(500);
