@@ -61,7 +61,6 @@ export const KNOWN_SETTINGS: ReadonlySet<string> = new Set([
   'SKIFF_RUNNER_LABELS',
   'SKIFF_RUNTIME',
   'SKIFF_LEASES',
-  'SKIFF_RATE_LIMIT_RPS',
 ]);
 
 export function loadConfig<Shape extends z.ZodRawShape>(
