@@ -1,6 +1,7 @@
 /**
- * Three projects, run in this order: unit (no I/O but temp folders), integration (real Redis, registry, HTTP) and
- * e2e (a whole server with real containers). The last two run one file at a time: they measure and they need cores.
+ * Four projects, run in this order: unit (no I/O but temp folders), integration (real Redis, registry, HTTP),
+ * security (attacks from inside real containers) and e2e (a whole server). All but the first run one file at a
+ * time: they measure, and they need cores.
  */
 import { defineConfig } from 'vitest/config';
 
@@ -32,7 +33,8 @@ export default defineConfig({
     projects: [
       project('unit', 0, 30, true),
       project('integration', 1, 60, false),
-      project('e2e', 2, 180, false, ['./test/helpers/shared-server-setup.ts']),
+      project('security', 2, 180, false),
+      project('e2e', 3, 180, false, ['./test/helpers/shared-server-setup.ts']),
     ],
   },
 });
