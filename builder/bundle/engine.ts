@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { BuildOptions, BuildResult } from 'esbuild';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { Gate } from './gate.ts';
 import { createJail, type Jail, NO_JAIL } from './jail.ts';
 
 export type Esbuild = typeof import('esbuild');
@@ -14,6 +15,7 @@ export type Esbuild = typeof import('esbuild');
 export class BundlerEngine {
   readonly esbuild: Esbuild;
   readonly jail: Jail;
+  readonly #gate = new Gate();
 
   constructor(esbuild: Esbuild, jail: Jail) {
     this.esbuild = esbuild;
@@ -29,40 +31,51 @@ export class BundlerEngine {
   }
 
   /**
-   * Builds through a context, because only that can be cancelled. A dead process is replaced once.
+   * Builds. When the process dies of it, or of another build at the same time, the build is repeated alone: what it
+   * dies of then is this source.
    * @throws esbuild's BuildFailure; SkiffError BUILD_FAILED when the process died of this input; the signal's reason.
    */
-  async build(options: BuildOptions, signal: AbortSignal, attempt = 1): Promise<BuildResult> {
+  async build(options: BuildOptions, signal: AbortSignal): Promise<BuildResult> {
+    const first = await this.#gate.runShared(() => this.#tryBuild(options, signal));
+    if (first) return first;
+    const second = await this.#gate.runExclusive(() => this.#tryBuild(options, signal));
+    if (second) return second;
+    throw new SkiffError(
+      'BUILD_FAILED',
+      'the bundler ended while it worked on this source; is a file extremely large or deeply nested?',
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.esbuild.stop();
+  }
+
+  /** Undefined when the process died; it is started again by the next build. */
+  async #tryBuild(options: BuildOptions, signal: AbortSignal): Promise<BuildResult | undefined> {
     signal.throwIfAborted();
     try {
-      const build = await this.esbuild.context(options);
-      const cancel = (): void => void build.cancel();
-      signal.addEventListener('abort', cancel, { once: true });
-      try {
-        return await build.rebuild();
-      } finally {
-        signal.removeEventListener('abort', cancel);
-        await build.dispose();
-      }
+      return await this.#buildCancellable(options, signal);
     } catch (error) {
       signal.throwIfAborted();
       const isGone =
         error instanceof Error && /service (?:was stopped|is no longer running)|EPIPE/.test(error.message);
       if (!isGone) throw error;
       await this.esbuild.stop();
-      if (attempt > 1) {
-        throw new SkiffError(
-          'BUILD_FAILED',
-          'the bundler ended while it worked on this source; is a file extremely large or deeply nested?',
-          { cause: error },
-        );
-      }
-      return this.build(options, signal, attempt + 1);
+      return undefined;
     }
   }
 
-  async close(): Promise<void> {
-    await this.esbuild.stop();
+  /** Through a context, because only that can be cancelled. */
+  async #buildCancellable(options: BuildOptions, signal: AbortSignal): Promise<BuildResult> {
+    const build = await this.esbuild.context(options);
+    const cancel = (): void => void build.cancel();
+    signal.addEventListener('abort', cancel, { once: true });
+    try {
+      return await build.rebuild();
+    } finally {
+      signal.removeEventListener('abort', cancel);
+      await build.dispose();
+    }
   }
 }
 

@@ -51,7 +51,7 @@ export async function createJail(
   const script = `#!/bin/sh
 ulimit -v ${ADDRESS_SPACE_KB_MAX} 2>/dev/null
 ulimit -c 0
-exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin GOMEMLIMIT=1GiB chroot --userspec=${JAIL_UID}:${JAIL_UID} --groups= '${root.replaceAll("'", "'\\''")}' /esbuild "$@"
+exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin GOMEMLIMIT=1GiB chroot --userspec=${JAIL_UID}:${JAIL_UID} --groups= '${root.replaceAll("'", "'\\''")}' /esbuild "$@" 2>/dev/null
 `;
   await writeFile(`${launcher}.new`, script, { mode: 0o700 });
   await rename(`${launcher}.new`, launcher);

@@ -23,7 +23,7 @@ import type { Verifier } from './verify.ts';
 export interface BuildParts extends CompileParts {
   readonly catalog: Catalog;
   readonly verifier: Verifier;
-  readonly bases: Pick<BaseImages, 'ensure' | 'forget'>;
+  readonly bases: Pick<BaseImages, 'ensure'>;
   readonly images: ImageIndex;
   readonly log: Log;
 }
@@ -150,14 +150,6 @@ async function ensureBase(parts: BuildParts, job: BuildJob, progress: Progress):
     500,
   );
   try {
-    const base = await parts.bases.ensure(runtime);
-    // The registry may have been emptied since; asking costs a millisecond, building on nothing a failed deploy.
-    if (
-      (await parts.registry.headManifest(base.reference.split('@', 1)[0] as string, base.digest)) !==
-      undefined
-    )
-      return base;
-    parts.bases.forget(runtime);
     return await parts.bases.ensure(runtime);
   } finally {
     clearTimeout(notice);

@@ -93,7 +93,7 @@ export async function openTestBuilder(options: TestBuilderOptions): Promise<Test
     installer: options.installer ?? NOTHING_TO_INSTALL,
     dependencies: new DependencyStore(folders.dependencies, 1e9),
     verifier,
-    bases: { ensure: () => Promise.resolve(base), forget: () => {} },
+    bases: { ensure: () => Promise.resolve(base) },
     images: new ImageIndex(join(dataDir, 'images')),
     workFolder: folders.work,
     log,

@@ -6,7 +6,7 @@ import { ROOT } from '../../../helpers/source-tree.ts';
 
 let bundler: TestBundler;
 beforeAll(async () => {
-  bundler = await openTestBundler({ confined: false });
+  bundler = await openTestBundler({ confined: process.getuid?.() === 0 });
 });
 afterAll(() => bundler.close());
 
@@ -288,6 +288,25 @@ test('goes on after its process was killed', async () => {
     .map((line) => Number(line.trim().split(' ')[0]));
   expect(pids.length).toBeGreaterThan(0);
   for (const pid of pids) process.kill(pid, 'SIGKILL');
+  await expect(bundler.bundle({ 'index.ts': 'export default 1' }, 'index.ts')).resolves.toMatchObject({
+    format: 'cjs',
+  });
+});
+
+test('a source that ends the bundler fails alone, and builds beside it do not', async () => {
+  const poison = bundler.bundle(
+    { 'index.ts': `export default ${'['.repeat(1_500_000)}${']'.repeat(1_500_000)}` },
+    'index.ts',
+  );
+  const outcome = expect(poison).rejects.toMatchObject({
+    code: 'BUILD_FAILED',
+    message: expect.stringMatching(/extremely large or deeply nested/),
+  });
+  const others = Array.from({ length: 6 }, (_, i) =>
+    bundler.bundle({ 'index.ts': `export default ${i}` }, 'index.ts'),
+  );
+  await expect(Promise.all(others)).resolves.toHaveLength(6);
+  await outcome;
   await expect(bundler.bundle({ 'index.ts': 'export default 1' }, 'index.ts')).resolves.toMatchObject({
     format: 'cjs',
   });
