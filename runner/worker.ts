@@ -247,10 +247,10 @@ export class Worker {
   async #onOrder(order: StartOrder): Promise<void> {
     const started = Date.now();
     this.#starts++;
+    const { dispatcher } = this.#options;
+    const holding = setInterval(() => void dispatcher.holdOrder(order).catch(() => {}), 1_000);
     try {
-      const { redis } = this.#options;
-      const isWanted = order.reply || (await redis.zscore(fast.starting(order.dep), order.id)) !== null;
-      if (!isWanted) return;
+      if (!(await dispatcher.holdOrder(order)) && !order.reply) return;
       const instance = await this.#start(order, started);
       await this.#options.intake.open(instance, order.id);
       this.#failing.delete(order.dep);
@@ -260,6 +260,7 @@ export class Worker {
         this.#options.log.error({ error: later, order }, 'a failed start could not be reported'),
       );
     } finally {
+      clearInterval(holding);
       this.#starts--;
     }
   }

@@ -11,8 +11,10 @@ import { fast } from '../contract/keys.ts';
 import type { StartOrder } from '../contract/jobs.ts';
 import { defineScript } from '../lib/redis.ts';
 
-/** A start order that no runner took or finished in this time is void, and a new one may be given. */
-export const START_ORDER_MS = 20_000;
+/** A start order that no runner took in this time is void, and a new one may be given. */
+export const START_ORDER_MS = 5_000;
+/** A runner that works on an order renews it well within this; one that died frees the place soon. */
+const START_CLAIM_MS = 3_000;
 /** A live sandbox is renewed by its runner well within this. */
 export const LIVE_MS = 15_000;
 
@@ -139,6 +141,7 @@ export class Dispatcher {
       order.id,
       JSON.stringify(order),
       START_ORDER_MS,
+      ALIVE_PREFIX,
     ]);
     return asked === 1;
   }
@@ -153,6 +156,14 @@ export class Dispatcher {
   async withdrawFromInbox(runner: string, token: string, envelope: Buffer): Promise<boolean> {
     const entry = Buffer.concat([Buffer.from(`${token}\n`), envelope]);
     return (await this.#redis.lrem(fast.inbox(runner), 1, entry)) > 0;
+  }
+
+  /** A runner takes an order, or says that it still works on it. False: the order is void. */
+  async holdOrder(order: StartOrder): Promise<boolean> {
+    const key = fast.starting(order.dep);
+    if ((await this.#redis.zscore(key, order.id)) === null) return false;
+    await this.#redis.zadd(key, 'XX', Date.now() + START_CLAIM_MS, order.id);
+    return true;
   }
 
   /**

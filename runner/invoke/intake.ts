@@ -5,6 +5,7 @@
  */
 import { SpanKind, SpanStatusCode, type Span } from '@opentelemetry/api';
 import { encodeHead, FrameType, END, parseHead, type Frame } from '../../sdk/protocol/frame.ts';
+import { Header } from '../../sdk/protocol/http.ts';
 import { parseEnvelope, type RequestHead, type Route } from '../../sdk/protocol/invocation.ts';
 import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
@@ -227,6 +228,10 @@ function rewriteHead(payload: Buffer, timeoutMs: number, span: Span | undefined)
   const { head, body } = parseHead(payload);
   const changed: Record<string, unknown> = { ...(head as RequestHead), deadlineMs: Date.now() + timeoutMs };
   const traceparent = traceparentOf(span);
-  if (traceparent) changed['traceparent'] = traceparent;
+  if (traceparent) {
+    changed['traceparent'] = traceparent;
+    const headers = (head as RequestHead).headers.filter(([name]) => name !== Header.traceparent);
+    changed['headers'] = [...headers, [Header.traceparent, traceparent]];
+  }
   return encodeHead(changed, body);
 }

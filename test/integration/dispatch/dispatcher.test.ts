@@ -77,6 +77,7 @@ describe('dispatch scripts', () => {
   });
 
   it('waits for a busy slot when that is quicker than a cold start', async () => {
+    await live();
     await dispatcher.offer('dep-1', [], { live: 'r1|e1|s1' });
     const result = await send('quick', { startByMs: startBy(), serviceMs: 1, coldMs: 100 });
     expect(result).toMatchObject({ kind: 'queued', isStarting: false });
@@ -87,6 +88,24 @@ describe('dispatch scripts', () => {
     await dispatcher.offer('dep-1', [], { live: 'r1|e1|s1' });
     const result = await send('slow', { startByMs: startBy(), serviceMs: 100, coldMs: 5 });
     expect(result).toMatchObject({ kind: 'queued', isStarting: true });
+  });
+
+  it('sandboxes of a dead runner do not count against the maximum of those who wait', async () => {
+    for (const sandbox of ['s1', 's2', 's3'])
+      await dispatcher.offer('dep-1', [], { live: `r1|e1|${sandbox}` });
+    expect(await send('waits')).toMatchObject({ kind: 'queued', isStarting: false });
+    expect(await dispatcher.want(scaling)).toBe(true);
+  });
+
+  it('an order that its runner stopped working on is void after a moment', async () => {
+    await send('one');
+    const [id] = await redis.zrange(fast.starting('dep-1'), 0, '-1');
+    const order = { id: id as string, dep: 'dep-1' };
+    expect(await dispatcher.holdOrder(order)).toBe(true);
+    const until = Number(await redis.zscore(fast.starting('dep-1'), order.id)) - Date.now();
+    expect(until).toBeLessThanOrEqual(3_000);
+    await redis.del(fast.starting('dep-1'));
+    expect(await dispatcher.holdOrder(order)).toBe(false);
   });
 
   it('refuses when the queue is full', async () => {
