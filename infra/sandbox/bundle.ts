@@ -7,7 +7,7 @@ import { OPEN_FILES_MAX, TMP_INODES_MAX } from '../../sdk/protocol/limits.ts';
 import type { SandboxSpec } from './contract.ts';
 import type { SeccompProfile } from './seccomp.ts';
 
-/** Uid and gid inside. There is no other one: root does not exist there. */
+/** Uid and gid inside. With crun there is no other one: root does not exist there. */
 export const INNER_ID = 1000;
 /** Folders the configuration below mounts over, so the root file system must have them. */
 export const OWN_TARGETS = ['/proc', '/dev', '/tmp'] as const;
@@ -42,6 +42,10 @@ export interface BundleInput {
   readonly uid: number;
   readonly rootPath: string;
   readonly mounts: readonly ResolvedMount[];
+  /** For runtimes that make a group of their own. */
+  readonly cgroupsPath?: string;
+  /** For runtimes that insist on a uid 0: what it is on the host. */
+  readonly rootUid?: number;
   readonly seccomp: SeccompProfile;
 }
 
@@ -49,6 +53,7 @@ export interface BundleInput {
 export function createRuntimeConfig(input: BundleInput): object {
   const { spec, uid } = input;
   const mapping = [{ containerID: INNER_ID, hostID: uid, size: 1 }];
+  if (input.rootUid !== undefined) mapping.unshift({ containerID: 0, hostID: input.rootUid, size: 1 });
   const isStrict = spec.isolation === 'strict';
   return {
     ociVersion: '1.0.2',
@@ -73,6 +78,7 @@ export function createRuntimeConfig(input: BundleInput): object {
       gidMappings: mapping,
       rootfsPropagation: spec.mounts.some((mount) => mount.propagate) ? 'rslave' : 'private',
       ...(isStrict ? {} : { maskedPaths: MASKED_PATHS, readonlyPaths: READONLY_PATHS }),
+      ...(input.cgroupsPath === undefined ? {} : { cgroupsPath: input.cgroupsPath }),
       seccomp: input.seccomp,
     },
   };

@@ -16,7 +16,7 @@ import { createCgroupParent, parseCgroupLayout } from './cgroup/layout.ts';
 import { releaseClaim, tryClaim } from './claim.ts';
 import type { Sandbox, SandboxHost, SandboxSpec } from './contract.ts';
 import { startRuntime } from './process.ts';
-import { isCrun, runFiles, type RuntimePaths } from './runtime.ts';
+import { nestedCgroupsPath, runFiles, type RuntimePaths, runtimeTraits } from './runtime.ts';
 import { RunningSandbox } from './sandbox.ts';
 import { loadSeccompProfile, type SeccompProfile } from './seccomp.ts';
 import { type MountPoint, Stage } from './stage.ts';
@@ -69,7 +69,8 @@ export async function openSandboxHost(options: SandboxHostOptions): Promise<Sand
   const cgroups = createCgroupParent(layout, options.cgroupParent, options.memoryBytesMax);
   const uids = openUidPool(options.uidBase, join(runDir, 'uids'));
   undo.defer(() => uids.close());
-  const hide = layout.mode === 'hybrid' && isCrun(options.runtime) ? layout.unified : undefined;
+  const { refusesHybrid } = runtimeTraits(options.runtime);
+  const hide = layout.mode === 'hybrid' && refusesHybrid ? layout.unified : undefined;
   const stage = await Stage.open({ folder: runDir, partsDir: join(stateDir, 'roots'), hide });
   const bundles = join(stateDir, 'bundles');
   mkdirSync(bundles, { recursive: true, mode: 0o700 });
@@ -109,25 +110,19 @@ class OciSandboxHost implements SandboxHost {
     resources.defer(() => rm(bundle, { recursive: true, force: true }));
     resources.defer(() => rm(join(runtime.root, spec.id), { recursive: true, force: true }));
     mkdirSync(bundle, { mode: 0o700 });
-    const config = createRuntimeConfig({
-      spec,
-      uid,
-      rootPath: root.path,
-      mounts,
-      seccomp: this.#parts.seccomp,
-    });
-    writeFileSync(join(bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
+    this.#writeConfig(bundle, spec, uid, root.path, mounts);
 
-    const cgroup = cgroups.open(spec.id);
     resources.defer(async () => {
-      await cgroup.killAll();
-      await cgroup.remove();
+      const made = cgroups.open(spec.id);
+      await made.killAll();
+      await made.remove();
     });
-    cgroups.create(spec.id, spec);
+    const { nestsCgroup } = runtimeTraits(runtime.program);
+    const cgroup = cgroups.create(spec.id, spec, { isNested: nestsCgroup });
     const process = await startRuntime({
       id: spec.id,
       enter: stage.enter,
-      procsFiles: cgroup.procsFiles,
+      procsFiles: nestsCgroup ? [] : cgroup.procsFiles,
       runtime,
       files: runFiles(bundle),
     });
@@ -141,6 +136,27 @@ class OciSandboxHost implements SandboxHost {
     });
     this.#live.set(spec.id, sandbox);
     return sandbox;
+  }
+
+  #writeConfig(
+    bundle: string,
+    spec: SandboxSpec,
+    uid: number,
+    rootPath: string,
+    mounts: readonly ResolvedMount[],
+  ): void {
+    const { seccomp, runtime, cgroups, uids } = this.#parts;
+    const { nestsCgroup, needsRootMapping } = runtimeTraits(runtime.program);
+    const config = createRuntimeConfig({
+      spec,
+      uid,
+      rootPath,
+      mounts,
+      seccomp,
+      ...(nestsCgroup ? { cgroupsPath: nestedCgroupsPath(cgroups.name, spec.id) } : {}),
+      ...(needsRootMapping ? { rootUid: uids.companionOf(uid) } : {}),
+    });
+    writeFileSync(join(bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
   }
 
   #assertCanLaunch(spec: SandboxSpec, uid: number): void {

@@ -16,6 +16,8 @@ while [ "$count" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; count=$((count -
 exec "$@"
 `;
 const START_MS_MAX = 10_000;
+/** runc runs its first steps from a sealed copy in memory. */
+const RUNTIME_COPY = /^\/memfd:runc/;
 
 export interface RuntimeProcess {
   /** The runtime; its exit is the container's exit. */
@@ -100,7 +102,9 @@ function tryReadPid(files: RunFiles): number | undefined {
 async function waitForProgram(pid: number, child: ChildProcess, files: RunFiles): Promise<void> {
   const deadline = performance.now() + START_MS_MAX;
   const runtimeProgram = tryReadProgram(child.pid as number);
-  while (runtimeProgram !== undefined && tryReadProgram(pid) === runtimeProgram) {
+  const isRuntime = (program: string | undefined): boolean =>
+    program !== undefined && (program === runtimeProgram || RUNTIME_COPY.test(program));
+  while (isRuntime(tryReadProgram(pid))) {
     if (performance.now() > deadline) throw startFailure(files, 'the program was not executed in time');
     await new Promise((resolve) => setImmediate(resolve));
   }

@@ -45,7 +45,7 @@ export class RunningSandbox implements Sandbox {
     this.#isEnded = true;
     const exit = {
       ...(child.exitCode === null ? {} : { code: child.exitCode }),
-      outOfMemory: this.#cgroup.oomKills() > 0,
+      outOfMemory: this.#cgroup.ranOutOfMemory(this.#isKilled ? undefined : (child.exitCode ?? undefined)),
       killed: this.#isKilled,
     };
     try {

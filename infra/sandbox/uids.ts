@@ -17,6 +17,8 @@ export interface UidPool {
   /** Throws SkiffError OVERLOADED when all are in use. */
   allocate(): number;
   isAllocated(uid: number): boolean;
+  /** A second uid that belongs to `uid`'s sandbox alone, for runtimes that need a root inside. */
+  companionOf(uid: number): number;
   release(uid: number): void;
   close(): void;
 }
@@ -40,6 +42,7 @@ export function openUidPool(uidBase: number, claimsDir: string): UidPool {
       throw new SkiffError('OVERLOADED', `all ${UID_BLOCK_SIZE} sandbox uids of this host are in use`);
     },
     isAllocated: (uid) => used.has(uid),
+    companionOf: (uid) => uid + UID_BLOCK_SIZE,
     release: (uid) => void used.delete(uid),
     close: () => releaseClaim(claim),
   };
@@ -47,7 +50,8 @@ export function openUidPool(uidBase: number, claimsDir: string): UidPool {
 
 function claimBlock(uidBase: number, claimsDir: string): { first: number; claim: string } {
   for (let block = 0; block < BLOCKS_MAX; block++) {
-    const first = uidBase + block * UID_BLOCK_SIZE;
+    // The upper half of a block are the companions.
+    const first = uidBase + block * 2 * UID_BLOCK_SIZE;
     const claim = join(claimsDir, String(first));
     if (tryClaim(claim)) return { first, claim };
   }

@@ -7,7 +7,8 @@
  * Deliberately absent: systemd's D-Bus API, block I/O limits, and device rules on v2 (they need a BPF program;
  * nodev mounts, the user namespace and seccomp stand in for them).
  */
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import type { SandboxUsage } from '../contract.ts';
@@ -28,8 +29,8 @@ export interface Cgroup {
   freeze(): Promise<void>;
   thaw(): void;
   usage(): SandboxUsage;
-  /** Processes that the kernel killed for memory since the group was made. */
-  oomKills(): number;
+  /** Whether the kernel killed a process for memory. `exitCode` decides where a runtime took the counter away. */
+  ranOutOfMemory(exitCode: number | undefined): boolean;
   /** Pids in the host's pid namespace. */
   pids(): number[];
   /** SIGKILL to every process, thawing first; resolves when the group is empty. */
@@ -39,13 +40,17 @@ export interface Cgroup {
 }
 
 export interface CgroupParent {
-  create(name: string, limits: CgroupLimits): Cgroup;
+  readonly name: string;
+  /** With `isNested` the runtime makes a group of its own below ours and sets the device rules there. */
+  create(name: string, limits: CgroupLimits, options?: { readonly isNested: boolean }): Cgroup;
   /** A child that exists already, whoever made it. */
   open(name: string): Cgroup;
   list(): string[];
   remove(): Promise<void>;
 }
 
+/** How shells and runtimes report SIGKILL. */
+export const EXIT_SIGKILL = 137;
 /** Period of the CPU quota, the kernel's default. */
 export const CPU_PERIOD_US = 100_000;
 /** The kernel refuses quotas below 1 ms. */
@@ -91,9 +96,23 @@ export function readCounter(file: string, key: string): number {
   return 0;
 }
 
-export function readPids(file: string): number[] {
+function readPids(file: string): number[] {
   const text = tryReadKnob(file);
   return text ? text.split('\n').map(Number) : [];
+}
+
+function childFolders(folder: string): string[] {
+  try {
+    const entries = readdirSync(folder, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => join(folder, entry.name));
+  } catch {
+    return [];
+  }
+}
+
+/** Processes of a group and of the one below it that a runtime may have made. */
+export function listPids(folder: string): number[] {
+  return [folder, ...childFolders(folder)].flatMap((group) => readPids(join(group, 'cgroup.procs')));
 }
 
 export function makeFolder(path: string): void {
@@ -115,9 +134,9 @@ export function waitFrozen(name: string, isFrozen: () => boolean): Promise<void>
 }
 
 /** Kills until nothing is left: a process may fork between our read and our kill, its child is caught next turn. */
-export function killUntilEmpty(name: string, listPids: () => number[]): Promise<void> {
+export function killUntilEmpty(name: string, list: () => number[]): Promise<void> {
   return waitFor(`killing sandbox ${name}`, EMPTY_MS_MAX, () => {
-    const pids = listPids();
+    const pids = list();
     for (const pid of pids) tryKill(pid);
     return pids.length === 0;
   });
@@ -131,9 +150,10 @@ function tryKill(pid: number): void {
   }
 }
 
-/** EBUSY is passing: the kernel counts a dead process as a member until it is reaped. */
-export function removeFolder(path: string): Promise<void> {
-  return waitFor(`removing cgroup ${path}`, EMPTY_MS_MAX, () => {
+/** With the groups below it. EBUSY is passing: the kernel counts a dead process as a member until it is reaped. */
+export async function removeFolder(path: string): Promise<void> {
+  for (const child of childFolders(path)) await removeFolder(child);
+  await waitFor(`removing cgroup ${path}`, EMPTY_MS_MAX, () => {
     try {
       rmdirSync(path);
       return true;

@@ -7,10 +7,11 @@ import {
   type CgroupParent,
   CPU_PERIOD_US,
   cpuQuotaUs,
+  EXIT_SIGKILL,
   killUntilEmpty,
+  listPids,
   makeFolder,
   readCounter,
-  readPids,
   removeFolder,
   tryReadKnob,
   tryReadNumber,
@@ -42,21 +43,37 @@ function writeMemoryLimit(folder: string, bytes: number): void {
   for (const file of files) writeKnob(file, bytes);
 }
 
-export function createV1Parent(mounts: V1Folders, name: string, memoryBytesMax: number): CgroupParent {
+/** `hierarchies` are all that are mounted: runtimes make folders in each, and we take them away. */
+export function createV1Parent(
+  mounts: V1Folders,
+  hierarchies: readonly string[],
+  name: string,
+  memoryBytesMax: number,
+): CgroupParent {
   const folders = below(mounts, name);
   for (const folder of eachFolder(folders)) makeFolder(folder);
   writeMemoryLimit(folders.memory, memoryBytesMax);
+  const everywhere = hierarchies.map((hierarchy) => join(hierarchy, name));
+  const at = (child: string, isNested = false): Cgroup =>
+    createV1Cgroup(
+      child,
+      below(folders, child),
+      everywhere.map((folder) => join(folder, child)),
+      isNested,
+    );
   return {
-    create(child, limits) {
+    name,
+    create(child, limits, options) {
       const own = below(folders, child);
       for (const folder of eachFolder(own)) makeFolder(folder);
-      const cgroup = createV1Cgroup(child, own);
+      const cgroup = at(child, options?.isNested);
       cgroup.setLimits(limits);
+      if (options?.isNested) return cgroup;
       writeKnob(join(own.devices, 'devices.deny'), 'a');
       for (const rule of DEVICES_ALLOWED) writeKnob(join(own.devices, 'devices.allow'), rule);
       return cgroup;
     },
-    open: (child) => createV1Cgroup(child, below(folders, child)),
+    open: (child) => at(child),
     list() {
       const names = new Set<string>();
       for (const folder of eachFolder(folders)) {
@@ -67,7 +84,7 @@ export function createV1Parent(mounts: V1Folders, name: string, memoryBytesMax: 
       return [...names];
     },
     async remove() {
-      for (const folder of eachFolder(folders)) await removeFolder(folder);
+      for (const folder of everywhere) await removeFolder(folder);
     },
   };
 }
@@ -77,7 +94,12 @@ function below(folders: V1Folders, name: string): V1Folders {
   return Object.fromEntries(entries) as V1Folders;
 }
 
-function createV1Cgroup(name: string, folders: V1Folders): Cgroup {
+function createV1Cgroup(
+  name: string,
+  folders: V1Folders,
+  everywhere: readonly string[],
+  isNested: boolean,
+): Cgroup {
   const state = join(folders.freezer, 'freezer.state');
   const thaw = (): void => writeKnob(state, 'THAWED');
   return {
@@ -105,17 +127,20 @@ function createV1Cgroup(name: string, folders: V1Folders): Cgroup {
       cpuMs: (tryReadNumber(join(folders.cpuacct, 'cpuacct.usage')) ?? 0) / 1e6,
       pids: tryReadNumber(join(folders.pids, 'pids.current')) ?? 0,
     }),
-    oomKills: () => readCounter(join(folders.memory, 'memory.oom_control'), 'oom_kill'),
-    pids: () => readPids(join(folders.pids, 'cgroup.procs')),
+    ranOutOfMemory(exitCode) {
+      if (readCounter(join(folders.memory, 'memory.oom_control'), 'oom_kill') > 0) return true;
+      // The kernel counts a kill where the victim was: in a group that the runtime has removed.
+      const failures = tryReadNumber(join(folders.memory, 'memory.failcnt')) ?? 0;
+      return isNested && exitCode === EXIT_SIGKILL && failures > 0;
+    },
+    pids: () => listPids(folders.pids),
     async killAll() {
       if (existsSync(state)) thaw();
       // A launcher that died half-way is in some hierarchies only, so all are asked.
-      await killUntilEmpty(name, () => [
-        ...new Set(eachFolder(folders).flatMap((folder) => readPids(join(folder, 'cgroup.procs')))),
-      ]);
+      await killUntilEmpty(name, () => [...new Set(everywhere.flatMap(listPids))]);
     },
     async remove() {
-      for (const folder of eachFolder(folders)) await removeFolder(folder);
+      for (const folder of everywhere) await removeFolder(folder);
     },
   };
 }

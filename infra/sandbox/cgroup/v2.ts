@@ -9,9 +9,9 @@ import {
   CPU_PERIOD_US,
   cpuQuotaUs,
   killUntilEmpty,
+  listPids,
   makeFolder,
   readCounter,
-  readPids,
   removeFolder,
   tryReadKnob,
   tryReadNumber,
@@ -34,6 +34,7 @@ export function createV2Parent(mount: string, name: string, memoryBytesMax: numb
   writeKnob(join(parent, 'memory.max'), memoryBytesMax);
   writeSwapMax(parent);
   return {
+    name,
     create(child, limits) {
       const folder = join(parent, child);
       makeFolder(folder);
@@ -86,13 +87,17 @@ function delegate(folder: string): void {
 
 function moveProcesses(from: string, to: string): void {
   makeFolder(to);
-  for (const pid of readPids(join(from, 'cgroup.procs'))) {
+  for (const pid of listOwnPids(from)) {
     try {
       writeFileSync(join(to, 'cgroup.procs'), String(pid));
     } catch {
       // Ended in the meantime, or a kernel thread, which may stay.
     }
   }
+}
+
+function listOwnPids(folder: string): number[] {
+  return (tryReadKnob(join(folder, 'cgroup.procs')) ?? '').split('\n').filter(Boolean).map(Number);
 }
 
 function createV2Cgroup(name: string, folder: string): Cgroup {
@@ -123,10 +128,11 @@ function createV2Cgroup(name: string, folder: string): Cgroup {
       cpuMs: readCounter(join(folder, 'cpu.stat'), 'usage_usec') / 1e3,
       pids: tryReadNumber(join(folder, 'pids.current')) ?? 0,
     }),
-    oomKills: () => readCounter(join(folder, 'memory.events'), 'oom_kill'),
-    pids: () => readPids(procs),
+    // Counts the groups below as well.
+    ranOutOfMemory: () => readCounter(join(folder, 'memory.events'), 'oom_kill') > 0,
+    pids: () => listPids(folder),
     // SIGKILL reaches frozen processes on v2.
-    killAll: () => killUntilEmpty(name, () => readPids(procs)),
+    killAll: () => killUntilEmpty(name, () => listPids(folder)),
     remove: () => removeFolder(folder),
   };
 }

@@ -132,13 +132,16 @@ describe('v2', () => {
 
   test('reads use and kills for memory', () => {
     const cgroup = open().create('sbx-1', limits);
-    expect([cgroup.oomKills(), cgroup.usage()]).toEqual([0, { memoryBytes: 0, cpuMs: 0, pids: 0 }]);
+    expect([cgroup.ranOutOfMemory(137), cgroup.usage()]).toEqual([
+      false,
+      { memoryBytes: 0, cpuMs: 0, pids: 0 },
+    ]);
     put('skiff/sbx-1/memory.events', 'low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 1');
     put('skiff/sbx-1/memory.current', 50 * MB);
     put('skiff/sbx-1/memory.stat', `anon 1\ninactive_file ${20 * MB}\nactive_file 5`);
     put('skiff/sbx-1/cpu.stat', 'usage_usec 1500000\nuser_usec 1');
     put('skiff/sbx-1/pids.current', 7);
-    expect(cgroup.oomKills()).toBe(1);
+    expect(cgroup.ranOutOfMemory(undefined)).toBe(true);
     expect(cgroup.usage()).toEqual({ memoryBytes: 30 * MB, cpuMs: 1500, pids: 7 });
   });
 
@@ -203,7 +206,7 @@ describe('v1', () => {
     put('memory/skiff/sbx-1/memory.stat', `cache 1\ntotal_inactive_file ${20 * MB}`);
     put('cpuacct/skiff/sbx-1/cpuacct.usage', 1_500_000_000);
     put('pids/skiff/sbx-1/pids.current', 7);
-    expect(cgroup.oomKills()).toBe(3);
+    expect(cgroup.ranOutOfMemory(undefined)).toBe(true);
     expect(cgroup.usage()).toEqual({ memoryBytes: 30 * MB, cpuMs: 1500, pids: 7 });
   });
 
