@@ -13,7 +13,7 @@ import { remembered } from './remembered.ts';
 
 /** libatomic1: Node 26 links to it, 22 and 24 do not mind. */
 const PACKAGES = ['libc6', 'libstdc++6', 'libgcc-s1', 'libatomic1'];
-/** Character set modules, audit hooks and debugger scripts: 9 MB that no function reads. */
+/** Character set modules, audit hooks and debugger scripts: 8 MB that no function reads. */
 const DROPPED =
   /^usr\/(?:share\/(?!doc\/[^/]+\/copyright$)|lib\/[^/]+\/(?:gconv|audit)\/)|\/(?:gconv|audit)(?:\/|$)/;
 /** `apt-get update` replaces files in it. */

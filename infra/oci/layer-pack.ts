@@ -1,6 +1,6 @@
 /**
  * Packs files into an image layer so that the same files always give the same digest: sorted names, time 0, owner 0,
- * modes 0444 and 0555, no names of users. gzip, because Docker before 23 cannot read zstd layers.
+ * modes 0444 and 0555, no names of users. gzip, because Docker 20.10 cannot read zstd layers.
  * Invariant: a layer never holds a name that starts with `.wh.`: readers would take it for a removal.
  */
 import { createHash } from 'node:crypto';
