@@ -24,19 +24,21 @@ fail() {
   exit 1
 }
 
-# Runs a long command quietly; its output is shown only when it fails.
-quietly() {
+# Runs a long command quietly and says how long it took; its output is shown only when it fails, by the status.
+attempt() {
   local what=$1 output began=$SECONDS
   shift
   output="$(mktemp)"
   say "$what …"
-  if ! "$@" >"$output" 2>&1 </dev/null; then
-    grep -v '^npm warn' "$output" | head -n 40 >&2
+  if "$@" >"$output" 2>&1 </dev/null; then
     rm -f "$output"
-    fail "$what failed (its output is above): $*"
+    say "$what: done in $((SECONDS - began)) s"
+    return 0
   fi
+  grep -v '^npm warn' "$output" | tail -n 40 >&2
   rm -f "$output"
-  say "$what: done in $((SECONDS - began)) s"
+  say "$what failed (its output is above): $*"
+  return 1
 }
 
 # Prints the Debian packages whose command or file is not there.
@@ -64,8 +66,9 @@ install_packages() {
     systemctl mask --runtime --quiet "${units[@]/%/.service}" || true
   fi
   # RUNLEVEL=1 says the same to machines without systemd.
-  quietly "installing Debian packages: $*" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-    apt-get install --yes --no-install-recommends --quiet -o DPkg::Lock::Timeout=120 "$@"
+  local status=0
+  attempt "installing Debian packages: $*" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    apt-get install --yes --no-install-recommends --quiet -o DPkg::Lock::Timeout=120 "$@" || status=1
   for name in "${units[@]}"; do
     if [[ -d /run/systemd/system ]]; then
       systemctl unmask --runtime --quiet "$name.service" || true
@@ -74,10 +77,14 @@ install_packages() {
       update-rc.d "$name" disable >/dev/null 2>&1 || true
     fi
   done
+  return "$status"
+}
+
+update_packages() {
+  attempt 'reading the list of Debian packages' apt-get update --quiet -o DPkg::Lock::Timeout=120
 }
 
 ensure_packages() {
-  PATH="$PATH:/usr/sbin:/sbin"
   local missing
   mapfile -t missing < <(missing_packages "$@")
   ((${#missing[@]})) || return 0
@@ -86,14 +93,13 @@ ensure_packages() {
   ((EUID == 0)) ||
     fail "needs ${missing[*]}; run as root, or first: sudo apt-get install --no-install-recommends ${missing[*]}"
   if [[ "$(apt-cache policy "${missing[@]}" 2>/dev/null | grep -c 'Candidate: [^(]')" -lt ${#missing[@]} ]]; then
-    quietly 'reading the list of Debian packages' apt-get update --quiet -o DPkg::Lock::Timeout=120
+    update_packages || exit 1
+    install_packages "${missing[@]}" || exit 1
+  elif ! install_packages "${missing[@]}"; then
+    say 'the list of packages may be old (it names files the mirror no longer has): reading it again'
+    update_packages || exit 1
+    install_packages "${missing[@]}" || exit 1
   fi
-  # A list that is old names files the mirror no longer has: one refresh, then it counts.
-  if ! apt-get install --yes --no-install-recommends --quiet --download-only \
-    -o DPkg::Lock::Timeout=120 "${missing[@]}" >/dev/null 2>&1 </dev/null; then
-    quietly 'refreshing the list of Debian packages' apt-get update --quiet -o DPkg::Lock::Timeout=120
-  fi
-  install_packages "${missing[@]}"
   mapfile -t missing < <(missing_packages "$@")
   ((${#missing[@]} == 0)) || fail "installed, but still not found: ${missing[*]}"
 }
@@ -108,7 +114,12 @@ node_modules_match_lock() {
     const read = (name) => JSON.parse(fs.readFileSync(process.argv[1] + name, "utf8")).packages;
     const wanted = read("/package-lock.json");
     const installed = read("/node_modules/.package-lock.json");
-    const names = Object.keys(wanted).filter((name) => name !== "" && !wanted[name].optional);
+    // An optional package is for one kind of machine; on that kind it is not optional to us.
+    const isFor = (list, own) => list === undefined || list.includes(own);
+    const isForThis = ({ os, cpu, libc }) =>
+      isFor(os, process.platform) && isFor(cpu, process.arch) && isFor(libc, "glibc");
+    const isWanted = (entry) => !entry.optional || (entry.os !== undefined && isForThis(entry));
+    const names = Object.keys(wanted).filter((name) => name !== "" && isWanted(wanted[name]));
     const isSame = (name) => installed[name]?.version === wanted[name].version && fs.existsSync(process.argv[1] + "/" + name);
     process.exit(names.every(isSame) ? 0 : 1);
   ' "$SKIFF_ROOT" 2>/dev/null
@@ -125,8 +136,8 @@ ensure_node_modules() {
   [[ -x "$SKIFF_ROOT/node_modules/.bin/node" && "$(cat "$STAMP" 2>/dev/null)" == "$hash" ]] && return 0
   if ! node_modules_match_lock; then
     command -v npm >/dev/null || fail 'npm is missing: install Node 20 or newer with npm, then run this again'
-    quietly 'installing Node 26 and the npm dependencies' \
-      npm install --prefix "$SKIFF_ROOT" --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
+    attempt 'installing Node 26 and the npm dependencies' \
+      npm install --prefix "$SKIFF_ROOT" --no-save --ignore-scripts --no-audit --no-fund --loglevel=error || exit 1
     [[ -x "$SKIFF_ROOT/node_modules/.bin/node" ]] ||
       fail "no Node 26 binary for $(uname -m): Skiff runs on x86_64 and aarch64 Linux with glibc"
     node_modules_match_lock ||
@@ -137,12 +148,20 @@ ensure_node_modules() {
 
 # One setup at a time in one folder: `npm start` and `npm test` may be typed together.
 ensure() {
-  local fd
+  local fd apt_job
   [[ "$(uname -s)" == Linux ]] || fail "runs on Linux; this is $(uname -s)"
   exec {fd}<"$SKIFF_ROOT/package.json"
   flock "$fd"
+  # Debian keeps nft where only root's login shell looks.
+  PATH="$PATH:/usr/sbin:/sbin"
+  # Beside each other: one waits for its mirror while the other unpacks. apt is the one in the background, which
+  # Ctrl-C does not reach there: cut off halfway it would leave dpkg to be repaired by hand, so it is waited for.
+  ensure_packages "$@" &
+  apt_job=$!
+  trap wait EXIT
   ensure_node_modules
-  ensure_packages "$@"
+  trap - EXIT
+  wait "$apt_job" || exit 1
   exec {fd}<&-
   export PATH="$SKIFF_ROOT/node_modules/.bin:$PATH"
 }
