@@ -80,6 +80,14 @@ test('starts with the Node that belongs to it, whatever is first in PATH', async
   expect(JSON.parse(stdout)).toEqual({ skiff: version, node: process.versions.node });
 });
 
+test.each([
+  ['HOME is not set', { HOME: '' }],
+  ['the cache folder cannot be made', { XDG_CACHE_HOME: '/proc/none' }],
+])('works where %s', async (_, env) => {
+  const { code, stdout } = await cli.run(['version'], { env: { NODE_COMPILE_CACHE: '', ...env } });
+  expect([code, stdout]).toEqual([0, expect.stringMatching(/^skiff /)]);
+});
+
 test('is there within 150 ms', async () => {
   await cli.run(['version']);
   const times: number[] = [];
