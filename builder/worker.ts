@@ -8,6 +8,7 @@
  */
 import { type Job, WaitingError, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
+import { LRUCache } from 'lru-cache';
 import type { Catalog } from '../infra/catalog/catalog.ts';
 import { BUILD_QUEUE, type BuildJob } from '../infra/contract/jobs.ts';
 import { durable } from '../infra/contract/keys.ts';
@@ -31,6 +32,7 @@ export interface BuildWorkerOptions {
 }
 
 const LOCK_MS = 15_000;
+const CANCEL_REMEMBERED_MS = 60_000;
 /** Reasons of an abort; compared by identity. */
 const CANCELLED = new SkiffError('BUILD_FAILED', 'the build was cancelled');
 const STOPPING = new SkiffError(
@@ -42,6 +44,8 @@ export class BuildWorker {
   readonly #options: BuildWorkerOptions;
   readonly #worker: Worker<BuildJob>;
   readonly #running = new Map<string, AbortController>();
+  /** The word may come between the job's leaving the queue and its begin. */
+  readonly #cancelled = new LRUCache<string, true>({ max: 1_000, ttl: CANCEL_REMEMBERED_MS });
   #isStopping = false;
 
   constructor(options: BuildWorkerOptions) {
@@ -70,8 +74,9 @@ export class BuildWorker {
     void this.#worker.run();
   }
 
-  /** Stops a build of this builder; other ids are other builders' business. */
+  /** Stops a build of this builder, also one that it is about to take; other ids are other builders' business. */
   cancel(buildId: string): void {
+    this.#cancelled.set(buildId, true);
     this.#running.get(buildId)?.abort(CANCELLED);
   }
 
@@ -91,6 +96,7 @@ export class BuildWorker {
     if (job.attemptsStarted > 1) progress.log('warn', 'the builder was lost; the build starts again');
     const controller = new AbortController();
     this.#running.set(buildId, controller);
+    if (this.#cancelled.has(buildId)) controller.abort(CANCELLED);
     if (this.#isStopping) controller.abort(STOPPING);
     const span = startSpan('build', {
       traceparent,

@@ -3,7 +3,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BuildJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
 import type { LayerEntry } from '../../infra/oci/layer-pack.ts';
-import { unpackArchive } from '../../infra/oci/layer-unpack.ts';
+import { unpackArchive, type Unpacked } from '../../infra/oci/layer-unpack.ts';
 import type { Registry } from '../../infra/oci/registry.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { AssetFile } from '../bundle/assets.ts';
@@ -55,10 +55,10 @@ export async function compileFunction<Result>(
   await mkdir(folder, { recursive: true, mode: 0o711 });
   let dependencies: Dependencies | undefined;
   try {
-    const tree = await progress.step(
+    const { tree } = await progress.step(
       'fetch',
       () => fetchSource(parts, job, join(folder, 'src'), signal),
-      describeTree,
+      ({ unpacked }) => `${unpacked.entries} entries, ${formatSize(unpacked.bytes)}`,
     );
     const source = await detectSource(tree, { entry: job.entry, runtime: job.config.runtime });
     progress.log('info', `entry module is ${source.entry} (${source.reason})`);
@@ -86,7 +86,7 @@ async function fetchSource(
   job: BuildJob,
   target: string,
   signal: AbortSignal,
-): Promise<SourceTree> {
+): Promise<{ tree: SourceTree; unpacked: Unpacked }> {
   let blob;
   try {
     blob = await parts.registry.pullBlob(SOURCE_REPOSITORY, job.source.digest, {
@@ -101,9 +101,9 @@ async function fetchSource(
       { cause: error },
     );
   }
-  await unpackArchive(blob, target, { policy: 'source', compression: 'detect' });
+  const unpacked = await unpackArchive(blob, target, { policy: 'source', compression: 'detect' });
   signal.throwIfAborted();
-  return openSourceTree(target);
+  return { tree: await openSourceTree(target), unpacked };
 }
 
 async function install(
@@ -178,14 +178,12 @@ function toEntry({ path, source, isExecutable }: AssetFile): LayerEntry {
   return { path: `var/task/${path}`, file: source, isExecutable };
 }
 
-function describeTree(tree: SourceTree): string {
-  return `${tree.names.length} ${tree.names.length === 1 ? 'name' : 'names'} at the top`;
+function formatSize(bytes: number): string {
+  return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(1)} KB` : `${(bytes / 1024 ** 2).toFixed(1)} MB`;
 }
 
 function describeDependencies(dependencies: Dependencies | undefined): string {
-  return dependencies
-    ? `${(dependencies.bytes / 1024 ** 2).toFixed(1)} MB of packages`
-    : 'nothing to install';
+  return dependencies ? `${formatSize(dependencies.bytes)} of packages` : 'nothing to install';
 }
 
 function describeBundle(bundle: Bundle): string {
@@ -194,5 +192,5 @@ function describeBundle(bundle: Bundle): string {
     .reduce((sum, output) => sum + output.bytes.length, 0);
   const assets = bundle.assets.length === 0 ? '' : `, ${bundle.assets.length} assets`;
   const externals = bundle.externals.length === 0 ? '' : `, beside ${bundle.externals.join(', ')}`;
-  return `${bundle.modules} modules, ${(bytes / 1024).toFixed(1)} KB${assets}${externals}`;
+  return `${bundle.modules} modules, ${formatSize(bytes)}${assets}${externals}`;
 }

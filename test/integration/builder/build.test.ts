@@ -317,6 +317,24 @@ test('a cancelled build ends as cancelled and leaves nothing', async () => {
   await expectNothingLeft(name);
 });
 
+test('a cancel that comes before the build begins holds', async () => {
+  const name = names();
+  await builder.worker.stop();
+  const job = await builder.enqueue({ name, files: HELLO });
+  const other = await openTestBuilder({ redisUrl: redis.url, registryUrl: registry.url });
+  try {
+    other.worker.cancel(job.buildId);
+    other.worker.start();
+    expect((await other.follow(job.buildId)).at(-1)).toMatchObject({
+      type: 'end',
+      build: { state: 'cancelled' },
+    });
+    expect(runner.orders).toEqual([]);
+  } finally {
+    await other.close();
+  }
+});
+
 test('a build that was cancelled while it waited is not begun', async () => {
   const name = names();
   await builder.worker.stop();

@@ -41,7 +41,7 @@ async function startProcess(): Promise<{ child: ChildProcess; dataDir: string }>
     [join(ROOT, 'test/helpers/builder-process.ts'), redis.url, registry.url, String(LOCK_MS)],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
-  const [line] = (await once(child.stdout as NonNullable<typeof child.stdout>, 'data')) as [Buffer];
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
   return { child, dataDir: line.toString().trim() };
 }
 

@@ -77,7 +77,7 @@ async function openMirror(
   return {
     session,
     async get(path, method = 'GET') {
-      const reply = await client.request({ path, method: method as 'GET' });
+      const reply = await client.request({ path, method });
       return { status: reply.statusCode, body: await reply.body.text() };
     },
   };
