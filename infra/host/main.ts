@@ -1,22 +1,33 @@
 /**
  * `skiff server` and `skiff doctor`: one host's supervisor. It starts the backbone (unless URLs are given) and the
  * roles as processes of their own, keeps them running, and stops them in order. It imports no service.
- *
- *   node infra/host/main.ts server [--role gateway|builder|runner]… [--demo] [--print-config]
- *   node infra/host/main.ts doctor [--json] [--security]
- *
  * Exit codes: 0 stopped as asked, 1 failed, 2 wrong arguments or settings.
  */
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { runDoctor } from './doctor.ts';
+import { KNOWN_SETTINGS } from '../lib/config.ts';
 import { loadHostConfig } from './config.ts';
 import { parseRoles, runServer } from './server.ts';
 import { createTerminal } from './terminal.ts';
 
 const rootDir = resolve(import.meta.dirname, '../..');
 const terminal = createTerminal(process.stdout, process.stderr);
+
+const HELP = `Usage: skiff server [--role gateway|builder|runner]... [--demo] [--print-config]
+       skiff doctor [--security] [--json]
+
+  --role <role>    run only this role, against SKIFF_REDIS_URL and SKIFF_REGISTRY_URL
+  --demo           deploy and call an example when everything is up
+  --print-config   print the settings of the supervisor and end
+  --security       also check how hard this host is underneath the sandboxes
+  --json           print the checks as JSON
+
+Settings (environment; NAME_FILE reads the value from a file):
+  ${[...KNOWN_SETTINGS].join('\n  ')}
+
+The server prints "ready <url>" when it can be used, and ends on SIGINT or SIGTERM.`;
 
 /** Ctrl-C under npm arrives twice, from the terminal and from npm: only one that comes later means "now". */
 const SECOND_SIGNAL_AFTER_MS = 1_500;
@@ -39,6 +50,7 @@ async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
+      help: { type: 'boolean', short: 'h', default: false },
       role: { type: 'string', multiple: true, default: [] },
       demo: { type: 'boolean', default: false },
       'print-config': { type: 'boolean', default: false },
@@ -46,6 +58,10 @@ async function main(): Promise<number> {
       security: { type: 'boolean', default: false },
     },
   });
+  if (values.help) {
+    terminal.print(HELP);
+    return 0;
+  }
   const [verb = 'server'] = positionals;
   const config = loadHostConfig(process.env);
   if (values['print-config']) {
