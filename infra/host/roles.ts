@@ -27,6 +27,8 @@ export function roleEnv(
     ...env,
     // Tools that npm brought run under the platform's own Node, not the host's.
     PATH: [join(rootDir, 'node_modules', '.bin'), env['PATH']].join(delimiter),
+    // Halves the start of a role: what V8 made of our files is kept.
+    NODE_COMPILE_CACHE: env['NODE_COMPILE_CACHE'] ?? join(paths.root, 'compiled'),
     SKIFF_DATA_DIR: config.SKIFF_DATA_DIR,
     SKIFF_GATEWAY_PORT: String(config.SKIFF_GATEWAY_PORT),
     SKIFF_GATEWAY_HOST: config.SKIFF_GATEWAY_HOST,

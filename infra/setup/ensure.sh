@@ -164,4 +164,6 @@ ensure() {
   wait "$apt_job" || exit 1
   exec {fd}<&-
   export PATH="$SKIFF_ROOT/node_modules/.bin:$PATH"
+  # Halves the start of each of our processes.
+  export NODE_COMPILE_CACHE="$SKIFF_ROOT/.cache/compiled"
 }

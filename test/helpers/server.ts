@@ -169,6 +169,7 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
   const [gateway, registry] = await freePorts(2);
   const env = {
     ...plainEnv(),
+    NODE_COMPILE_CACHE: join(ROOT, '.cache', 'compiled'),
     SKIFF_DATA_DIR: dataDir,
     SKIFF_GATEWAY_PORT: String(gateway),
     SKIFF_REGISTRY_PORT: String(registry),
