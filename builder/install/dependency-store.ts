@@ -78,6 +78,8 @@ export class DependencyStore {
       return;
     }
     for (const path of await listModuleFolders(dependencies.folder)) {
+      // A workspace's own node_modules in the upload gives way to what was installed for it.
+      await rm(join(root, path), { recursive: true, force: true });
       await mkdir(join(root, path, '..'), { recursive: true });
       await run('cp', ['-al', '--', join(dependencies.folder, path), join(root, path)]);
     }

@@ -155,11 +155,13 @@ function enforceLimits(
       ),
     INSTALL_MS_MAX,
   );
-  const measure = setInterval(async () => {
+  const measure = setInterval(() => {
     if (isMeasuring) return;
     isMeasuring = true;
-    if ((await tryMeasure(run.folder, 2 * DEPENDENCIES_BYTES_MAX)) === undefined) end(createTooLargeError());
-    isMeasuring = false;
+    void tryMeasure(run.folder, 2 * DEPENDENCIES_BYTES_MAX).then((bytes) => {
+      isMeasuring = false;
+      if (bytes === undefined) end(createTooLargeError());
+    });
   }, MEASURE_MS);
   const stop = (): void => {
     clearTimeout(timeout);

@@ -1,15 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { StartResult } from '../../../infra/contract/jobs.ts';
 import { answerStarts, openTestBuilder, type TestBuilder } from '../../helpers/builder.ts';
 import { startRedis, type TestRedis } from '../../helpers/redis.ts';
 import { startTestRegistry, type TestRegistry } from '../../helpers/registry.ts';
-import { ROOT } from '../../helpers/source-tree.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
+const PROCESS = fileURLToPath(new URL('../../helpers/builder-process.ts', import.meta.url));
 const LOCK_MS = 1_000;
 let redis: TestRedis;
 let registry: TestRegistry;
@@ -36,11 +36,9 @@ afterEach(async () => {
 });
 
 async function startProcess(): Promise<{ child: ChildProcess; dataDir: string }> {
-  const child = spawn(
-    process.execPath,
-    [join(ROOT, 'test/helpers/builder-process.ts'), redis.url, registry.url, String(LOCK_MS)],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
+  const child = spawn(process.execPath, [PROCESS, redis.url, registry.url, String(LOCK_MS)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
   return { child, dataDir: line.toString().trim() };
 }
