@@ -3,10 +3,10 @@
  * Invariant: a function cannot set hop-by-hop or platform headers, nor break the connection's framing: lengths of
  * whole bodies are ours, lengths of streams are checked against what is written.
  */
-import type { ServerResponse } from 'node:http';
 import { createProblem, ERRORS, type ErrorCode, type FailureCause } from '../../sdk/protocol/errors.ts';
 import { Header, HOP_BY_HOP, PLATFORM_RESPONSE_HEADERS } from '../../sdk/protocol/http.ts';
 import type { ResponseHead, RunnerTiming } from '../../sdk/protocol/invocation.ts';
+import type { CallResponse } from './caller.ts';
 
 const CODE_OF_CAUSE: Readonly<Record<FailureCause, ErrorCode>> = {
   handler_error: 'HANDLER_ERROR',
@@ -79,7 +79,7 @@ export function failureOfCause(cause: FailureCause, message: string): Pick<Failu
 }
 
 /** Answers with a problem document, or cuts the connection when an answer has already begun. */
-export function writeFailure(response: ServerResponse, info: FailureInfo): void {
+export function writeFailure(response: CallResponse, info: FailureInfo): void {
   if (response.headersSent) {
     response.destroy();
     return;

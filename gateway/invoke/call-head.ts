@@ -7,11 +7,12 @@ import type { RequestHead, Route } from '../../sdk/protocol/invocation.ts';
 import type { Scaling } from '../../infra/dispatch/dispatcher.ts';
 import { startSpan, traceparentOf } from '../../infra/lib/telemetry.ts';
 import type { Call } from './call.ts';
+import type { CallRequest } from './caller.ts';
 import { buildHeaders } from './request-head.ts';
 
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
-export function startCallSpan(request: IncomingMessage, deployment: Deployment): Span {
+export function startCallSpan(request: CallRequest, deployment: Deployment): Span {
   const { traceparent } = request.headers;
   return startSpan(`${request.method} /f/${deployment.functionName}`, {
     kind: SpanKind.SERVER,
@@ -24,8 +25,8 @@ export function startCallSpan(request: IncomingMessage, deployment: Deployment):
   });
 }
 
-export function buildHead(call: Call, url: string): RequestHead {
-  const headers = buildHeaders(call.request, false);
+export function buildHead(call: Call, request: IncomingMessage, url: string): RequestHead {
+  const headers = buildHeaders(request, false);
   const traceparent = traceparentFor(call);
   headers.push([Header.invocationId, call.id]);
   if (traceparent) headers.push(['traceparent', traceparent]);

@@ -4,7 +4,6 @@
  * runner, or still lying in a dead runner's inbox); when nobody can know, the caller gets OUTCOME_UNKNOWN.
  * States only move forward: sending -> queued | sent -> started -> answering -> done.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Span } from '@opentelemetry/api';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { ERRORS, type FailureCause } from '../../sdk/protocol/errors.ts';
@@ -16,6 +15,7 @@ import {
   type RunnerTiming,
 } from '../../sdk/protocol/invocation.ts';
 import { STREAM_WINDOW_BYTES } from '../../sdk/protocol/limits.ts';
+import type { CallRequest, CallResponse } from './caller.ts';
 import { failureOfCause, tryBuildHeaders, tryReadHead, writeFailure, type FailureInfo } from './answer.ts';
 import { RequestBody } from './request-body.ts';
 
@@ -43,8 +43,8 @@ export class Call {
   readonly deployment: Deployment;
   readonly receivedMs: number;
   readonly startByMs: number;
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
+  readonly request: CallRequest;
+  readonly response: CallResponse;
   readonly body: RequestBody | undefined;
   readonly span: Span | undefined;
   state: 'sending' | 'queued' | 'sent' | 'started' | 'answering' | 'done' = 'sending';
@@ -68,8 +68,8 @@ export class Call {
     deployment: Deployment;
     receivedMs: number;
     startByMs: number;
-    request: IncomingMessage;
-    response: ServerResponse;
+    request: CallRequest;
+    response: CallResponse;
     isStreaming: boolean;
     span: Span | undefined;
     owner: CallOwner;

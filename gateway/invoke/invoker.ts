@@ -22,11 +22,12 @@ import type { Log } from '../../infra/lib/log.ts';
 import { writeFailure } from './answer.ts';
 import { buildHead, buildRoute, scalingOf, startCallSpan } from './call-head.ts';
 import { Call, type CallOwner } from './call.ts';
+import type { CallRequest, CallResponse, PlatformCall } from './caller.ts';
 import { Estimates } from './estimates.ts';
 import { Leases } from './leases.ts';
 import type { Links } from './links.ts';
 import { bodyKind, readInline } from './request-body.ts';
-import { tryBuildUrl, tryParseTarget } from './request-head.ts';
+import { tryBuildUrl, tryParseTarget, type Target } from './request-head.ts';
 import { chooseTarget, type Routes } from './routes.ts';
 
 export interface InvokerOptions {
@@ -39,6 +40,8 @@ export interface InvokerOptions {
   readonly log: Log;
   /** May this request call a private function? Rejects with UNAUTHENTICATED or FORBIDDEN. */
   readonly authorize: (request: IncomingMessage, functionName: string) => Promise<void>;
+  /** Takes over what is not an ordinary call: with `Prefer: respond-async` or an Idempotency-Key. False: it is one. */
+  readonly accept?: (request: IncomingMessage, response: ServerResponse, target: Target) => boolean;
   readonly onCall?: (
     deployment: Deployment,
     cause: FailureCause | undefined,
@@ -91,6 +94,10 @@ export class Invoker implements CallOwner {
         code: 'FUNCTION_NOT_FOUND',
         detail: `no function can have the name in "${url.slice(0, 200)}"`,
       });
+    const { headers } = request;
+    if (headers.prefer !== undefined || headers['idempotency-key'] !== undefined) {
+      if (this.#options.accept?.(request, response, target) === true) return;
+    }
     const route = this.#options.routes.peek(target.name);
     if (route && route.targets[0]?.deployment.config.access === 'public') {
       this.#begin(request, response, target.path, chooseTarget(route, Math.random()));
@@ -145,24 +152,43 @@ export class Invoker implements CallOwner {
       });
     }
     const kind = bodyKind(request);
+    const call = this.#open(createId('inv'), deployment, request, response, kind === 'stream');
+    const head = buildHead(call, request, url);
+    if (kind === 'inline') readInline(request, (body) => this.#send(call, encodeHead(head, body)));
+    else this.#send(call, encodeHead(head));
+  }
+
+  /** Runs a call of the platform's own; its answer goes to its `response`. */
+  run({ id, deployment, head, body, request, response }: PlatformCall): Call {
+    const call = this.#open(id, deployment, request, response, body === undefined);
+    const deadlineMs = call.receivedMs + deployment.config.timeout;
+    this.#send(call, encodeHead({ ...head, id, deadlineMs }, body));
+    return call;
+  }
+
+  #open(
+    id: string,
+    deployment: Deployment,
+    request: CallRequest,
+    response: CallResponse,
+    isStreaming: boolean,
+  ): Call {
     const receivedMs = Date.now();
     const span = this.#options.isTracing ? startCallSpan(request, deployment) : undefined;
     const call = new Call({
-      id: createId('inv', receivedMs),
+      id,
       stream: (this.#nextStream = this.#nextStream >= 0xffff_fffe ? 1 : this.#nextStream + 1),
       deployment,
       receivedMs,
       startByMs: receivedMs + QUEUE_WAIT_MS_MAX,
       request,
       response,
-      isStreaming: kind === 'stream',
+      isStreaming,
       span,
       owner: this,
     });
     this.#calls.set(call.stream, call);
-    const head = buildHead(call, url);
-    if (kind === 'inline') readInline(request, (body) => this.#send(call, encodeHead(head, body)));
-    else this.#send(call, encodeHead(head));
+    return call;
   }
 
   /** The first dispatch. `payload` is the REQUEST payload. */

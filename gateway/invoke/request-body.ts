@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { DATA_FRAME_BYTES_MAX, INLINE_BODY_BYTES_MAX } from '../../sdk/protocol/limits.ts';
+import type { CallRequest } from './caller.ts';
 
 export interface BodyHandlers {
   send(chunk: Buffer, isEnd: boolean): void;
@@ -13,7 +14,7 @@ export interface BodyHandlers {
 const EMPTY = Buffer.alloc(0);
 
 export class RequestBody {
-  readonly #request: IncomingMessage;
+  readonly #request: CallRequest;
   readonly #bytesMax: number;
   readonly #handlers: BodyHandlers;
   #credit = 0;
@@ -23,7 +24,7 @@ export class RequestBody {
   #isStarted = false;
   #isStopped = false;
 
-  constructor(request: IncomingMessage, bytesMax: number, handlers: BodyHandlers) {
+  constructor(request: CallRequest, bytesMax: number, handlers: BodyHandlers) {
     this.#request = request;
     this.#bytesMax = bytesMax;
     this.#handlers = handlers;
