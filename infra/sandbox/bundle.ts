@@ -15,19 +15,32 @@ export const OWN_TARGETS = ['/proc', '/dev', '/tmp'] as const;
 const KB = 1024;
 const MB = 1024 * KB;
 
-/** A compat /proc shows the host's hardware and knobs; these are what runtimes and advisories name. */
+/** A compat /proc shows the host's hardware and knobs; masked is what runtimes and advisories name, and what no program needs. */
 const MASKED_PATHS = [
   '/proc/acpi',
   '/proc/asound',
+  '/proc/buddyinfo',
+  '/proc/cmdline',
+  '/proc/config.gz',
+  '/proc/diskstats',
   '/proc/interrupts',
+  '/proc/iomem',
+  '/proc/ioports',
   '/proc/kcore',
   '/proc/keys',
   '/proc/kallsyms',
+  '/proc/kmsg',
   '/proc/latency_stats',
+  '/proc/modules',
+  '/proc/pagetypeinfo',
+  '/proc/partitions',
   '/proc/sched_debug',
   '/proc/scsi',
+  '/proc/slabinfo',
+  '/proc/swaps',
   '/proc/timer_list',
   '/proc/timer_stats',
+  '/proc/vmallocinfo',
 ];
 const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 
@@ -111,7 +124,10 @@ function createLimits(spec: SandboxSpec): object[] {
 function createOwnMounts(spec: SandboxSpec): object[] {
   const procOptions = ['nosuid', 'noexec', 'nodev', 'hidepid=2'];
   if (spec.isolation === 'strict') procOptions.push('subset=pid');
-  const tmpOptions = [`size=${spec.tmpBytes}`, `nr_inodes=${TMP_INODES_MAX}`, 'mode=1777'];
+  // Owned by the one user, because runc gives a tmpfs the mode of the folder it covers.
+  const owner = [`uid=${INNER_ID}`, `gid=${INNER_ID}`];
+  const size = [`size=${Math.floor(spec.tmpBytes)}`, `nr_inodes=${TMP_INODES_MAX}`];
+  const tmpOptions = [...size, ...owner, 'mode=1777'];
   return [
     { destination: '/proc', type: 'proc', source: 'proc', options: procOptions },
     {

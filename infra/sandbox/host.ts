@@ -175,7 +175,7 @@ class OciSandboxHost implements SandboxHost {
   async #resolveMounts(spec: SandboxSpec, resources: AsyncDisposableStack): Promise<ResolvedMount[]> {
     const resolved: ResolvedMount[] = [];
     for (const [index, mount] of spec.mounts.entries()) {
-      const propagation = mount.propagate ? ['rslave'] : [];
+      const propagation = [mount.propagate ? 'rslave' : 'rprivate'];
       if (!mount.writable) {
         const options = ['rbind', 'ro', 'nosuid', 'nodev', ...propagation];
         resolved.push({ source: mount.source, target: mount.target, options });

@@ -133,7 +133,7 @@ export class Stage {
     if (only === undefined)
       throw new SkiffError('COLD_START_FAILED', 'a sandbox needs at least one root folder');
     if (lowerDirs.length === 1 && points.every((point) => hasMountPoint(only, point))) {
-      await this.#run(`mounting ${only}`, BIND, [only, path, 'ro,nosuid,nodev']);
+      await this.#run(`mounting ${only}`, BIND, [only, path, 'ro,nosuid,nodev,private']);
       return;
     }
     await rm(parts, { recursive: true, force: true });

@@ -58,9 +58,12 @@ describe('uids', () => {
     expect(() => openUidPool(Number.NaN, folder)).toThrow(/smallest allowed/);
   });
 
-  test('of two pools of one host never meet', () => {
+  test('of two pools of one host never meet, nor their companions', () => {
     const [one, two] = [openUidPool(UID_BASE_MIN, folder), openUidPool(UID_BASE_MIN, folder)];
-    expect([one.allocate(), two.allocate()]).toEqual([UID_BASE_MIN, UID_BASE_MIN + UID_BLOCK_SIZE]);
+    const first = one.allocate();
+    const second = two.allocate();
+    expect([first, one.companionOf(first)]).toEqual([UID_BASE_MIN, UID_BASE_MIN + UID_BLOCK_SIZE]);
+    expect(second).toBeGreaterThanOrEqual(one.companionOf(first + UID_BLOCK_SIZE - 1) + 1);
     one.close();
     expect(openUidPool(UID_BASE_MIN, folder).allocate()).toBe(UID_BASE_MIN);
   });
