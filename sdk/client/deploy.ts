@@ -62,16 +62,18 @@ export function createDeploys(
     const source = await upload(options.source, options);
     const uploadMs = Date.now() - startMs;
     options.onUploaded?.({ ...source, ms: uploadMs });
+    options.signal?.throwIfAborted();
     const started = await transport.json<{ build: string; deployment: string }>({
       what: `deploy ${name}`,
       method: 'POST',
       path: `/v1/functions/${encodeURIComponent(name)}/deployments`,
       headers: [['content-type', 'application/json']],
       body: JSON.stringify({ source, entry: options.entry, config: options.config }),
-      signal: options.signal,
+      // Not interrupted: an order whose answer is lost cannot be cancelled, as nobody knows its id.
     });
     const result = { ...started, uploadMs };
     options.onStarted?.(result);
+    options.signal?.throwIfAborted();
     return result;
   }
 

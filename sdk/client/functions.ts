@@ -95,7 +95,7 @@ export function createFunctions(transport: Transport<ClientResponse>): Functions
 
     async promote(name, { to, percent = 100, signal } = {}) {
       const { live, ids } = await getLive(name, signal);
-      const target = to ?? (ids[0] as string);
+      const target = to ?? ids[0] ?? (live.targets[0] as AliasTarget).deployment;
       return setAlias(name, live.name, planShift(live, target, percent), { signal, version: live.version });
     },
   };

@@ -21,7 +21,7 @@ type Answer = (request: SeenRequest, response: ServerResponse) => void | Promise
 
 export async function startHttpServer(answer: Answer): Promise<TestServer> {
   const seen: SeenRequest[] = [];
-  const server = createServer(async (incoming, response) => {
+  const receive = async (incoming: IncomingMessage, response: ServerResponse): Promise<void> => {
     const request = {
       method: incoming.method as string,
       url: incoming.url as string,
@@ -30,6 +30,10 @@ export async function startHttpServer(answer: Answer): Promise<TestServer> {
     };
     seen.push(request);
     await answer(request, response);
+  };
+  const server = createServer((incoming, response) => {
+    // A request that is cut off has nobody to answer.
+    receive(incoming, response).catch(() => response.destroy());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

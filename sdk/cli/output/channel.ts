@@ -41,7 +41,7 @@ export function createChannel(stream: Stream, env: Env): Channel {
     get columns() {
       return stream.columns ?? (Number(env['COLUMNS']) || COLUMNS_DEFAULT);
     },
-    style: (style, text) => (hasColor ? styleText(style as Style, text, { validateStream: false }) : text),
+    style: (style, text) => (hasColor ? styleText(style, text, { validateStream: false }) : text),
     line: (text = '') => void stream.write(`${text}\n`),
     write: (chunk) =>
       new Promise((resolve) => {

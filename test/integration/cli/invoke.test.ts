@@ -26,7 +26,9 @@ async function serve(answer: Answer): Promise<Record<string, string>> {
 const echo: Answer = (request, response) => {
   response
     .writeHead(200, { 'x-reply': 'yes' })
-    .end(`${request.method} ${request.url} ${request.headers['content-type'] ?? '-'} ${request.body}`);
+    .end(
+      `${request.method} ${request.url} ${request.headers['content-type'] ?? '-'} ${request.body.toString()}`,
+    );
 };
 
 describe('the request', () => {

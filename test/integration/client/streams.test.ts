@@ -168,3 +168,20 @@ describe('logs', () => {
     await expect(read()).rejects.toBe(reason);
   });
 });
+
+test('an order that is on its way is not interrupted, so that its build can be cancelled', async () => {
+  const stop = new AbortController();
+  server = await startHttpServer(({ url }, response) => {
+    if (url === '/v1/uploads') return answerJson(response, 201, { digest: 'sha256:1', bytes: 1 });
+    stop.abort(new Error('enough'));
+    setTimeout(() => answerJson(response, 202, { build: 'bld-1', deployment: 'dep-1' }), 20);
+  });
+  const builds: string[] = [];
+  const deploy = connect(server.url).deploy('hello', {
+    source: new Uint8Array(1),
+    signal: stop.signal,
+    onStarted: ({ build }) => builds.push(build),
+  });
+  await expect(deploy).rejects.toThrow('enough');
+  expect(builds).toEqual(['bld-1']);
+});

@@ -208,7 +208,7 @@ describe('the name', () => {
       'shop',
     ],
   ])('comes from %s', (_, files, path, name) => {
-    write(files as unknown as Record<string, string>);
+    write(files);
     expect(suggestName(findSource(join(root, path)))).toBe(name);
   });
 

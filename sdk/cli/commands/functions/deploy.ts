@@ -125,11 +125,15 @@ const CANCEL_MS_MAX = 3_000;
 
 /** Ctrl-C takes back what was ordered; what was live before stays live. */
 async function cancel(client: CliClient, build: string, session: Session): Promise<void> {
+  const { err } = session.output;
   try {
-    await client.cancelBuild(build, { signal: AbortSignal.timeout(CANCEL_MS_MAX) });
-    session.output.err.line(`build ${build} is cancelled; nothing was changed`);
+    const { state } = await client.cancelBuild(build, { signal: AbortSignal.timeout(CANCEL_MS_MAX) });
+    if (state === 'succeeded')
+      err.line(`build ${build} had ended already: it is live; take it back with skiff rollback`);
+    else if (state === 'cancelled') err.line(`build ${build} is cancelled; nothing was changed`);
+    else err.line(`build ${build} is being cancelled`);
   } catch {
-    session.output.err.line(`build ${build} could not be cancelled and may go on`);
+    err.line(`build ${build} could not be cancelled and may go on`);
   }
 }
 
