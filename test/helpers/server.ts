@@ -2,8 +2,8 @@
  * A whole `skiff server` for a test: own ports, own data folder, real everything. Its base images come from a seed
  * that a test run brings up to date once (server-seed.ts), so that starting one takes a second or two.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ServerState } from '../../infra/contract/paths.ts';
@@ -13,8 +13,21 @@ import { freePorts } from './ports.ts';
 import { ROOT } from './source-tree.ts';
 import { waitFor } from './wait.ts';
 
-/** Registry content with the base images; made by server-seed.ts. */
+/** What server-seed.ts keeps of a server for those after it, and where it is below a data folder. */
 export const SEED_DIR = join(ROOT, '.cache', 'server-seed');
+export const SEEDED = { registry: 'registry', store: 'runner/store' } as const;
+
+/** With its hard links: the store's root filesystems share their files with its layers. */
+export function copyTree(from: string, to: string): void {
+  execFileSync('cp', ['-a', '--reflink=auto', from, to]);
+}
+
+/** Gives a new data folder the base images, if there is a seed. */
+export function copySeed(dataDir: string): void {
+  if (!existsSync(SEED_DIR)) return;
+  mkdirSync(join(dataDir, 'runner'), { recursive: true, mode: 0o700 });
+  for (const folder of Object.values(SEEDED)) copyTree(join(SEED_DIR, folder), join(dataDir, folder));
+}
 
 const START_MS_MAX = 60_000;
 const STOP_MS_MAX = 60_000;
@@ -162,10 +175,7 @@ function plainEnv(): Record<string, string | undefined> {
 export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
   const before = takeSnapshot();
   const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'skiff-'));
-  const seed = join(SEED_DIR, 'registry');
-  if (options.dataDir === undefined && options.isUnseeded !== true && existsSync(seed)) {
-    cpSync(seed, join(dataDir, 'registry'), { recursive: true });
-  }
+  if (options.dataDir === undefined && options.isUnseeded !== true) copySeed(dataDir);
   const [gateway, registry] = await freePorts(2);
   const env = {
     ...plainEnv(),

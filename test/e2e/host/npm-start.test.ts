@@ -1,12 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { findLeftovers, takeSnapshot, type Snapshot } from '../../helpers/leftovers.ts';
 import { freePorts } from '../../helpers/ports.ts';
-import { SEED_DIR } from '../../helpers/server.ts';
+import { copySeed } from '../../helpers/server.ts';
 import { ROOT } from '../../helpers/source-tree.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
@@ -20,8 +20,7 @@ let exited: Promise<unknown[]>;
 beforeEach(async () => {
   before = takeSnapshot();
   dataDir = mkdtempSync(join(tmpdir(), 'skiff-'));
-  if (existsSync(SEED_DIR))
-    cpSync(join(SEED_DIR, 'registry'), join(dataDir, 'registry'), { recursive: true });
+  copySeed(dataDir);
   const [gateway, registry] = await freePorts(2);
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^(?:VITEST|NODE_|SKIFF_)/.test(name)),
