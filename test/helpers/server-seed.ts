@@ -42,7 +42,8 @@ export async function refreshSeed(server: TestServer): Promise<void> {
   copy(SEEDED.registry);
   await server.deploy(EXAMPLE, ['--name', 'seed']);
   copy(SEEDED.store);
-  await server.cli(['rm', 'seed', '--yes']);
+  const { code, stderr } = await server.cli(['rm', 'seed']);
+  if (code !== 0) throw new Error(`skiff rm seed ended with ${code}: ${stderr}`);
   writeFileSync(join(draft, 'reference'), reference);
   // In one step: a run beside this one sees the old or the new, never half.
   rmSync(SEED_DIR, { recursive: true, force: true });
