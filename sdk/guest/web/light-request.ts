@@ -1,13 +1,13 @@
 /**
- * A Request that costs almost nothing until it is looked at. It is an instance of the runtime's Request, answers
- * everything a handler usually asks from the frame itself, and becomes a real Request for the rest (clone,
- * formData, blob). Constructing the real one for each call costs more than the whole transport.
+ * A Request that costs almost nothing until it is looked at. It answers everything a handler usually asks from the
+ * frame itself, becomes a real Request for the rest (clone, formData, blob), and is an instance of the runtime's class
+ * as soon as that is loaded. Constructing the real one for each call costs more than the whole transport.
  */
 import { Readable } from 'node:stream';
 import type { HeaderList } from '../../protocol/invocation.ts';
 import type { BodySource } from '../channel/body-source.ts';
-
-export const RealRequest = globalThis.Request;
+import { LightHeaders } from './light-headers.ts';
+import { loadRuntimeClasses } from './runtime-classes.ts';
 
 export interface RequestParts {
   readonly head: { readonly method: string; readonly url: string; readonly headers: HeaderList };
@@ -21,7 +21,7 @@ const BOM = 0xfeff;
 export class LightRequest {
   readonly #parts: RequestParts;
   #url: string | undefined;
-  #headers: Headers | undefined;
+  #headers: LightHeaders | undefined;
   #stream: ReadableStream<Uint8Array> | undefined;
   #real: Request | undefined;
 
@@ -42,8 +42,8 @@ export class LightRequest {
     return (this.#url ??= new URL(this.#parts.head.url).href);
   }
 
-  get headers(): Headers {
-    return (this.#headers ??= new Headers(this.#parts.head.headers as [string, string][]));
+  get headers(): LightHeaders {
+    return (this.#headers ??= LightHeaders.fromChecked(this.#parts.head.headers));
   }
 
   get signal(): AbortSignal {
@@ -106,14 +106,14 @@ export class LightRequest {
     const hasBody = body !== undefined && method !== 'GET' && method !== 'HEAD';
     const init: RequestInit & { duplex?: string } = {
       method,
-      headers: this.headers,
+      headers: [...this.headers],
       signal: owner.signal,
     };
     if (hasBody) {
       init.body = isSpent ? '' : this.body;
       init.duplex = 'half';
     }
-    this.#real = new RealRequest(this.url, init);
+    this.#real = new (loadRuntimeClasses().Request)(this.url, init);
     // A body that was read before must look read.
     if (hasBody && isSpent) void this.#real.text();
     return this.#real;
