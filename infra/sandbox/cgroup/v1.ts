@@ -27,6 +27,8 @@ export type V1Folders = Readonly<Record<V1Controller, string>>;
 const DEVICES_ALLOWED = ['c 1:3 rw', 'c 1:5 rw', 'c 1:7 rw', 'c 1:8 rw', 'c 1:9 rw'];
 /** Default weight of one core. */
 const CPU_SHARES_PER_CORE = 1024;
+/** How far below the limit a group may be when a charge fails: the kernel charges ahead, for each core. */
+const CHARGE_BATCH_BYTES = 1024 * 1024;
 
 function eachFolder(folders: V1Folders): string[] {
   // cpu and cpuacct are often one hierarchy under two names.
@@ -130,8 +132,10 @@ function createV1Cgroup(
     ranOutOfMemory(exitCode) {
       if (readCounter(join(folders.memory, 'memory.oom_control'), 'oom_kill') > 0) return true;
       // The kernel counts a kill where the victim was: in a group that the runtime has removed.
-      const failures = tryReadNumber(join(folders.memory, 'memory.failcnt')) ?? 0;
-      return isNested && exitCode === EXIT_SIGKILL && failures > 0;
+      if (!isNested || exitCode !== EXIT_SIGKILL) return false;
+      const peak = tryReadNumber(join(folders.memory, 'memory.max_usage_in_bytes')) ?? 0;
+      const limit = tryReadNumber(join(folders.memory, 'memory.limit_in_bytes')) ?? Infinity;
+      return peak >= limit - CHARGE_BATCH_BYTES;
     },
     pids: () => listPids(folders.pids),
     async killAll() {

@@ -2,9 +2,9 @@ import { readFileSync, symlinkSync, mkdirSync, writeFileSync, mkdtempSync, readd
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { waitFor } from '../../helpers/wait.ts';
-import { finish, SandboxBench } from './sandbox-bench.ts';
+import { finish, RUNTIMES, SandboxBench } from './sandbox-bench.ts';
 
-describe.each(['crun', 'runc'])('a sandbox of %s', (runtime) => {
+describe.each(RUNTIMES)('a sandbox of %s', (runtime) => {
   let bench: SandboxBench;
   beforeAll(async () => {
     bench = await SandboxBench.open(runtime);

@@ -1,6 +1,16 @@
 /** A sandbox host of its own for tests, and a small root file system made of this machine's node and libraries. */
-import { execFileSync } from 'node:child_process';
-import { copyFileSync, linkSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createLog } from '../../../infra/lib/log.ts';
@@ -9,6 +19,14 @@ import { openSandboxHost } from '../../../infra/sandbox/host.ts';
 import { createId } from '../../../sdk/protocol/ids.ts';
 
 export const MB = 1024 * 1024;
+
+/** crun is what Skiff installs; runc is checked as well where a machine has it. */
+export const RUNTIMES = ['crun', 'runc'].filter((program) => {
+  const isThere = spawnSync(program, ['--version']).status === 0;
+  if (!isThere) process.stderr.write(`skipped: tests with ${program}, which is not installed\n`);
+  return isThere;
+});
+
 const MOUNT_POINTS = ['proc', 'dev', 'tmp', 'run/skiff', 'var/task', 'work'];
 const PROGRAMS = ['/bin/sh', '/bin/cat', '/bin/sleep'];
 
@@ -134,12 +152,11 @@ export class SandboxBench {
       .filter((line) => line.includes(this.folder));
     const list = execFileSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' });
     const processes = list.split('\n').filter((line) => line.includes(this.folder));
-    const state = execFileSync('find', [this.folder, '-mindepth', '3', '-path', `${this.folder}/state/*`], {
-      encoding: 'utf8',
-    })
-      .split('\n')
-      .filter((path) => path !== '' && !path.includes('/state/roots/'));
-    return [...find('/sys/fs/cgroup'), ...mounts, ...processes, ...state];
+    const kept = ['bundles', 'runtime'].flatMap((name) => {
+      const folder = join(this.folder, 'state', name);
+      return existsSync(folder) ? readdirSync(folder).map((entry) => join(folder, entry)) : [];
+    });
+    return [...find('/sys/fs/cgroup'), ...mounts, ...processes, ...kept];
   }
 
   /** Folders of sandboxes below the parent group, in every hierarchy. */
