@@ -14,8 +14,8 @@ readonly SERVER_PACKAGES=(
   crun:crun redis-server:redis-server docker-registry:docker-registry nft:nftables ip:iproute2
   /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
-# What only the tests need: an independent reader of our images.
-readonly TEST_PACKAGES=(skopeo:skopeo)
+# What only the tests need: an independent reader of our images, and a second container runtime.
+readonly TEST_PACKAGES=(skopeo:skopeo runc:runc)
 
 say() { printf 'skiff: %s\n' "$*" >&2; }
 

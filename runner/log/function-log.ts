@@ -1,17 +1,22 @@
 /**
  * Log lines of functions, batched to capped streams in the fast Redis.
  * Invariant: bounded everywhere. A line is cut at LOG_LINE_BYTES_MAX, the queue to Redis at QUEUE_LINES_MAX (what is
- * over is dropped and counted), a stream at LOG_LINES_KEPT_PER_FUNCTION.
+ * over is dropped and counted), a stream at LOG_LINES_KEPT_PER_FUNCTION and LOG_BYTES_KEPT_PER_FUNCTION.
  * Deliberately absent: reading (the gateway does).
  */
 import type { Redis } from 'ioredis';
 import type { Deployment, LogLine } from '../../sdk/protocol/api.ts';
-import { LOG_LINE_BYTES_MAX, LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
+import {
+  LOG_BYTES_KEPT_PER_FUNCTION,
+  LOG_LINE_BYTES_MAX,
+  LOG_LINES_KEPT_PER_FUNCTION,
+} from '../../sdk/protocol/limits.ts';
 import { fast } from '../../infra/contract/keys.ts';
 
 const FLUSH_MS = 20;
 const QUEUE_LINES_MAX = 20_000;
 const LOG_TTL_S = 7 * 86_400;
+const CHECK_BYTES = LOG_BYTES_KEPT_PER_FUNCTION / 4;
 
 export type NewLine = Omit<LogLine, 'cursor' | 'atMs' | 'deployment'>;
 
@@ -19,6 +24,8 @@ export class FunctionLog {
   readonly #redis: Redis;
   readonly #queue: { functionName: string; json: string }[] = [];
   readonly #partial = new Map<string, string>();
+  /** Bytes written for a function since its stream was measured. */
+  readonly #unchecked = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
   #dropped = 0;
 
@@ -34,8 +41,7 @@ export class FunctionLog {
     const message = cut(line.message);
     const record = { ...line, message, atMs: Date.now(), deployment: deployment.id };
     let json = JSON.stringify(record);
-    if (json.length > LOG_LINE_BYTES_MAX * 2)
-      json = JSON.stringify({ ...record, fields: { cut: 'fields were too large' } });
+    if (json.length > LOG_LINE_BYTES_MAX * 2) json = JSON.stringify(shrink(record));
     this.#queue.push({ functionName: deployment.functionName, json });
     this.#timer ??= setTimeout(() => void this.flush(), FLUSH_MS);
   }
@@ -67,11 +73,27 @@ export class FunctionLog {
     const names = new Set<string>();
     for (const { functionName, json } of lines) {
       names.add(functionName);
+      this.#unchecked.set(functionName, (this.#unchecked.get(functionName) ?? 0) + json.length);
       pipeline.xadd(fast.logs(functionName), 'MAXLEN', '~', LOG_LINES_KEPT_PER_FUNCTION, '*', 'l', json);
     }
     for (const name of names) pipeline.expire(fast.logs(name), LOG_TTL_S);
     // Logs are not promised: when Redis is away these lines are lost, and counted.
     await pipeline.exec().catch(() => (this.#dropped += lines.length));
+    for (const name of names) if ((this.#unchecked.get(name) ?? 0) > CHECK_BYTES) await this.#trim(name);
+  }
+
+  /** A stream is capped by its number of lines as it grows; its bytes are looked at now and then. */
+  async #trim(name: string): Promise<void> {
+    this.#unchecked.delete(name);
+    const key = fast.logs(name);
+    try {
+      const [bytes, lines] = await Promise.all([this.#redis.memory('USAGE', key), this.#redis.xlen(key)]);
+      if (Number(bytes) <= LOG_BYTES_KEPT_PER_FUNCTION) return;
+      const kept = Math.floor((lines * LOG_BYTES_KEPT_PER_FUNCTION) / Number(bytes));
+      await this.#redis.xtrim(key, 'MAXLEN', kept);
+    } catch {
+      // Redis is away; the next lines bring us here again.
+    }
   }
 
   get dropped(): number {
@@ -83,4 +105,10 @@ function cut(message: string): string {
   return message.length <= LOG_LINE_BYTES_MAX
     ? message
     : `${message.slice(0, LOG_LINE_BYTES_MAX)} … [cut, ${message.length} characters]`;
+}
+
+/** Control characters take six times their length in JSON, and fields have any size. */
+function shrink<Line extends { message: string }>(line: Line): Line & { fields?: object } {
+  const fields = 'fields' in line ? { fields: { cut: 'fields were too large' } } : {};
+  return { ...line, message: line.message.slice(0, LOG_LINE_BYTES_MAX / 6), ...fields };
 }

@@ -22,6 +22,7 @@ import {
 import { COLD_START_MS_MAX } from '../../sdk/protocol/limits.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
 import type { Sandbox, SandboxExit, SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
+import { readPaced } from '../log/paced-output.ts';
 
 export interface GuestHandlers {
   /** RESPONSE, DATA, WINDOW, ERROR, SETTLED of an open stream. */
@@ -227,13 +228,11 @@ export class GuestSandbox {
 
   #collectOutput(): void {
     for (const source of ['stdout', 'stderr'] as const) {
-      const stream = this.#sandbox[source];
-      stream.on('data', (chunk: Buffer) => {
+      readPaced(this.#sandbox[source], (chunk) => {
         if (source === 'stderr')
           this.#stderrTail = (this.#stderrTail + chunk.toString('latin1')).slice(-STDERR_TAIL_BYTES);
         this.handlers?.onOutput(source, chunk);
       });
-      stream.on('error', () => {});
     }
   }
 }

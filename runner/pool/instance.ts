@@ -6,10 +6,11 @@
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import type { GuestLog } from '../../sdk/protocol/invocation.ts';
-import { LOG_LINES_PER_SECOND_MAX } from '../../sdk/protocol/limits.ts';
+import { LOG_BYTES_PER_SECOND_MAX, LOG_LINES_PER_SECOND_MAX } from '../../sdk/protocol/limits.ts';
 import { formatToken } from '../../infra/dispatch/dispatcher.ts';
 import type { SandboxExit } from '../../infra/sandbox/contract.ts';
 import type { FunctionLog } from '../log/function-log.ts';
+import { LogBudget } from '../log/log-budget.ts';
 import type { GuestSandbox } from './guest-sandbox.ts';
 
 export interface Slot {
@@ -55,8 +56,7 @@ export class Instance {
   #isFrozen = false;
   #changing: Promise<void> = Promise.resolve();
   #freezeTimer: NodeJS.Timeout | undefined;
-  #logWindowMs = 0;
-  #logLines = 0;
+  readonly #logBudget = new LogBudget();
 
   constructor(
     deployment: Deployment,
@@ -171,19 +171,13 @@ export class Instance {
     if (this.#sinks.size === 0) this.#planFreeze();
   }
 
-  #mayLog(): boolean {
-    const now = Date.now();
-    if (now - this.#logWindowMs >= 1_000) {
-      const dropped = this.#logLines - LOG_LINES_PER_SECOND_MAX;
-      if (dropped > 0)
-        this.#platform(
-          'warn',
-          `${dropped} log lines were dropped; the limit is ${LOG_LINES_PER_SECOND_MAX} a second`,
-        );
-      this.#logWindowMs = now;
-      this.#logLines = 0;
-    }
-    return ++this.#logLines <= LOG_LINES_PER_SECOND_MAX;
+  #mayLog(bytes: number): boolean {
+    return this.#logBudget.tryTake(bytes, Date.now(), (dropped) =>
+      this.#platform(
+        'warn',
+        `${dropped} log lines were dropped; a sandbox may write ${LOG_LINES_PER_SECOND_MAX} lines and ${LOG_BYTES_PER_SECOND_MAX} bytes a second`,
+      ),
+    );
   }
 
   #platform(level: 'info' | 'warn' | 'error', message: string): void {
@@ -191,7 +185,7 @@ export class Instance {
   }
 
   #onLog(stream: number, payload: Buffer): void {
-    if (!this.#mayLog()) return;
+    if (!this.#mayLog(payload.length)) return;
     const record = parseJson(payload) as Partial<GuestLog> | null;
     const invocation = this.#sinks.get(stream)?.invocationId;
     this.#log.write(this.deployment, {
@@ -209,7 +203,7 @@ export class Instance {
 
   #onOutput(source: 'stdout' | 'stderr', chunk: Buffer): void {
     for (const line of this.#log.splitLines(`${this.guest.id}${source}`, chunk)) {
-      if (!this.#mayLog()) continue;
+      if (!this.#mayLog(line.length)) continue;
       const [only] = this.#sinks.size === 1 ? this.#sinks.values() : [];
       this.#log.write(this.deployment, {
         level: source === 'stderr' ? 'error' : 'info',

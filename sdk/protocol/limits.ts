@@ -71,6 +71,11 @@ export const QUEUE_WAIT_MS_MAX = 10_000;
 export const LOG_LINE_BYTES_MAX = 16 * KB;
 export const LOG_LINES_PER_SECOND_MAX = 1_000;
 export const LOG_LINES_KEPT_PER_FUNCTION = 5_000;
+/** Of one sandbox, and kept of one function: long lines must not fill the store that all functions share. */
+export const LOG_BYTES_PER_SECOND_MAX = 1 * MB;
+export const LOG_BYTES_KEPT_PER_FUNCTION = 16 * MB;
+/** What is read of a sandbox's output at all; its writer waits for the rest. */
+export const OUTPUT_BYTES_PER_SECOND_MAX = 16 * MB;
 export const BUILD_LOG_LINES_KEPT = 2_000;
 export const BUILD_MS_MAX = 600_000;
 export const DEPLOYMENTS_KEPT_PER_FUNCTION = 50;
