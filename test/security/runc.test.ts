@@ -1,0 +1,3 @@
+import { defineEscapes } from './suite/escapes.ts';
+
+defineEscapes('runc');
