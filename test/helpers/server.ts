@@ -165,7 +165,7 @@ export class TestServer {
 }
 
 /** This process's environment without what would leak into the server: settings of Skiff, vitest and Node. */
-function plainEnv(): Record<string, string | undefined> {
+export function plainEnv(): Record<string, string | undefined> {
   const isForeign = (name: string) =>
     /^(?:SKIFF_|VITEST|NODE_|OTEL_|TEST$|PROD$|DEV$|MODE$|BASE_URL$|SSR$)/.test(name);
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !isForeign(name)));

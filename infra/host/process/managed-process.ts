@@ -35,7 +35,7 @@ export interface ProcessObserver {
 
 const RESTART_DELAY_MS_MIN = 100;
 /** A process that dies this often before it ever worked will not work the next time either. */
-const DEATHS_AT_START_MAX = 3;
+const DEATHS_AT_START_MAX = 5;
 /** A process outside of the group may hold the pipe open: its lines are not waited for. */
 const OUTPUT_END_MS_MAX = 500;
 const LAST_LINES_KEPT = 15;

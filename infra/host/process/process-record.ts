@@ -3,7 +3,7 @@
  * predecessor left. Invariant: a process is ended only when pid, start tick and boot id all match the record: a
  * pid that was reused, or one from before a reboot, is somebody else.
  */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface ProcessRecord {
@@ -13,13 +13,17 @@ export interface ProcessRecord {
   readonly bootId: string;
 }
 
-/** Undefined when there is no such process, or only its zombie. */
+/**
+ * Undefined when there is no such process, or only its zombie. A dead main thread whose other threads still run is
+ * no zombie yet: the process holds its files, locks and mounts until the last of them has gone.
+ */
 export function tryReadProcess(pid: number): ProcessRecord | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     // The command name (field 2) may hold spaces and brackets: fields are counted after its last bracket.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
+    const isLeaderDead = fields[0] === 'Z' || fields[0] === 'X';
+    if (isLeaderDead && readdirSync(`/proc/${pid}/task`).length <= 1) return undefined;
     const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
     return { pid, startTicks: Number(fields[19]), bootId };
   } catch {

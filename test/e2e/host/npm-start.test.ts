@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { findLeftovers, takeSnapshot, type Snapshot } from '../../helpers/leftovers.ts';
 import { freePorts } from '../../helpers/ports.ts';
-import { copySeed } from '../../helpers/server.ts';
+import { copySeed, plainEnv } from '../../helpers/server.ts';
 import { ROOT } from '../../helpers/source-tree.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
@@ -22,13 +22,10 @@ beforeEach(async () => {
   dataDir = mkdtempSync(join(tmpdir(), 'skiff-'));
   copySeed(dataDir);
   const [gateway, registry] = await freePorts(2);
-  const env = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !/^(?:VITEST|NODE_|SKIFF_)/.test(name)),
-  );
   npm = spawn('npm', ['start'], {
     cwd: ROOT,
     env: {
-      ...env,
+      ...plainEnv(),
       CI: 'true',
       SKIFF_DATA_DIR: dataDir,
       SKIFF_GATEWAY_PORT: String(gateway),
