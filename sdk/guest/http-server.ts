@@ -2,7 +2,6 @@
  * Serves a function over plain HTTP, for images that run without a Skiff runner. It plays the runner: each request
  * becomes frames for a GuestConnection in the same process, so handlers meet exactly the same behaviour.
  */
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import {
   encodeFrame,
@@ -109,7 +108,7 @@ export class HttpBridge {
 
   #onRequest(request: IncomingMessage, response: ServerResponse): void {
     const stream = ++this.#lastStream;
-    const id = `inv-${randomUUID()}`;
+    const id = `inv-${process.getBuiltinModule('node:crypto').randomUUID()}`;
     const exchange = { id, stream, request, response, credit: STREAM_WINDOW_BYTES, isAnswered: false };
     this.#exchanges.set(stream, exchange);
     const { 'transfer-encoding': encoding, 'content-length': length } = request.headers;

@@ -4,28 +4,43 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire, Module } from 'node:module';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import vm from 'node:vm';
 import type { Handler } from './channel/invocation.ts';
+import { createWebNames, installWebGlobals } from './web/globals.ts';
 
 export async function loadHandler(entry: string): Promise<Handler> {
   return resolveHandler(await loadModule(entry), entry);
 }
 
 async function loadModule(entry: string): Promise<unknown> {
-  if (entry.endsWith('.mjs')) return import(pathToFileURL(entry).href);
+  if (entry.endsWith('.mjs')) {
+    installWebGlobals();
+    return import(pathToFileURL(entry).href);
+  }
+  const source = readFileSync(entry, 'utf8');
+  if (reachesGlobals(source) || existsSync(join(dirname(entry), 'node_modules'))) installWebGlobals();
   const cache = `${entry}.cache`;
-  return existsSync(cache) ? loadCached(entry, readFileSync(cache)) : createRequire(entry)(entry);
+  return runModule(entry, compileModule(entry, source, existsSync(cache) ? readFileSync(cache) : undefined));
 }
 
-function loadCached(entry: string, cachedData: Buffer): unknown {
-  return runModule(entry, compileModule(entry, readFileSync(entry, 'utf8'), cachedData));
+/** Code that names the classes as properties of the global object must find ours there. */
+export function reachesGlobals(source: string): boolean {
+  return /\b(?:globalThis|global|self|window)\b\s*(?:\?\.|\.|\[\s*["'`])\s*(?:Request|Response|Headers|fetch)\b/.test(
+    source,
+  );
 }
+
+/** Two functions, so that a bundle may declare any of the outer names itself. */
+const HEAD =
+  '(function (Request, Response, Headers, fetch) { return function (exports, require, module, __filename, __dirname) { ';
 
 export function compileModule(entry: string, source: string, cachedData?: Buffer): vm.Script {
-  return new vm.Script(Module.wrap(source), {
+  return new vm.Script(`${HEAD}${source}\n}})`, {
     filename: entry,
+    // Positions in stack traces, and so in source maps, are those of the file.
+    columnOffset: -HEAD.length,
     ...(cachedData ? { cachedData } : {}),
     importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
   });
@@ -38,7 +53,10 @@ export function runModule(entry: string, script: vm.Script): unknown {
   module.paths = nodeModulePaths(dirname(entry));
   const require = createRequire(entry);
   require.cache[entry] = module;
-  const run = script.runInThisContext() as (...values: unknown[]) => void;
+  const { Request, Response, Headers, fetch } = createWebNames();
+  type Wrapped = (...values: unknown[]) => void;
+  const outer = script.runInThisContext() as (...values: unknown[]) => Wrapped;
+  const run = outer(Request, Response, Headers, fetch);
   run.call(module.exports, module.exports, require, module, entry, dirname(entry));
   module.loaded = true;
   return module.exports;

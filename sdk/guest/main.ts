@@ -16,7 +16,6 @@ import { patchMemory, patchProcessors } from './machine-facts.ts';
 import { describeError, mapStackTraces } from './report/stack-traces.ts';
 import { warmUp } from './warm-up.ts';
 import { HttpBridge } from './http-server.ts';
-import { installWebGlobals } from './web/globals.ts';
 
 const CHANNEL = process.env.SKIFF_CHANNEL ?? '/run/skiff/channel.sock';
 /** EX_PROTOCOL of sysexits.h. */
@@ -116,7 +115,6 @@ function printLine(level: GuestLog['level'], message: string): void {
 }
 
 mapStackTraces();
-installWebGlobals();
 patchProcessors();
 
 async function start([command, ...rest]: readonly string[]): Promise<void> {

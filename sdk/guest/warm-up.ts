@@ -7,6 +7,7 @@
 import { encodeFrame, encodeHead, END, FrameType } from '../protocol/frame.ts';
 import type { RequestHead } from '../protocol/invocation.ts';
 import { GuestConnection } from './channel/connection.ts';
+import { LightResponse } from './web/light-response.ts';
 
 const ROUNDS = 50;
 
@@ -21,23 +22,23 @@ const head: RequestHead = {
   deadlineMs: 0,
 };
 
-async function answer(request: Request, ctx: { signal: AbortSignal }): Promise<Response> {
+async function answer(request: Request, ctx: { signal: AbortSignal }): Promise<unknown> {
   const { pathname } = new URL(request.url);
   if (ctx.signal.aborted || request.headers.get('content-type') === null)
-    return new Response(null, { status: 204 });
+    return new LightResponse(null, { status: 204 });
   const body: unknown = await request.json();
-  return Response.json({ pathname, body });
+  return LightResponse.json({ pathname, body });
 }
 
 /** Streams, which the runtime loads on their first use. */
-function answerWithStream(): Response {
+function answerWithStream(): LightResponse {
   const body = new ReadableStream({
     pull(controller) {
       controller.enqueue(new TextEncoder().encode('x'));
       controller.close();
     },
   });
-  return new Response(body, { status: 201, headers: [['set-cookie', 'a=1']] });
+  return new LightResponse(body, { status: 201, headers: [['set-cookie', 'a=1']] });
 }
 
 export async function warmUp(): Promise<void> {

@@ -1,12 +1,13 @@
 /**
- * Puts the light Request, Response and Headers in the place of the runtime's, and teaches the places that take one
- * from the user (constructors, fetch) to see the real one behind it. Nothing here loads the runtime's own classes.
+ * Gives a function the light Request, Response and Headers in the place of the runtime's, and teaches the places that
+ * take one from the user (constructors, fetch) to see the real one behind it. A bundle gets them as names around its
+ * code (loader.ts), since putting them on the global object would load the runtime's own first.
  */
 import { inspect } from 'node:util';
 import { LightHeaders } from './light-headers.ts';
 import { LightRequest } from './light-request.ts';
 import { LightResponse } from './light-response.ts';
-import { loadRuntimeClasses, replaceGlobal, whenLoaded, type RuntimeClasses } from './runtime-classes.ts';
+import { loadRuntimeClasses, tryLoadedClasses, whenLoaded, type RuntimeClasses } from './runtime-classes.ts';
 
 /** What user code sees as `Request`: constructs real ones, also from a light one. */
 function createRequestClass({ Request: RealRequest }: RuntimeClasses): typeof Request {
@@ -33,7 +34,37 @@ function showAsReal(light: { prototype: object }, unwrap: (value: unknown) => un
   });
 }
 
-export function installWebGlobals(): void {
+/** `instanceof Request`, which frameworks ask for every call: ours are known without the real class. */
+function isRequest(value: unknown): boolean {
+  const real = tryLoadedClasses()?.Request;
+  return LightRequest.isLight(value) || (real !== undefined && value instanceof real);
+}
+
+/** Stands for the `Request` class and becomes it when it is used: most functions only ever name the type. */
+function createLazyRequest(): typeof Request {
+  let real: typeof Request | undefined;
+  const load = (): typeof Request => (real ??= createRequestClass(loadRuntimeClasses()));
+  const lazy: typeof Request = new Proxy(function () {} as unknown as typeof Request, {
+    construct: (_, args, target) =>
+      Reflect.construct(load(), args, (target as unknown) === lazy ? load() : target) as object,
+    get: (_, key) => (key === Symbol.hasInstance ? isRequest : (Reflect.get(load(), key) as unknown)),
+    has: (_, key) => Reflect.has(load(), key),
+  });
+  return lazy;
+}
+
+export interface WebNames {
+  readonly Request: unknown;
+  readonly Response: unknown;
+  readonly Headers: unknown;
+  readonly fetch: unknown;
+}
+
+let names: WebNames | undefined;
+
+/** What a function's code gets under these names. */
+export function createWebNames(): WebNames {
+  if (names) return names;
   Object.defineProperty(LightResponse, 'name', { value: 'Response' });
   Object.defineProperty(LightHeaders, 'name', { value: 'Headers' });
   showAsReal(LightRequest, LightRequest.unwrap);
@@ -42,20 +73,23 @@ export function installWebGlobals(): void {
     Object.setPrototypeOf(LightRequest.prototype, classes.Request.prototype as object);
     Object.setPrototypeOf(LightResponse.prototype, classes.Response.prototype as object);
   });
-  let requestClass: typeof Request | undefined;
-  Object.defineProperty(globalThis, 'Request', {
-    configurable: true,
-    enumerable: false,
-    get: () => (requestClass ??= createRequestClass(loadRuntimeClasses())),
-    set(value: unknown) {
-      replaceGlobal('Request', value);
-    },
-  });
-  replaceGlobal('Response', LightResponse);
-  replaceGlobal('Headers', LightHeaders);
   const realFetch = globalThis.fetch;
-  replaceGlobal('fetch', function fetch(input: RequestInfo | URL, init?: RequestInit) {
-    loadRuntimeClasses();
-    return realFetch(LightRequest.unwrap(input) as RequestInfo, init);
-  });
+  names = {
+    Request: createLazyRequest(),
+    Response: LightResponse,
+    Headers: LightHeaders,
+    fetch: function fetch(input: RequestInfo | URL, init?: RequestInit) {
+      loadRuntimeClasses();
+      return realFetch(LightRequest.unwrap(input) as RequestInfo, init);
+    },
+  };
+  return names;
+}
+
+/** For code that reaches them through the global object. Loads the runtime's own, since that cannot be avoided then. */
+export function installWebGlobals(): void {
+  loadRuntimeClasses();
+  for (const [name, value] of Object.entries(createWebNames())) {
+    Object.defineProperty(globalThis, name, { value, configurable: true, enumerable: false, writable: true });
+  }
 }

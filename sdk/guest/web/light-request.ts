@@ -29,6 +29,10 @@ export class LightRequest {
     this.#parts = parts;
   }
 
+  static isLight(value: unknown): boolean {
+    return typeof value === 'object' && value !== null && #parts in value;
+  }
+
   /** The real one behind `value` if it is one of ours. */
   static unwrap(value: unknown): unknown {
     return typeof value === 'object' && value !== null && #parts in value ? value.#promote() : value;
@@ -90,7 +94,10 @@ export class LightRequest {
 
   #collect(): Buffer | Promise<Buffer> {
     if (this.#real) return this.#real.arrayBuffer().then((bytes) => Buffer.from(bytes));
-    if (this.#stream) return new Response(this.#stream).arrayBuffer().then((bytes) => Buffer.from(bytes));
+    if (this.#stream)
+      return new (loadRuntimeClasses().Response)(this.#stream)
+        .arrayBuffer()
+        .then((bytes) => Buffer.from(bytes));
     const { body } = this.#parts;
     if (!body) return Buffer.alloc(0);
     if (body.isUsed) throw new TypeError('Body is unusable: Body has already been read');
