@@ -32,7 +32,7 @@ import { findNpm } from './install/npm-host.ts';
 import { TarballCache } from './install/tarball-cache.ts';
 import { BaseImages } from './job/base-images.ts';
 import { runBuild, type BuildParts } from './job/build.ts';
-import { ImageIndex } from './job/image-index.ts';
+import { BuiltImage, InputIndex, RememberedConfig } from './job/input-index.ts';
 import { Verifier } from './job/verify.ts';
 import { BuildWorker } from './worker.ts';
 
@@ -133,7 +133,8 @@ const parts: BuildParts = {
   dependencies,
   verifier,
   bases,
-  images: new ImageIndex(join(paths.builder, 'images')),
+  images: new InputIndex(join(paths.builder, 'images'), BuiltImage),
+  configs: new InputIndex(join(paths.builder, 'configs'), RememberedConfig),
   workFolder: folders.work,
   log,
 };

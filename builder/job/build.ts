@@ -11,20 +11,22 @@ import { type BuildJob, functionRepository } from '../../infra/contract/jobs.ts'
 import type { Log } from '../../infra/lib/log.ts';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { BaseImage } from '../base/base-image.ts';
 import { pushFunctionImage } from '../image/function-image.ts';
 import { activateDeployment } from './activate.ts';
 import type { BaseImages } from './base-images.ts';
-import { compileFunction, type CompileParts } from './compile.ts';
-import { type BuiltImage, ImageIndex } from './image-index.ts';
+import { compileFunction, type CompileParts, type FetchedSource, withSource } from './compile.ts';
+import { type BuiltImage, InputIndex } from './input-index.ts';
 import type { Progress } from './progress.ts';
+import { type ConfigParts, settleConfig, trySettleConfig } from './settle-config.ts';
 import type { Verifier } from './verify.ts';
 
-export interface BuildParts extends CompileParts {
+export interface BuildParts extends CompileParts, ConfigParts {
   readonly catalog: Catalog;
   readonly verifier: Verifier;
   readonly bases: Pick<BaseImages, 'ensure'>;
-  readonly images: ImageIndex;
+  readonly images: InputIndex<BuiltImage>;
   readonly log: Log;
 }
 
@@ -40,7 +42,8 @@ export async function runBuild(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Deployment> {
-  const deployment = createDeployment(job, await buildImage(parts, job, progress, signal));
+  const { config, built } = await buildImage(parts, job, progress, signal);
+  const deployment = createDeployment(job, config, built);
   signal.throwIfAborted();
   await recordDeployment(parts.catalog, deployment);
   try {
@@ -58,7 +61,7 @@ export async function runBuild(
   return deployment;
 }
 
-function createDeployment(job: BuildJob, built: BuiltImage): Deployment {
+function createDeployment(job: BuildJob, config: FunctionConfig, built: BuiltImage): Deployment {
   return {
     id: job.deploymentId,
     functionName: job.functionName,
@@ -66,7 +69,7 @@ function createDeployment(job: BuildJob, built: BuiltImage): Deployment {
     source: job.source,
     image: built.image,
     entry: built.entry,
-    config: job.config,
+    config,
   };
 }
 
@@ -90,33 +93,78 @@ async function withdraw(parts: BuildParts, deployment: Deployment): Promise<void
   }
 }
 
+interface Built {
+  readonly config: FunctionConfig;
+  readonly built: BuiltImage;
+}
+
+/** What an image is made of, once the configuration is known. */
+interface ImageInput {
+  readonly config: FunctionConfig;
+  readonly base: BaseImage;
+  readonly key: string;
+}
+
 async function buildImage(
   parts: BuildParts,
   job: BuildJob,
   progress: Progress,
   signal: AbortSignal,
-): Promise<BuiltImage> {
-  const base = await ensureBase(parts, job, progress);
-  const key = ImageIndex.key([
+): Promise<Built> {
+  const config = await trySettleConfig(parts, job);
+  if (config) {
+    const known = await tryReuse(parts, job, await describeInput(parts, job, config, progress), progress);
+    if (known) return { config, built: known };
+  }
+  return withSource(parts, job, progress, signal, async (source) => {
+    const settled = await settleConfig(parts, source);
+    const input = await describeInput(parts, job, settled, progress);
+    const known = config === undefined ? await tryReuse(parts, job, input, progress) : undefined;
+    return { config: settled, built: known ?? (await makeImage(parts, source, input)) };
+  });
+}
+
+async function describeInput(
+  parts: BuildParts,
+  job: BuildJob,
+  config: FunctionConfig,
+  progress: Progress,
+): Promise<ImageInput> {
+  const base = await ensureBase(parts, config.runtime, progress);
+  const key = InputIndex.key([
     BUILD_VERSION,
     job.functionName,
     job.source.digest,
     job.entry ?? '',
-    job.config.runtime,
+    config.runtime,
     base.reference,
-    job.config.env,
-    job.config.labels,
+    config.env,
+    config.labels,
   ]);
+  return { config, base, key };
+}
+
+async function tryReuse(
+  parts: BuildParts,
+  job: BuildJob,
+  { key }: ImageInput,
+  progress: Progress,
+): Promise<BuiltImage | undefined> {
   const known = await parts.images.tryGet(key);
-  if (
-    known &&
-    (await parts.registry.headManifest(functionRepository(job.functionName), known.image.digest)) !==
-      undefined
-  ) {
-    progress.log('info', `the source is unchanged: image ${known.image.digest} is used again`);
-    return known;
-  }
-  const built = await compileFunction(parts, job, progress, signal, async ({ entry, layers }) => {
+  if (!known) return undefined;
+  const repository = functionRepository(job.functionName);
+  if ((await parts.registry.headManifest(repository, known.image.digest)) === undefined) return undefined;
+  progress.log('info', `the source is unchanged: image ${known.image.digest} is used again`);
+  return known;
+}
+
+async function makeImage(
+  parts: BuildParts,
+  source: FetchedSource,
+  { config, base, key }: ImageInput,
+): Promise<BuiltImage> {
+  const { job, progress } = source;
+  const built = await compileFunction(parts, source, config, async ({ entry, layers }) => {
     const image = await progress.step(
       'push',
       () =>
@@ -126,9 +174,9 @@ async function buildImage(
           base,
           layers,
           entry,
-          env: job.config.env,
+          env: config.env,
           labels: {
-            ...job.config.labels,
+            ...config.labels,
             'dev.skiff.function': job.functionName,
             'dev.skiff.source': job.source.digest,
           },
@@ -143,8 +191,11 @@ async function buildImage(
 }
 
 /** Mostly at hand. When it has to be assembled first, the build says so: it takes a while. */
-async function ensureBase(parts: BuildParts, job: BuildJob, progress: Progress): Promise<BaseImage> {
-  const { runtime } = job.config;
+async function ensureBase(
+  parts: BuildParts,
+  runtime: FunctionConfig['runtime'],
+  progress: Progress,
+): Promise<BaseImage> {
   const notice = setTimeout(
     () => progress.log('info', `the base image of ${runtime} is being assembled, once`),
     500,

@@ -1,4 +1,4 @@
-/** From an uploaded source to the layers of its image: fetch, detect, install, bundle. */
+/** From an uploaded source to the layers of its image: fetch, then detect, install and bundle. */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BuildJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
@@ -6,6 +6,7 @@ import type { LayerEntry } from '../../infra/oci/layer-pack.ts';
 import { unpackArchive, type Unpacked } from '../../infra/oci/layer-unpack.ts';
 import type { Registry } from '../../infra/oci/registry.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { AssetFile } from '../bundle/assets.ts';
 import { type Bundle, bundleFunction } from '../bundle/bundle.ts';
 import type { BundlerEngine } from '../bundle/engine.ts';
@@ -38,46 +39,70 @@ export interface CompiledFunction {
   readonly layers: readonly { readonly entries: readonly LayerEntry[] }[];
 }
 
+/** A source on disk, and which build it belongs to. */
+export interface FetchedSource {
+  readonly tree: SourceTree;
+  readonly job: BuildJob;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
 /**
- * `use` is given the result while the files it names exist; afterwards nothing of the build is left on disk.
- * @throws SkiffError INVALID_SOURCE, BUILD_FAILED, UNAVAILABLE; the reason of `signal`.
+ * Unpacks the source of a job for as long as `use` runs; afterwards nothing of it is left on disk.
+ * @throws SkiffError INVALID_SOURCE, UNAVAILABLE; the reason of `signal`; what `use` throws.
  */
-export async function compileFunction<Result>(
+export async function withSource<Result>(
   parts: CompileParts,
   job: BuildJob,
   progress: Progress,
   signal: AbortSignal,
-  use: (compiled: CompiledFunction) => Promise<Result>,
+  use: (source: FetchedSource) => Promise<Result>,
 ): Promise<Result> {
   const folder = join(parts.workFolder, job.buildId);
   // A predecessor that died may have left its own.
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true, mode: 0o711 });
-  let dependencies: Dependencies | undefined;
   try {
     const { tree } = await progress.step(
       'fetch',
       () => fetchSource(parts, job, join(folder, 'src'), signal),
       ({ unpacked }) => `${unpacked.entries} entries, ${formatSize(unpacked.bytes)}`,
     );
-    const source = await detectSource(tree, { entry: job.entry, runtime: job.config.runtime });
-    progress.log('info', `entry module is ${source.entry} (${source.reason})`);
+    return await use({ tree, job, progress, signal });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * `use` is given the result while the files it names exist.
+ * @throws SkiffError INVALID_SOURCE, BUILD_FAILED, UNAVAILABLE; the reason of `signal`.
+ */
+export async function compileFunction<Result>(
+  parts: CompileParts,
+  { tree, job, progress, signal }: FetchedSource,
+  config: FunctionConfig,
+  use: (compiled: CompiledFunction) => Promise<Result>,
+): Promise<Result> {
+  const source = await detectSource(tree, { entry: job.entry, runtime: config.runtime });
+  progress.log('info', `entry module is ${source.entry} (${source.reason})`);
+  let dependencies: Dependencies | undefined;
+  try {
     dependencies = await progress.step(
       'install',
-      () => install(parts, job, tree, progress, signal),
+      () => install(parts, config, tree, progress, signal),
       describeDependencies,
     );
     const native = dependencies?.native ?? (await findVendoredNative(tree));
     const bundle = await progress.step(
       'bundle',
-      () => bundleSource(parts, job, tree, source, dependencies, native, progress, signal),
+      () => bundleSource(parts, config, tree, source, dependencies, native, progress, signal),
       describeBundle,
     );
     warnIncomplete(bundle, native, progress);
     return await use(await collectLayers(tree.root, bundle));
   } finally {
     if (dependencies) parts.installer.release(dependencies);
-    await rm(folder, { recursive: true, force: true });
   }
 }
 
@@ -108,14 +133,14 @@ async function fetchSource(
 
 async function install(
   parts: CompileParts,
-  job: BuildJob,
+  config: FunctionConfig,
   tree: SourceTree,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Dependencies | undefined> {
   const dependencies = await parts.installer.install({
     tree,
-    runtime: job.config.runtime,
+    runtime: config.runtime,
     signal,
     onLog: (level, line) => progress.log(level, line),
   });
@@ -130,7 +155,7 @@ async function findVendoredNative(tree: SourceTree): Promise<NativePackages> {
 
 function bundleSource(
   parts: CompileParts,
-  job: BuildJob,
+  config: FunctionConfig,
   tree: SourceTree,
   source: DetectedSource,
   dependencies: Dependencies | undefined,
@@ -141,9 +166,9 @@ function bundleSource(
   return bundleFunction({
     root: tree.root,
     entry: source.entry,
-    runtime: job.config.runtime,
+    runtime: config.runtime,
     packageJson: tree.packageJson,
-    env: job.config.env,
+    env: config.env,
     dependencies: dependencies && !dependencies.hasLocalPackages ? dependencies.folder : undefined,
     native,
     engine: parts.engine,

@@ -6,7 +6,12 @@ import { type BuildJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
 import type { BuildRecord, DeployRequest } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
-import { FunctionConfig, FunctionName, describeIssues } from '../../sdk/protocol/manifest.ts';
+import {
+  FunctionConfig,
+  type FunctionConfigInput,
+  FunctionName,
+  describeIssues,
+} from '../../sdk/protocol/manifest.ts';
 import { listIssues } from '../middleware/input.ts';
 import type { GatewayParts } from '../parts.ts';
 import { functionUrl } from './links.ts';
@@ -75,10 +80,11 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
   if (!parsedName.success) {
     throw new SkiffError('INVALID_NAME', `function name "${name}": ${parsedName.error.issues[0]?.message}`);
   }
-  const config = FunctionConfig.safeParse(request.config ?? {});
-  if (!config.success) {
-    throw new SkiffError('INVALID_CONFIG', describeIssues(config.error), {
-      details: { issues: listIssues(config.error) },
+  // Checked here so that a mistake costs no build; merged with what the code says and parsed for good by the builder.
+  const checked = FunctionConfig.safeParse(request.config ?? {});
+  if (!checked.success) {
+    throw new SkiffError('INVALID_CONFIG', describeIssues(checked.error), {
+      details: { issues: listIssues(checked.error) },
     });
   }
   const bytes = await parts.registry.headBlob(SOURCE_REPOSITORY, request.source.digest);
@@ -95,7 +101,7 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
     functionName: name,
     source: { digest: request.source.digest, bytes },
     ...(request.entry === undefined ? {} : { entry: request.entry }),
-    config: config.data,
+    config: (request.config ?? {}) as FunctionConfigInput,
     url: functionUrl(parts.publicUrl, name),
     requestedMs: Date.now(),
     ...(traceparent === undefined ? {} : { traceparent }),

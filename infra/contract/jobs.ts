@@ -2,7 +2,7 @@
  * Payloads that services hand to each other through Redis. Queue names are BullMQ's.
  */
 import type { DeployRequest } from '../../sdk/protocol/api.ts';
-import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
+import type { FunctionConfigInput } from '../../sdk/protocol/manifest.ts';
 
 export const BUILD_QUEUE = 'builds';
 
@@ -13,7 +13,8 @@ export interface BuildJob {
   readonly functionName: string;
   readonly source: DeployRequest['source'];
   readonly entry?: string;
-  readonly config: FunctionConfig;
+  /** What the request says, checked but without defaults: the builder adds what the code says below it. */
+  readonly config: FunctionConfigInput;
   /** What the function's URL will be, for the record. */
   readonly url: string;
   readonly requestedMs: number;

@@ -14,7 +14,7 @@ import { createImageDocument } from '../../builder/image/image-document.ts';
 import { loadBaseImage } from '../../builder/image/function-image.ts';
 import { DependencyStore } from '../../builder/install/dependency-store.ts';
 import { runBuild, type BuildParts } from '../../builder/job/build.ts';
-import { ImageIndex } from '../../builder/job/image-index.ts';
+import { BuiltImage, InputIndex, RememberedConfig } from '../../builder/job/input-index.ts';
 import { Verifier } from '../../builder/job/verify.ts';
 import { BuildWorker, type BuildWorkerOptions } from '../../builder/worker.ts';
 import { openCatalog, type Catalog } from '../../infra/catalog/catalog.ts';
@@ -32,7 +32,7 @@ import { MEDIA } from '../../infra/oci/manifest.ts';
 import { openRegistry, type Registry } from '../../infra/oci/registry.ts';
 import type { BuildEvent } from '../../sdk/protocol/api.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
-import { FunctionConfig, type FunctionConfigInput } from '../../sdk/protocol/manifest.ts';
+import type { FunctionConfigInput } from '../../sdk/protocol/manifest.ts';
 
 export interface DeployInput {
   readonly name: string;
@@ -94,7 +94,8 @@ export async function openTestBuilder(options: TestBuilderOptions): Promise<Test
     dependencies: new DependencyStore(folders.dependencies, 1e9),
     verifier,
     bases: { ensure: () => Promise.resolve(base) },
-    images: new ImageIndex(join(dataDir, 'images')),
+    images: new InputIndex(join(dataDir, 'images'), BuiltImage),
+    configs: new InputIndex(join(dataDir, 'configs'), RememberedConfig),
     workFolder: folders.work,
     log,
   };
@@ -125,7 +126,7 @@ export async function openTestBuilder(options: TestBuilderOptions): Promise<Test
         functionName: input.name,
         source: { digest: source.digest, bytes: data.length },
         ...(input.entry === undefined ? {} : { entry: input.entry }),
-        config: FunctionConfig.parse(input.config ?? {}),
+        config: input.config ?? {},
         url: `http://test/f/${input.name}`,
         requestedMs: Date.now(),
       };

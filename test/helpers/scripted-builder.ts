@@ -8,6 +8,7 @@ import { BUILD_QUEUE, type BuildJob } from '../../infra/contract/jobs.ts';
 import { durable } from '../../infra/contract/keys.ts';
 import { openBlockingRedis } from '../../infra/lib/redis.ts';
 import type { BuildEvent, BuildRecord, BuildStep } from '../../sdk/protocol/api.ts';
+import { FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import { createDeployment } from './deployment.ts';
 import type { TestGateway } from './gateway.ts';
 
@@ -64,7 +65,7 @@ export async function startScriptedBuilder(gateway: TestGateway): Promise<Script
         const deployment = {
           ...createDeployment(job.functionName),
           id: job.deploymentId,
-          config: job.config,
+          config: FunctionConfig.parse(job.config),
         };
         await catalog.putDeployment(deployment);
         await catalog.setAlias(job.functionName, 'live', [{ deployment: job.deploymentId, weight: 100 }]);

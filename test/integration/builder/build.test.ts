@@ -6,6 +6,7 @@ import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BuildEvent } from '../../../sdk/protocol/api.ts';
 import { createId } from '../../../sdk/protocol/ids.ts';
+import { FunctionConfig } from '../../../sdk/protocol/manifest.ts';
 import { answerStarts, openTestBuilder, type TestBuilder } from '../../helpers/builder.ts';
 import { startRedis, type TestRedis } from '../../helpers/redis.ts';
 import { startTestRegistry, type TestRegistry } from '../../helpers/registry.ts';
@@ -75,7 +76,7 @@ test('turns a source into an image, a deployment and a live alias, and tells it 
     createdMs: job.requestedMs,
     source: job.source,
     entry: '/var/task/index.cjs',
-    config: job.config,
+    config: FunctionConfig.parse(job.config),
   });
   expect(runner.orders).toEqual([{ id: expect.any(String), dep: job.deploymentId, reply: true }]);
 
@@ -418,4 +419,44 @@ test('a registry that is away is named as the reason', async () => {
     await registry.resume();
     await other.close();
   }
+});
+
+test('takes the configuration from the code, below what the deploy says', async () => {
+  const name = names();
+  const files = {
+    'index.ts': `export const config = { memory: '512MB', timeout: '5s', env: { A: 'code', B: 'code' } };
+      export default (): Response => new Response('x');`,
+  };
+  const config = { timeout: '7s', env: { B: 'deploy' } };
+  const first = await builder.deploy({ name, files, config });
+  expect(first.end.build.state).toBe('succeeded');
+  const deployment = await builder.catalog.getDeployment(first.job.deploymentId);
+  expect(deployment?.config).toMatchObject({
+    memory: 512 * 1024 ** 2,
+    timeout: 7_000,
+    concurrency: 16,
+    env: { A: 'code', B: 'deploy' },
+  });
+
+  // The second time nothing is fetched to know it.
+  const again = await builder.deploy({ name, files, config });
+  expect(steps(again.events, 'start')).toEqual(['verify', 'activate']);
+  expect((await builder.catalog.getDeployment(again.job.deploymentId))?.config).toEqual(deployment?.config);
+  const other = await builder.deploy({ name, files });
+  expect((await builder.catalog.getDeployment(other.job.deploymentId))?.config.timeout).toBe(5_000);
+});
+
+test.each([
+  ['is computed', `export const config = { memory: 2 ** 9 };`, 'config.memory is computed: 2 ** 9'],
+  ['is not allowed', `export const config = { memory: '9PB' };`, '"9PB" is not a size'],
+  ['is unknown', `export const config = { memroy: '1GB' };`, 'memroy'],
+])('refuses a configuration in code that %s', async (_why, line, message) => {
+  const name = names();
+  const { end } = await builder.deploy({
+    name,
+    files: { 'index.ts': `${line}\nexport default () => new Response();` },
+  });
+  expect(end.build).toMatchObject({ state: 'failed', error: { code: 'INVALID_CONFIG' } });
+  expect(end.build.error?.message).toContain(message);
+  await expectNothingLeft(name);
 });

@@ -37,9 +37,9 @@ const upload = (body: BodyInit) =>
 const deploy = (name: string, body: unknown) =>
   gateway.request(`/v1/functions/${name}/deployments`, { method: 'POST', body: JSON.stringify(body) });
 
-async function order(name = 'hello'): Promise<{ build: string; deployment: string }> {
+async function order(name = 'hello', more = {}): Promise<{ build: string; deployment: string }> {
   await upload(source);
-  const response = await deploy(name, { source: { digest, bytes: source.length } });
+  const response = await deploy(name, { source: { digest, bytes: source.length }, ...more });
   expect(response.status).toBe(202);
   return (await response.json()) as { build: string; deployment: string };
 }
@@ -128,16 +128,17 @@ describe('uploads', () => {
 
 describe('orders', () => {
   it('puts a complete job into the queue and answers with the ids', async () => {
-    const { build, deployment } = await order();
+    // As the request says it: defaults go below what the code says, which only the builder can read.
+    const { build, deployment } = await order('hello', { config: { memory: '512MB' } });
     const job = await queue.getJob(build);
     expect(job?.data).toMatchObject({
       buildId: build,
       deploymentId: deployment,
       functionName: 'hello',
       source: { digest, bytes: source.length },
-      config: { runtime: 'node:26', memory: 256 * 1024 ** 2, timeout: 30_000 },
       url: `${gateway.url}/f/hello`,
     });
+    expect((job?.data as BuildJob).config).toEqual({ memory: '512MB' });
     expect(await gateway.json(`/v1/builds/${build}`)).toMatchObject({
       state: 'queued',
       functionName: 'hello',

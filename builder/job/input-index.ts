@@ -1,5 +1,5 @@
 /**
- * Remembers which image came out of which input, so that an unchanged source is not built again.
+ * Remembers what came out of which input, so that an unchanged source is not read or built again.
  * A file for each input below one folder; the least recently used go first. Losing it costs a build, nothing else.
  */
 import { createHash } from 'node:crypto';
@@ -8,41 +8,49 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { Deployment } from '../../sdk/protocol/api.ts';
 
-const BuiltImage = Deployment.pick({ image: true, entry: true });
+export const BuiltImage = Deployment.pick({ image: true, entry: true });
 export type BuiltImage = z.output<typeof BuiltImage>;
+
+/** What an entry module says about its own configuration; `none` when it says nothing. */
+export const RememberedConfig = z.object({
+  config: z.union([z.literal('none'), z.record(z.string(), z.unknown())]),
+});
+export type RememberedConfig = z.output<typeof RememberedConfig>;
 
 /** Each entry is about 1 KB. */
 const ENTRIES_MAX = 2_000;
 
-export class ImageIndex {
+export class InputIndex<Result> {
   readonly #folder: string;
+  readonly #schema: z.ZodType<Result>;
   #writes = 0;
 
-  constructor(folder: string) {
+  constructor(folder: string, schema: z.ZodType<Result>) {
     this.#folder = folder;
+    this.#schema = schema;
   }
 
-  /** `input` is everything that decides the image's bytes. */
+  /** `input` is everything that decides the result. */
   static key(input: unknown): string {
     return createHash('sha256').update(JSON.stringify(input)).digest('hex');
   }
 
-  async tryGet(key: string): Promise<BuiltImage | undefined> {
+  async tryGet(key: string): Promise<Result | undefined> {
     const file = join(this.#folder, key);
     try {
-      const image = BuiltImage.parse(JSON.parse(await readFile(file, 'utf8')));
+      const result = this.#schema.parse(JSON.parse(await readFile(file, 'utf8')));
       await utimes(file, new Date(), new Date());
-      return image;
+      return result;
     } catch {
       // Absent, torn by a crash or of an older version: it is built again.
       return undefined;
     }
   }
 
-  async put(key: string, image: BuiltImage): Promise<void> {
+  async put(key: string, result: Result): Promise<void> {
     await mkdir(this.#folder, { recursive: true });
     const file = join(this.#folder, key);
-    await writeFile(`${file}.new`, JSON.stringify(BuiltImage.parse(image)));
+    await writeFile(`${file}.new`, JSON.stringify(this.#schema.parse(result)));
     await rename(`${file}.new`, file);
     if (this.#writes++ % 100 === 0) await this.#prune();
   }

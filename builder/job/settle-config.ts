@@ -1,0 +1,64 @@
+/**
+ * The configuration of one deployment: defaults, below what the code says, below what the request says.
+ * Invariant: it is parsed once, here, and complete afterwards. What a source says is remembered by its digest, so
+ * that a source that was seen before need not be fetched to know its configuration.
+ */
+import type { BuildJob } from '../../infra/contract/jobs.ts';
+import { type CodeConfig, mergeConfig } from '../../sdk/protocol/code-config.ts';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { describeIssues, FunctionConfig } from '../../sdk/protocol/manifest.ts';
+import type { BundlerEngine } from '../bundle/engine.ts';
+import { readConfigInCode } from '../source/config-in-code.ts';
+import { detectSource } from '../source/detect.ts';
+import type { FetchedSource } from './compile.ts';
+import { InputIndex, type RememberedConfig } from './input-index.ts';
+
+export interface ConfigParts {
+  readonly engine: BundlerEngine;
+  readonly configs: InputIndex<RememberedConfig>;
+}
+
+/** Raised when more, or less, of a module counts as its configuration. */
+const READER_VERSION = 1;
+/** Only to find the entry module; the configuration in it may name another. */
+const RUNTIME_GUESS = 'node:26';
+
+/** Undefined when this source has not been read before. @throws SkiffError INVALID_CONFIG */
+export async function trySettleConfig(
+  { configs }: ConfigParts,
+  job: BuildJob,
+): Promise<FunctionConfig | undefined> {
+  const known = await configs.tryGet(keyOf(job));
+  return known && parse(job, known.config === 'none' ? undefined : known.config);
+}
+
+/** @throws SkiffError INVALID_CONFIG, INVALID_SOURCE; the signal's reason. */
+export async function settleConfig(parts: ConfigParts, source: FetchedSource): Promise<FunctionConfig> {
+  const { job, tree, progress, signal } = source;
+  const runtime = job.config.runtime ?? RUNTIME_GUESS;
+  const { kind, entry } = await detectSource(tree, { entry: job.entry, runtime });
+  const inCode =
+    kind === 'javascript'
+      ? await readConfigInCode(parts.engine, tree.root, entry, signal, (text) => progress.log('warn', text))
+      : undefined;
+  if (inCode) progress.log('info', `config in ${entry}: ${Object.keys(inCode).join(', ')}`);
+  const config = parse(job, inCode);
+  await parts.configs.put(keyOf(job), { config: inCode ?? 'none' });
+  return config;
+}
+
+function keyOf(job: BuildJob): string {
+  return InputIndex.key([READER_VERSION, job.source.digest, job.entry ?? '', job.config.runtime ?? '']);
+}
+
+function parse(job: BuildJob, inCode: CodeConfig | undefined): FunctionConfig {
+  const parsed = FunctionConfig.safeParse(mergeConfig(inCode ?? {}, job.config));
+  if (parsed.success) return parsed.data;
+  throw new SkiffError(
+    'INVALID_CONFIG',
+    describeIssues(
+      parsed.error,
+      inCode === undefined ? 'config' : 'config of the code and the deploy together',
+    ),
+  );
+}
