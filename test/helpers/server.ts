@@ -167,7 +167,7 @@ export class TestServer {
 /** This process's environment without what would leak into the server: settings of Skiff, vitest and Node. */
 export function plainEnv(): Record<string, string | undefined> {
   const isForeign = (name: string) =>
-    /^(?:SKIFF_|VITEST|NODE_|OTEL_|TEST$|PROD$|DEV$|MODE$|BASE_URL$|SSR$)/.test(name);
+    /^(?:SKIFF_|VITEST|OTEL_|NODE_(?!EXTRA_CA_CERTS)|(?:TEST|PROD|DEV|MODE|BASE_URL|SSR)$)/.test(name);
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !isForeign(name)));
 }
 
