@@ -43,7 +43,7 @@ export async function startRuntime(input: StartInput): Promise<RuntimeProcess> {
   // Detached: a Ctrl-C at the terminal is for the server, which then ends its sandboxes in order.
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' },
     detached: true,
   });
   const exit = new Promise<string>((resolve) => {
@@ -106,7 +106,8 @@ async function waitForProgram(pid: number, child: ChildProcess, files: RunFiles)
     program !== undefined && (program === runtimeProgram || RUNTIME_COPY.test(program));
   while (isRuntime(tryReadProgram(pid))) {
     if (performance.now() > deadline) throw startFailure(files, 'the program was not executed in time');
-    await new Promise((resolve) => setImmediate(resolve));
+    // Not a busy loop: this event loop carries other sandboxes' calls.
+    await delay(1);
   }
   const failure = tryReadFailure(files);
   if (failure !== undefined && child.exitCode !== null) throw startFailure(files, `exit ${child.exitCode}`);
