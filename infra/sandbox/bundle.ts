@@ -55,6 +55,8 @@ export interface BundleInput {
   readonly uid: number;
   readonly rootPath: string;
   readonly mounts: readonly ResolvedMount[];
+  /** A file that is the network namespace to join; absent: an empty one of its own. */
+  readonly networkPath?: string;
   /** For runtimes that make a group of their own. */
   readonly cgroupsPath?: string;
   /** For runtimes that insist on a uid 0: what it is on the host. */
@@ -86,7 +88,7 @@ export function createRuntimeConfig(input: BundleInput): object {
     hostname: 'fn',
     mounts: [...createOwnMounts(spec), ...input.mounts.map(createBindMount)],
     linux: {
-      namespaces: createNamespaces(spec.networkNamespace),
+      namespaces: createNamespaces(input.networkPath),
       uidMappings: mapping,
       gidMappings: mapping,
       rootfsPropagation: spec.mounts.some((mount) => mount.propagate) ? 'rslave' : 'private',
@@ -97,10 +99,9 @@ export function createRuntimeConfig(input: BundleInput): object {
   };
 }
 
-function createNamespaces(networkNamespace: string | undefined): object[] {
+function createNamespaces(networkPath: string | undefined): object[] {
   const own = ['user', 'pid', 'mount', 'ipc', 'uts', 'cgroup'].map((type) => ({ type }));
-  const network = networkNamespace === undefined ? {} : { path: `/run/netns/${networkNamespace}` };
-  return [...own, { type: 'network', ...network }];
+  return [...own, { type: 'network', ...(networkPath === undefined ? {} : { path: networkPath }) }];
 }
 
 /** No AS or DATA limit: V8 and WebAssembly reserve far more address space than they use. */

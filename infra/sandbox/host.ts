@@ -1,26 +1,22 @@
 /**
  * Starts, limits and removes sandboxes with an OCI runtime: one folder, one cgroup, one uid and one container for
- * each, all named by its id. Invariant: whatever a launch takes is on its resource stack before the next step, so
- * a failure at any point, like the sandbox's end, gives everything back in reverse order. What kill -9 of this
- * process leaves is found by name below `stateDir` and the parent cgroup, and removed by reap().
+ * each, all named by its id. Invariant: an id and a uid belong to one sandbox from its launch to its end, and what a
+ * kill -9 of this process leaves is found by name below `stateDir` and the parent cgroup, and removed by reap().
  * Deliberately absent: images and layers (infra/oci), the guest's protocol, and which sandbox serves what (runner).
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { Log } from '../lib/log.ts';
-import { createRuntimeConfig, OWN_TARGETS, type ResolvedMount } from './bundle.ts';
-import type { CgroupParent } from './cgroup/cgroup.ts';
 import { createCgroupParent, parseCgroupLayout } from './cgroup/layout.ts';
 import { releaseClaim, tryClaim } from './claim.ts';
 import type { Sandbox, SandboxHost, SandboxSpec } from './contract.ts';
-import { startRuntime } from './process.ts';
-import { nestedCgroupsPath, runFiles, type RuntimePaths, runtimeTraits } from './runtime.ts';
-import { RunningSandbox } from './sandbox.ts';
-import { loadSeccompProfile, type SeccompProfile } from './seccomp.ts';
-import { type MountPoint, Stage } from './stage.ts';
-import { openUidPool, type UidPool } from './uids.ts';
+import { type LaunchParts, launchSandbox } from './launch.ts';
+import { runtimeTraits } from './runtime.ts';
+import { loadSeccompProfile } from './seccomp.ts';
+import { Stage } from './stage.ts';
+import { openUidPool } from './uids.ts';
 
 export interface SandboxHostOptions {
   /** Ours alone; made if absent. */
@@ -41,20 +37,9 @@ export interface SandboxHostOptions {
 const RUN_DIR = '/run/skiff';
 const ID_PATTERN = /^[a-z0-9][a-z0-9-]{0,62}$/;
 
-interface HostParts {
-  readonly options: SandboxHostOptions;
-  readonly stage: Stage;
-  readonly uids: UidPool;
-  readonly cgroups: CgroupParent;
-  readonly seccomp: SeccompProfile;
-  readonly runtime: RuntimePaths;
-  readonly bundles: string;
-  readonly claim: string;
-}
-
 /** Rejects with SkiffError INVALID_CONFIG when another living process uses the state folder, or the host lacks something. */
 export async function openSandboxHost(options: SandboxHostOptions): Promise<SandboxHost> {
-  const { stateDir, runDir = RUN_DIR } = options;
+  const { stateDir, runDir = RUN_DIR, log } = options;
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const claim = join(stateDir, 'owner');
   if (!tryClaim(claim)) {
@@ -77,165 +62,126 @@ export async function openSandboxHost(options: SandboxHostOptions): Promise<Sand
   const runtime = { program: options.runtime, root: join(stateDir, 'runtime') };
   const seccomp = loadSeccompProfile(process.arch);
   undo.move();
-  return new OciSandboxHost({ options, stage, uids, cgroups, seccomp, runtime, bundles, claim });
+  return new OciSandboxHost({ stage, uids, cgroups, seccomp, runtime, bundles, log }, claim);
 }
 
 class OciSandboxHost implements SandboxHost {
-  readonly #parts: HostParts;
-  readonly #live = new Map<string, Sandbox>();
-  readonly #launching = new Set<string>();
+  readonly #parts: LaunchParts;
+  readonly #claim: string;
+  /** By id: launching or live. */
+  readonly #sandboxes = new Map<string, { readonly uid: number; readonly launched: Promise<Sandbox> }>();
+  readonly #gate = new LaunchGate(2 * availableParallelism());
   #isClosed = false;
 
-  constructor(parts: HostParts) {
+  constructor(parts: LaunchParts, claim: string) {
     this.#parts = parts;
+    this.#claim = claim;
   }
 
   allocateUid(): number {
     return this.#parts.uids.allocate();
   }
 
-  async launch(spec: SandboxSpec): Promise<Sandbox> {
-    const { uids, cgroups, stage, runtime, options } = this.#parts;
+  launch(spec: SandboxSpec): Promise<Sandbox> {
+    try {
+      const uid = this.#admit(spec);
+      const launched = this.#launch(spec, uid);
+      this.#sandboxes.set(spec.id, { uid, launched });
+      return launched;
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  }
+
+  async #launch(spec: SandboxSpec, uid: number): Promise<Sandbox> {
     await using resources = new AsyncDisposableStack();
-    const uid = spec.uid ?? uids.allocate();
-    resources.defer(() => uids.release(uid));
-    this.#assertCanLaunch(spec, uid);
-    this.#launching.add(spec.id);
-    resources.defer(() => void (this.#launching.delete(spec.id), this.#live.delete(spec.id)));
-
-    const root = await stage.acquireRoot(spec.lowerDirs, mountPoints(spec));
-    resources.defer(() => root.release());
-    const mounts = await this.#resolveMounts(spec, resources);
-    const bundle = join(this.#parts.bundles, spec.id);
-    resources.defer(() => rm(bundle, { recursive: true, force: true }));
-    resources.defer(() => rm(join(runtime.root, spec.id), { recursive: true, force: true }));
-    mkdirSync(bundle, { mode: 0o700 });
-    this.#writeConfig(bundle, spec, uid, root.path, mounts);
-
-    resources.defer(async () => {
-      const made = cgroups.open(spec.id);
-      await made.killAll();
-      await made.remove();
+    resources.defer(() => {
+      this.#sandboxes.delete(spec.id);
+      this.#parts.uids.release(uid);
     });
-    const { nestsCgroup } = runtimeTraits(runtime.program);
-    const cgroup = cgroups.create(spec.id, spec, { isNested: nestsCgroup });
-    const process = await startRuntime({
-      id: spec.id,
-      enter: stage.enter,
-      procsFiles: nestsCgroup ? [] : cgroup.procsFiles,
-      runtime,
-      files: runFiles(bundle),
-    });
-    const sandbox = new RunningSandbox({
-      id: spec.id,
-      uid,
-      process,
-      cgroup,
-      resources: resources.move(),
-      log: options.log,
-    });
-    this.#live.set(spec.id, sandbox);
-    return sandbox;
-  }
-
-  #writeConfig(
-    bundle: string,
-    spec: SandboxSpec,
-    uid: number,
-    rootPath: string,
-    mounts: readonly ResolvedMount[],
-  ): void {
-    const { seccomp, runtime, cgroups, uids } = this.#parts;
-    const { nestsCgroup, needsRootMapping } = runtimeTraits(runtime.program);
-    const config = createRuntimeConfig({
-      spec,
-      uid,
-      rootPath,
-      mounts,
-      seccomp,
-      ...(nestsCgroup ? { cgroupsPath: nestedCgroupsPath(cgroups.name, spec.id) } : {}),
-      ...(needsRootMapping ? { rootUid: uids.companionOf(uid) } : {}),
-    });
-    writeFileSync(join(bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
-  }
-
-  #assertCanLaunch(spec: SandboxSpec, uid: number): void {
-    if (this.#isClosed) throw new SkiffError('COLD_START_FAILED', 'the sandbox host is closed');
-    if (!ID_PATTERN.test(spec.id))
-      throw new SkiffError('COLD_START_FAILED', `"${spec.id}" is not a sandbox id`);
-    if (this.#launching.has(spec.id) || existsSync(join(this.#parts.bundles, spec.id))) {
-      throw new SkiffError('COLD_START_FAILED', `sandbox ${spec.id} exists already`);
-    }
-    if (!this.#parts.uids.isAllocated(uid)) {
-      throw new SkiffError('COLD_START_FAILED', `uid ${uid} does not come from allocateUid()`);
+    await this.#gate.enter();
+    try {
+      return await launchSandbox(this.#parts, spec, uid, resources);
+    } finally {
+      this.#gate.leave();
     }
   }
 
-  /** Writable binds are made by us first, with their flags; see Stage.bind. */
-  async #resolveMounts(spec: SandboxSpec, resources: AsyncDisposableStack): Promise<ResolvedMount[]> {
-    const resolved: ResolvedMount[] = [];
-    for (const [index, mount] of spec.mounts.entries()) {
-      const propagation = [mount.propagate ? 'rslave' : 'rprivate'];
-      if (!mount.writable) {
-        const options = ['rbind', 'ro', 'nosuid', 'nodev', ...propagation];
-        resolved.push({ source: mount.source, target: mount.target, options });
-        continue;
-      }
-      const flags = ['nosuid', 'nodev', ...(mount.exec ? [] : ['noexec'])];
-      const bound = await this.#parts.stage.bind(`${spec.id}-${index}`, mount.source, flags.join(','));
-      resources.defer(bound.release);
-      resolved.push({
-        source: bound.path,
-        target: mount.target,
-        options: ['rbind', 'rw', ...flags, ...propagation],
-      });
-    }
-    return resolved;
+  /** Returns the uid. Throws SkiffError COLD_START_FAILED. */
+  #admit(spec: SandboxSpec): number {
+    const { uids, bundles } = this.#parts;
+    const refuse = (why: string): never => {
+      throw new SkiffError('COLD_START_FAILED', why);
+    };
+    if (this.#isClosed) refuse('the sandbox host is closed');
+    if (!ID_PATTERN.test(spec.id)) refuse(`"${spec.id}" is not a sandbox id`);
+    if (this.#sandboxes.has(spec.id) || existsSync(join(bundles, spec.id)))
+      refuse(`sandbox ${spec.id} exists already`);
+    if (spec.uid === undefined) return uids.allocate();
+    if (!uids.isAllocated(spec.uid)) refuse(`uid ${spec.uid} does not come from allocateUid()`);
+    if ([...this.#sandboxes.values()].some(({ uid }) => uid === spec.uid))
+      refuse(`uid ${spec.uid} belongs to another sandbox`);
+    return spec.uid;
   }
 
   async reap(): Promise<{ containers: number; mounts: number; cgroups: number }> {
-    const { cgroups, runtime, bundles, options } = this.#parts;
-    const isOurs = (name: string): boolean => this.#launching.has(name);
-    const dead = cgroups.list().filter((name) => !isOurs(name));
-    for (const name of dead) {
+    const { cgroups, runtime, bundles, log } = this.#parts;
+    const isForeign = (name: string): boolean => !this.#sandboxes.has(name);
+    const groups = cgroups.list().filter(isForeign);
+    for (const name of groups) {
       const cgroup = cgroups.open(name);
       await cgroup.killAll();
       await cgroup.remove();
     }
-    let containers = 0;
-    for (const folder of [runtime.root, bundles]) {
-      for (const name of existsSync(folder) ? readdirSync(folder) : []) {
-        if (isOurs(name)) continue;
-        if (folder === bundles) containers++;
-        rmSync(join(folder, name), { recursive: true, force: true });
-      }
-    }
-    const counts = { containers, mounts: 0, cgroups: dead.length };
-    if (dead.length > 0 || containers > 0) options.log.warn(counts, 'removed what a previous process left');
+    const containers = listFolder(bundles).filter(isForeign);
+    for (const name of containers) rmSync(join(bundles, name), { recursive: true, force: true });
+    for (const name of listFolder(runtime.root).filter(isForeign))
+      rmSync(join(runtime.root, name), { recursive: true, force: true });
+    // Mounts were in the dead process's stage, which ended with the processes that used it.
+    const counts = { containers: containers.length, mounts: 0, cgroups: groups.length };
+    if (counts.containers + counts.cgroups > 0) log.warn(counts, 'removed what a previous process left');
     return counts;
   }
 
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    const { cgroups, stage, uids, claim } = this.#parts;
-    const live = [...this.#live.values()];
-    for (const sandbox of live) sandbox.kill();
-    await Promise.all(live.map((sandbox) => sandbox.exited));
+    const { cgroups, stage, uids } = this.#parts;
+    const ends = [...this.#sandboxes.values()].map(async ({ launched }) => {
+      const sandbox = await launched;
+      sandbox.kill();
+      await sandbox.exited;
+    });
+    // A launch that fails has cleaned up and told its caller.
+    await Promise.allSettled(ends);
     await cgroups.remove();
     stage.close();
     uids.close();
-    releaseClaim(claim);
+    releaseClaim(this.#claim);
   }
 }
 
-function mountPoints(spec: SandboxSpec): MountPoint[] {
-  const own = OWN_TARGETS.map((target) => ({ target, isFile: false }));
-  return [...own, ...spec.mounts.map((mount) => ({ target: mount.target, isFile: isFile(mount.source) }))];
+/** Launches are work for the processor: more at once than it has cores only make each of them late. */
+class LaunchGate {
+  readonly #waiting: (() => void)[] = [];
+  #free: number;
+
+  constructor(width: number) {
+    this.#free = width;
+  }
+
+  async enter(): Promise<void> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  leave(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#free++;
+  }
 }
 
-function isFile(source: string): boolean {
-  const stat = statSync(source, { throwIfNoEntry: false });
-  if (!stat) throw new SkiffError('COLD_START_FAILED', `mount source ${source} does not exist`);
-  return !stat.isDirectory();
+function listFolder(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
 }

@@ -99,10 +99,7 @@ export class Stage {
    * also covers whatever an image put in their place (a link, a device, a file).
    */
   async acquireRoot(lowerDirs: readonly string[], points: readonly MountPoint[]): Promise<StagedRoot> {
-    const key = createHash('sha256')
-      .update(JSON.stringify([lowerDirs, points]))
-      .digest('hex')
-      .slice(0, 32);
+    const key = rootKey(lowerDirs, points);
     let entry = this.#roots.get(key);
     if (!entry) {
       const path = join(this.#folder, key);
@@ -187,6 +184,19 @@ export class Stage {
   close(): void {
     closeSync(this.#namespaceFd);
   }
+}
+
+/** A folder that was removed and made again has the same name; a mount of the old one would be empty. */
+function rootKey(lowerDirs: readonly string[], points: readonly MountPoint[]): string {
+  const identities = lowerDirs.map((folder) => {
+    const stat = statSync(folder, { throwIfNoEntry: false });
+    if (!stat) throw new SkiffError('COLD_START_FAILED', `root folder ${folder} does not exist`);
+    return [folder, stat.dev, stat.ino, stat.birthtimeMs];
+  });
+  return createHash('sha256')
+    .update(JSON.stringify([identities, points]))
+    .digest('hex')
+    .slice(0, 32);
 }
 
 function mountFailure(what: string, detail: string, cause?: unknown): SkiffError {

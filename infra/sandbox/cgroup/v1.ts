@@ -27,6 +27,7 @@ export type V1Folders = Readonly<Record<V1Controller, string>>;
 const DEVICES_ALLOWED = ['c 1:3 rw', 'c 1:5 rw', 'c 1:7 rw', 'c 1:8 rw', 'c 1:9 rw'];
 /** Default weight of one core. */
 const CPU_SHARES_PER_CORE = 1024;
+const FREEZE_RETRY_MS = 20;
 /** How far below the limit a group may be when a charge fails: the kernel charges ahead, for each core. */
 const CHARGE_BATCH_BYTES = 1024 * 1024;
 
@@ -115,9 +116,18 @@ function createV1Cgroup(
       writeKnob(join(folders.pids, 'pids.max'), limits.pidsMax);
     },
     async freeze() {
+      let triedMs = performance.now();
       writeKnob(state, 'FROZEN');
-      // A task in the middle of a fork may leave the group FREEZING; the kernel tries again on a read.
-      await waitFrozen(name, () => tryReadKnob(state) !== 'FREEZING');
+      await waitFrozen(name, () => {
+        if (tryReadKnob(state) !== 'FREEZING') return true;
+        // A task that forked at the wrong moment keeps the group FREEZING for ever: begin again, as runc does.
+        if (performance.now() - triedMs > FREEZE_RETRY_MS) {
+          thaw();
+          writeKnob(state, 'FROZEN');
+          triedMs = performance.now();
+        }
+        return false;
+      });
     },
     thaw,
     usage: () => ({

@@ -122,6 +122,23 @@ describe.each(RUNTIMES)('a sandbox of %s', (runtime) => {
     expect(['[]', '["lo"]']).toContain(JSON.stringify(names));
   });
 
+  test('joins the network namespace it is given, also one that is younger than the host object', async () => {
+    const { execFileSync } = process.getBuiltinModule('node:child_process');
+    const name = `skiff-test-${process.pid}`;
+    execFileSync('ip', ['netns', 'add', name]);
+    try {
+      execFileSync('ip', ['-n', name, 'link', 'add', 'mark0', 'type', 'veth', 'peer', 'name', 'mark1']);
+      execFileSync('ip', ['-n', name, 'addr', 'add', '10.9.8.7/24', 'dev', 'mark0']);
+      for (const link of ['mark0', 'mark1']) execFileSync('ip', ['-n', name, 'link', 'set', link, 'up']);
+      const script =
+        "console.log(JSON.stringify(require('os').networkInterfaces().mark0?.[0].address ?? null))";
+      expect(await bench.node(script, { networkNamespace: name })).toBe('10.9.8.7');
+    } finally {
+      execFileSync('ip', ['netns', 'del', name]);
+    }
+    await expect(bench.launch({ networkNamespace: 'absent' })).rejects.toThrow(/absent cannot be opened/);
+  });
+
   test('inherits no descriptor, and has no terminal', async () => {
     const script = `const fs = require('fs');
       const links = fs.readdirSync('/proc/self/fd').flatMap((fd) => { try { return [fd + ' ' + fs.readlinkSync('/proc/self/fd/' + fd)] } catch { return [] } });
@@ -156,6 +173,17 @@ describe.each(RUNTIMES)('a sandbox of %s', (runtime) => {
       mounts: [{ source: makeFolder(bench, { hello: 'mounted\n' }), target: '/opt/new/deep' }],
     });
     expect(stdout).toBe('upper a\nlower b\nmounted\n');
+  });
+
+  test('of a folder that was removed and made again shows the new one', async () => {
+    const fs = process.getBuiltinModule('node:fs');
+    const layer = makeFolder(bench, { word: 'old\n' });
+    const read = async () => (await bench.sh('cat /word', { lowerDirs: [layer, bench.root] })).stdout;
+    expect(await read()).toBe('old\n');
+    fs.rmSync(layer, { recursive: true });
+    fs.mkdirSync(layer);
+    fs.writeFileSync(join(layer, 'word'), 'new\n');
+    expect(await read()).toBe('new\n');
   });
 
   test('may write where it is told to, without devices, setuid or execution', async () => {

@@ -66,6 +66,22 @@ describe.each(RUNTIMES)('life of a sandbox of %s', (runtime) => {
     expect(await sandbox.exited).toMatchObject({ killed: true });
   });
 
+  test('is frozen and thawed again and again while it forks', async () => {
+    const loop = 'while :; do cat /dev/null | cat & wait; echo x; done';
+    const sandbox = await bench.launch({ args: ['/bin/sh', '-c', loop] });
+    let bytes = 0;
+    sandbox.stdout.on('data', (chunk: Buffer) => (bytes += chunk.length));
+    sandbox.stderr.resume();
+    for (let turn = 0; turn < 60; turn++) {
+      const before = bytes;
+      await waitFor('a turn of its loop', () => bytes > before);
+      await sandbox.freeze();
+      await sandbox.thaw();
+    }
+    sandbox.kill();
+    await sandbox.exited;
+  });
+
   test(
     'of a hundred, thirty at a time, leaves no cgroup, mount, process or file',
     { timeout: 180_000 },
@@ -90,6 +106,27 @@ describe.each(RUNTIMES)('life of a sandbox of %s', (runtime) => {
       await bench.openHost();
     },
   );
+
+  test('keeps its id and uid for itself', async () => {
+    const uid = bench.host.allocateUid();
+    const id = 'sbx-same';
+    const first = bench.launch({ id, uid });
+    await expect(bench.launch({ id })).rejects.toThrow(/exists already/);
+    await expect(bench.launch({ uid })).rejects.toThrow(/belongs to another sandbox/);
+    const sandbox = await first;
+    expect(sandbox.uid).toBe(uid);
+    sandbox.kill();
+    await sandbox.exited;
+    await expect(bench.launch({ uid })).rejects.toThrow(/does not come from allocateUid/);
+  });
+
+  test('that is still being launched ends with its host too', async () => {
+    const launches = Array.from({ length: 6 }, () => bench.launch().then((sandbox) => sandbox.exited));
+    await bench.host.close();
+    for (const result of await Promise.allSettled(launches)) expect(result.status).toBe('fulfilled');
+    expect(bench.leftovers()).toEqual([]);
+    await bench.openHost();
+  });
 
   test('of one host object ends with it', async () => {
     const sandbox = await bench.launch();
@@ -147,7 +184,9 @@ describe.each(RUNTIMES)('after kill -9 of its owner, with %s,', (runtime) => {
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
     try {
-      const [line] = (await once(owner.stdout, 'data')) as [Buffer];
+      const ended = once(owner, 'exit').then(() => Promise.reject(new Error('the owner ended by itself')));
+      const [line] = (await Promise.race([once(owner.stdout, 'data'), ended])) as [Buffer];
+      ended.catch(() => {});
       const pids = JSON.parse(line.toString()) as number[];
       owner.kill('SIGKILL');
       await once(owner, 'exit');

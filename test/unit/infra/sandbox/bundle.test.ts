@@ -61,10 +61,15 @@ describe('the runtime configuration', () => {
   test('makes all seven namespaces; a network is joined only when one is named', () => {
     const types = ['user', 'pid', 'mount', 'ipc', 'uts', 'cgroup', 'network'];
     expect(config().linux.namespaces).toEqual(types.map((type) => ({ type })));
-    expect(config({ networkNamespace: 'skiff-7' }).linux.namespaces.at(-1)).toEqual({
-      type: 'network',
-      path: '/run/netns/skiff-7',
-    });
+    const joined = createRuntimeConfig({
+      spec,
+      uid: 1_000_123,
+      rootPath: '/r',
+      mounts: [],
+      networkPath: '/proc/7/fd/9',
+      seccomp: loadSeccompProfile('x64'),
+    }) as Config;
+    expect(joined.linux.namespaces.at(-1)).toEqual({ type: 'network', path: '/proc/7/fd/9' });
   });
 
   test('shows a /proc of processes only, or a masked one where compatibility is asked for', () => {

@@ -1,0 +1,140 @@
+/**
+ * One launch, step by step. Invariant: what a step takes is on the resource stack before the next step, so a failure
+ * at any point gives everything back in reverse order, and the sandbox's end does the same.
+ */
+import { closeSync, mkdirSync, openSync, statSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { Log } from '../lib/log.ts';
+import { createRuntimeConfig, OWN_TARGETS, type ResolvedMount } from './bundle.ts';
+import type { CgroupParent } from './cgroup/cgroup.ts';
+import type { SandboxSpec } from './contract.ts';
+import { startRuntime } from './process.ts';
+import { nestedCgroupsPath, runFiles, type RuntimePaths, runtimeTraits } from './runtime.ts';
+import { RunningSandbox } from './sandbox.ts';
+import type { SeccompProfile } from './seccomp.ts';
+import type { MountPoint, Stage } from './stage.ts';
+import type { UidPool } from './uids.ts';
+
+export interface LaunchParts {
+  readonly stage: Stage;
+  readonly uids: UidPool;
+  readonly cgroups: CgroupParent;
+  readonly seccomp: SeccompProfile;
+  readonly runtime: RuntimePaths;
+  /** Folder of the OCI bundles, one for each sandbox. */
+  readonly bundles: string;
+  readonly log: Log;
+}
+
+/** `resources` holds what the caller took for this sandbox already; it moves into the sandbox. */
+export async function launchSandbox(
+  parts: LaunchParts,
+  spec: SandboxSpec,
+  uid: number,
+  resources: AsyncDisposableStack,
+): Promise<RunningSandbox> {
+  const { cgroups, stage, runtime, log } = parts;
+  const { nestsCgroup } = runtimeTraits(runtime.program);
+  const root = await stage.acquireRoot(spec.lowerDirs, mountPoints(spec));
+  resources.defer(() => root.release());
+  const mounts = await resolveMounts(stage, spec, resources);
+  const bundle = join(parts.bundles, spec.id);
+  resources.defer(() => rm(bundle, { recursive: true, force: true }));
+  resources.defer(() => rm(join(runtime.root, spec.id), { recursive: true, force: true }));
+  mkdirSync(bundle, { mode: 0o700 });
+  const network = openNetwork(spec.networkNamespace);
+  try {
+    writeConfig(parts, spec, { uid, bundle, rootPath: root.path, mounts, networkPath: network?.path });
+    resources.defer(async () => {
+      const made = cgroups.open(spec.id);
+      await made.killAll();
+      await made.remove();
+    });
+    const cgroup = cgroups.create(spec.id, spec, { isNested: nestsCgroup });
+    const process = await startRuntime({
+      id: spec.id,
+      enter: stage.enter,
+      procsFiles: nestsCgroup ? [] : cgroup.procsFiles,
+      runtime,
+      files: runFiles(bundle),
+    });
+    return new RunningSandbox({ id: spec.id, uid, process, cgroup, resources: resources.move(), log });
+  } finally {
+    network?.close();
+  }
+}
+
+interface ConfigParts {
+  readonly uid: number;
+  readonly bundle: string;
+  readonly rootPath: string;
+  readonly mounts: readonly ResolvedMount[];
+  readonly networkPath: string | undefined;
+}
+
+function writeConfig(parts: LaunchParts, spec: SandboxSpec, own: ConfigParts): void {
+  const { seccomp, runtime, cgroups, uids } = parts;
+  const { nestsCgroup, needsRootMapping } = runtimeTraits(runtime.program);
+  const config = createRuntimeConfig({
+    spec,
+    uid: own.uid,
+    rootPath: own.rootPath,
+    mounts: own.mounts,
+    seccomp,
+    ...(own.networkPath === undefined ? {} : { networkPath: own.networkPath }),
+    ...(nestsCgroup ? { cgroupsPath: nestedCgroupsPath(cgroups.name, spec.id) } : {}),
+    ...(needsRootMapping ? { rootUid: uids.companionOf(own.uid) } : {}),
+  });
+  writeFileSync(join(own.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
+}
+
+/** The runtime gets a path to our descriptor: the stage does not see what is mounted on /run/netns later. */
+function openNetwork(name: string | undefined): { path: string; close: () => void } | undefined {
+  if (name === undefined) return undefined;
+  const file = join('/run/netns', name);
+  try {
+    const descriptor = openSync(file, 'r');
+    return { path: `/proc/${process.pid}/fd/${descriptor}`, close: () => closeSync(descriptor) };
+  } catch (error) {
+    throw new SkiffError('COLD_START_FAILED', `network namespace ${file} cannot be opened`, { cause: error });
+  }
+}
+
+/** Writable binds are made by us first, with their flags; see Stage.bind. */
+async function resolveMounts(
+  stage: Stage,
+  spec: SandboxSpec,
+  resources: AsyncDisposableStack,
+): Promise<ResolvedMount[]> {
+  const resolved: ResolvedMount[] = [];
+  for (const [index, mount] of spec.mounts.entries()) {
+    const propagation = mount.propagate ? 'rslave' : 'rprivate';
+    if (!mount.writable) {
+      const options = ['rbind', 'ro', 'nosuid', 'nodev', propagation];
+      resolved.push({ source: mount.source, target: mount.target, options });
+      continue;
+    }
+    const flags = ['nosuid', 'nodev', ...(mount.exec ? [] : ['noexec'])];
+    const bound = await stage.bind(`${spec.id}-${index}`, mount.source, flags.join(','));
+    resources.defer(bound.release);
+    resolved.push({
+      source: bound.path,
+      target: mount.target,
+      options: ['rbind', 'rw', ...flags, propagation],
+    });
+  }
+  return resolved;
+}
+
+function mountPoints(spec: SandboxSpec): MountPoint[] {
+  const own = OWN_TARGETS.map((target) => ({ target, isFile: false }));
+  return [...own, ...spec.mounts.map((mount) => ({ target: mount.target, isFile: isFile(mount.source) }))];
+}
+
+function isFile(source: string): boolean {
+  const stat = statSync(source, { throwIfNoEntry: false });
+  if (!stat) throw new SkiffError('COLD_START_FAILED', `mount source ${source} does not exist`);
+  return !stat.isDirectory();
+}
