@@ -84,9 +84,12 @@ describe('failures have one cause and tell whose fault it is', () => {
     const small = await server.deploy('small-body', functionFixture('behaviour.ts'), { maxBody: '100kb' });
     const told = await fetch(`${small}/upload`, { method: 'POST', body: Buffer.alloc(200_000) });
     expect([told.status, ((await told.json()) as { code: string }).code]).toEqual([413, 'BODY_TOO_LARGE']);
+    let pieces = 40;
     const body = new ReadableStream({
-      pull(controller) {
+      async pull(controller) {
+        await new Promise((resolve) => setTimeout(resolve, 2));
         controller.enqueue(new Uint8Array(50_000));
+        if (--pieces === 0) controller.close();
       },
     });
     const untold = await fetch(`${small}/upload`, {
