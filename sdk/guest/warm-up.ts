@@ -9,7 +9,7 @@ import type { RequestHead } from '../protocol/invocation.ts';
 import { GuestConnection } from './channel/connection.ts';
 import { LightResponse } from './web/light-response.ts';
 
-const ROUNDS = 50;
+const ROUNDS = 10;
 
 const head: RequestHead = {
   id: 'inv-warm',
