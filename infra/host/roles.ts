@@ -56,6 +56,20 @@ export function roleSpec(
     env,
     cwd: rootDir,
     stopMsMax: ROLE_STOP_MS_MAX,
-    ...(role === 'gateway' ? { isReady: () => answersOk(`${gatewayUrl(config)}/readyz`) } : {}),
+    ...readiness(role, config),
   };
+}
+
+/** Levels at which a role's log tells that it is ready. */
+const TELLING_LEVELS = ['trace', 'debug', 'info'];
+const READY_LINES: Partial<Record<Role, RegExp>> = {
+  runner: /"msg":"runner ready"/,
+  builder: /"msg":"builder is ready"/,
+};
+
+/** A gateway is asked; the others have nothing to ask and say it in their log, unless that is to say less. */
+function readiness(role: Role, config: HostConfig): Pick<ProcessSpec, 'isReady' | 'readyLine'> {
+  if (role === 'gateway') return { isReady: () => answersOk(`${gatewayUrl(config)}/readyz`) };
+  const readyLine = READY_LINES[role];
+  return readyLine && TELLING_LEVELS.includes(config.SKIFF_LOG_LEVEL) ? { readyLine } : {};
 }

@@ -16,8 +16,11 @@ export default class ClosingLine implements Reporter {
       const failedTests = states.filter((state) => state === 'failed').length;
       failed += failedTests === 0 && !module.ok() ? 1 : failedTests;
     }
-    const line = `${passed} passed, ${failed} failed${skipped === 0 ? '' : `, ${skipped} skipped`}`;
-    // vitest prints the failures after it told its reporters; this is to be the last line in any case.
-    process.once('exit', () => writeSync(1, `\n${line}\n`));
+    // vitest prints the failures after it told its reporters; this is to be the last line in any case. A run that
+    // ends badly without a failed test (a set-up that threw) has failed all the same.
+    process.once('exit', (code) => {
+      if (code !== 0 && failed === 0) failed = 1;
+      writeSync(1, `\n${passed} passed, ${failed} failed${skipped === 0 ? '' : `, ${skipped} skipped`}\n`);
+    });
   }
 }

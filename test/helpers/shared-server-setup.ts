@@ -5,7 +5,12 @@ import { startServer } from './server.ts';
 
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const server = await startServer();
-  await refreshSeed(server);
+  try {
+    await refreshSeed(server);
+  } catch (error) {
+    await server.stop().catch(() => {});
+    throw error;
+  }
   project.provide('server', { url: server.url, dataDir: server.dataDir, token: server.adminToken });
   return () => server.stop();
 }

@@ -20,8 +20,10 @@ export interface ProcessSpec {
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
-  /** Whether it can be used. Absent: as soon as it runs. */
+  /** Whether it can be used. Absent: as soon as it runs, or has said so. */
   readonly isReady?: () => Promise<boolean>;
+  /** What it says when it can be used. */
+  readonly readyLine?: RegExp;
   /** From SIGTERM to SIGKILL. */
   readonly stopMsMax: number;
 }
@@ -53,6 +55,7 @@ export class ManagedProcess {
   #startedAt = 0;
   #deaths = 0;
   #isStopping = false;
+  #hasSaidReady = false;
   #lastLines: string[] = [];
 
   constructor(spec: ProcessSpec, parts: { log: LogFile; recordFile: string; observer: ProcessObserver }) {
@@ -72,7 +75,7 @@ export class ManagedProcess {
   }
 
   async isReady(): Promise<boolean> {
-    return this.#child !== undefined && (await (this.spec.isReady?.() ?? true));
+    return this.#child !== undefined && this.#hasSaidReady && (await (this.spec.isReady?.() ?? true));
   }
 
   createNotReadyError(waitedMs: number): SkiffError {
@@ -120,6 +123,7 @@ export class ManagedProcess {
     });
     this.#child = child;
     this.#lastLines = [];
+    this.#hasSaidReady = this.spec.readyLine === undefined;
     this.#startedAt = performance.now();
     splitLines(child.stdout, (line) => this.#onLine(line));
     splitLines(child.stderr, (line) => this.#onLine(line));
@@ -142,6 +146,7 @@ export class ManagedProcess {
 
   #onLine(line: string): void {
     this.#log.write(line);
+    this.#hasSaidReady ||= this.spec.readyLine?.test(line) === true;
     this.#lastLines.push(line);
     if (this.#lastLines.length > LAST_LINES_KEPT) this.#lastLines.shift();
     this.#observer.onLine(this.spec.name, line);
