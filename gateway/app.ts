@@ -9,6 +9,7 @@ import { secureHeaders } from 'hono/secure-headers';
 import { SkiffError } from '../sdk/protocol/errors.ts';
 import { Header } from '../sdk/protocol/http.ts';
 import { createId } from '../sdk/protocol/ids.ts';
+import { createEventHandlers } from './events/routes/handlers.ts';
 import { authorize } from './middleware/auth.ts';
 import { parseInput, readJson } from './middleware/input.ts';
 import { createObserver } from './middleware/observe.ts';
@@ -81,6 +82,7 @@ function createHandlers(parts: GatewayParts): Handlers {
     ...createLogHandlers(parts, streamLines),
     ...createNodeHandlers(parts),
     ...createUsageHandlers(parts),
+    ...createEventHandlers(parts),
     ...createTokenHandlers(parts),
     ...createPlatformHandlers(parts),
   };

@@ -1,6 +1,7 @@
 /** Settings of the gateway. See infra/lib/config.ts. */
 import { z } from 'zod';
 import { commonSettings, loadConfig } from '../infra/lib/config.ts';
+import { durabilitySetting } from './events/config.ts';
 
 const settings = {
   ...commonSettings,
@@ -11,6 +12,7 @@ const settings = {
   SKIFF_GATEWAY_PUBLIC_URL: z.url({ protocol: /^https?$/ }).optional(),
   /** Keep slots of hot functions for a moment, so that a warm call needs no round trip to Redis. */
   SKIFF_LEASES: z.stringbool().default(true),
+  SKIFF_EVENTS_DURABILITY: durabilitySetting,
 } as const;
 
 export type GatewayConfig = ReturnType<typeof loadGatewayConfig>;

@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openCatalog } from '../infra/catalog/catalog.ts';
 import { type Change, subscribeChanges } from '../infra/catalog/changes.ts';
@@ -21,6 +22,9 @@ import { ensureAdminTokenFile, storeAdminToken } from './admin-token.ts';
 import { createApp } from './app.ts';
 import { openBuildQueue } from './build-queue.ts';
 import { loadGatewayConfig, publicUrlOf } from './config.ts';
+import { HttpEntrance } from './events/accept/http-entrance.ts';
+import { openEvents } from './events/open.ts';
+import { writeResult } from './events/routes/result.ts';
 import { createHttpServer } from './http-server.ts';
 import { createCallReporter } from './invocation-metrics.ts';
 import { Invoker } from './invoke/invoker.ts';
@@ -76,6 +80,25 @@ void subscribeChanges(changesRedis, onChange, onGap).catch((error: unknown) =>
 const builds = openBuildQueue(queueRedis, (error) => log.debug({ error }, 'build queue'));
 shutdown.add('build queue', () => builds.close());
 
+const authorizeCall = async (request: IncomingMessage): Promise<void> => {
+  await authorize(tokens.verify, request.headers.authorization, 'invoke');
+};
+const events = await openEvents({
+  durableUrl: urls.durable,
+  durability: config.SKIFF_EVENTS_DURABILITY,
+  epochFile: dataPaths(config.SKIFF_DATA_DIR).durableEpoch,
+  registry,
+  routes,
+  log,
+});
+shutdown.add('events', () => events.close());
+const entrance = new HttpEntrance({
+  ...events,
+  writeResult: (id, response) => writeResult(events, id, response),
+  authorize: authorizeCall,
+  log,
+});
+
 const metrics = new Metrics();
 const id = createId('gw');
 const links: Links = new Links({
@@ -94,9 +117,8 @@ const invoker: Invoker = new Invoker({
   leases: config.SKIFF_LEASES,
   isTracing: telemetry.isOn,
   log,
-  authorize: async (request) => {
-    await authorize(tokens.verify, request.headers.authorization, 'invoke');
-  },
+  authorize: authorizeCall,
+  accept: (request, response, target) => entrance.tryAccept(request, response, target),
   onCall: createCallReporter(metrics, () => invoker.inFlight),
 });
 void links.open().catch((error: unknown) => log.error({ error }, 'runners cannot be followed'));
@@ -112,6 +134,7 @@ const server = createHttpServer({
     fast,
     registry,
     builds,
+    events,
     verifyToken: tokens.verify,
     metrics,
     log,

@@ -5,6 +5,7 @@ import type { Log } from '../infra/lib/log.ts';
 import type { Metrics } from '../infra/lib/metrics.ts';
 import type { Registry } from '../infra/oci/registry.ts';
 import type { BuildQueue } from './build-queue.ts';
+import type { EventParts } from './events/parts.ts';
 import type { TokenVerifier } from './middleware/auth.ts';
 
 export interface GatewayParts {
@@ -14,6 +15,7 @@ export interface GatewayParts {
   readonly fast: Redis;
   readonly registry: Registry;
   readonly builds: BuildQueue;
+  readonly events: EventParts;
   readonly verifyToken: TokenVerifier;
   readonly metrics: Metrics;
   readonly log: Log;

@@ -20,6 +20,7 @@ import {
 } from '../../sdk/protocol/api.ts';
 import type { ErrorCode } from '../../sdk/protocol/errors.ts';
 import { LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
+import { EVENT_ROUTES } from '../events/routes/table.ts';
 
 export interface RouteSpec {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
@@ -68,6 +69,8 @@ const LogQuery = z.object({
   since: z.coerce.number().int().min(0).optional(),
   level: LogLine.shape.level.optional(),
   invocation: z.string().max(64).optional(),
+  /** Only connections and names that the function's network policy refused. */
+  egress: Flag.default(false),
 });
 
 const Readiness = z.object({
@@ -234,6 +237,7 @@ export const ROUTES = {
     status: 204,
     errors: ['NOT_FOUND', 'CONFLICT'],
   },
+  ...EVENT_ROUTES,
   readHealth: {
     method: 'GET',
     path: '/healthz',

@@ -43,6 +43,8 @@ export interface StartResult {
 
 /** Repositories of the registry. */
 export const SOURCE_REPOSITORY = 'skiff/source';
+/** Bodies of events and results that are too large for Redis. */
+export const PAYLOAD_REPOSITORY = 'skiff/payloads';
 export const functionRepository = (name: string): string => `functions/${name}`;
 /** `node:26` -> { repository: 'skiff/node', tag: '26' }. */
 export function baseImage(runtime: string): { repository: string; tag: string } {

@@ -33,6 +33,55 @@ export const durable = {
   changes: `${CELL}:changes`,
 } as const;
 
+/**
+ * Durable store: asynchronous invocations (infra/events). The scripts there are given these names when they are
+ * loaded (infra/events/scripts.ts); where one takes a parameter, what it makes of '' is the prefix of all.
+ */
+export const events = {
+  /** Hash: an invocation's record. Fields: infra/events/record.ts. */
+  record: (id: string) => `${CELL}:inv:${id}`,
+  /** Hash: its request. Fields `h` (JSON head), `b` (body) or `blob` (JSON reference). */
+  request: (id: string) => `${CELL}:inv-request:${id}`,
+  /** Hash: its result, the same fields. Expires on its own. */
+  result: (id: string) => `${CELL}:inv-result:${id}`,
+  /** Pub/sub: the new state, when an invocation becomes final. */
+  ended: (id: string) => `${CELL}:inv-ended:${id}`,
+  /** Sorted set of ids of one function that wait to be put into BullMQ; score = priority, then order of acceptance. */
+  room: (functionName: string) => `${CELL}:ev:room:${functionName}`,
+  /** Sorted set of ids of one function that are in BullMQ or run; score = when they left the room. */
+  window: (functionName: string) => `${CELL}:ev:window:${functionName}`,
+  /** Sorted set of unfinished ids with one ordering key, in order of acceptance. `key` is `function/sha1`. */
+  line: (key: string) => `${CELL}:ev:line:${key}`,
+  /** Hash function name -> JSON limits: what `window` may hold, starts a second. */
+  limits: `${CELL}:ev:limits`,
+  /** Set of function names whose room is not empty. */
+  rooms: `${CELL}:ev:rooms`,
+  /** Sorted set of function names that are held back by their rate; score = when to look again. */
+  throttled: `${CELL}:ev:throttled`,
+  /** String: theoretical arrival time of a function's next start (GCRA), expires. */
+  rate: (functionName: string) => `${CELL}:ev:rate:${functionName}`,
+  /** Sorted set of ids that are delayed or wait for a retry; score = due. */
+  due: `${CELL}:ev:due`,
+  /** Sorted set of ids that run; score = end of the lease. */
+  leases: `${CELL}:ev:leases`,
+  /** Sorted set of all unfinished ids; score = end of their maximum age. */
+  expiry: `${CELL}:ev:expiry`,
+  /** Sorted set of ids in BullMQ that have not begun; score = when it was last made sure that their job exists. */
+  released: `${CELL}:ev:released`,
+  /** Hash function name -> count of its unfinished invocations. */
+  unfinished: `${CELL}:ev:unfinished`,
+  /** Hash of counters: one for each state, `accepted`, `bytes`, `seq`, … */
+  stats: `${CELL}:ev:stats`,
+  /** Sorted set of ids that ended dead or expired; score = when. */
+  dead: `${CELL}:ev:dead`,
+  /** Sorted set of digests of bodies in the registry; score = when they may be removed. */
+  blobs: `${CELL}:ev:blobs`,
+  /** Pub/sub: id of an invocation that was cancelled while it ran. */
+  cancels: `${CELL}:ev:cancels`,
+  /** Hash: idempotency record. `scope` is `function/sha1 of the key`. */
+  idempotency: (scope: string) => `${CELL}:idem:${scope}`,
+} as const;
+
 /** Fast store: nothing in it was ever promised to anyone. */
 export const fast = {
   /** List of slot tokens, LIFO at the right end. */

@@ -6,6 +6,8 @@ export function dataPaths(dataDir: string) {
     root: dataDir,
     adminToken: join(dataDir, 'admin.token'),
     secretKey: join(dataDir, 'secret.key'),
+    /** Epoch of the durable store in which promises were made, see infra/events/durability.ts. */
+    durableEpoch: join(dataDir, 'durable.epoch'),
     registryData: join(dataDir, 'registry'),
     redisDurable: join(dataDir, 'redis'),
     log: join(dataDir, 'log'),

@@ -15,7 +15,7 @@ import { createTerminal } from './terminal.ts';
 const rootDir = resolve(import.meta.dirname, '../..');
 const terminal = createTerminal(process.stdout, process.stderr);
 
-const HELP = `Usage: skiff server [--role gateway|builder|runner]... [--demo] [--print-config]
+const HELP = `Usage: skiff server [--role gateway|events|builder|runner]... [--demo] [--print-config]
        skiff doctor [--security] [--json]
 
   --role <role>    run only this role, against SKIFF_REDIS_URL and SKIFF_REGISTRY_URL

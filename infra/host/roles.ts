@@ -1,4 +1,4 @@
-/** The three services as processes: what each is started with. They learn all they know from their environment. */
+/** The services as processes: what each is started with. They learn all they know from their environment. */
 import { delimiter, join } from 'node:path';
 import { REGISTRY_USER, answersOk } from './backbone.ts';
 import { gatewayUrl, registryPort, type HostConfig } from './config.ts';
@@ -6,8 +6,16 @@ import { hostPaths, type DataPaths } from './data-folder.ts';
 import type { ProcessSpec } from './process/managed-process.ts';
 
 /** In the order they are started; they are stopped the other way round, so that nothing loses what it calls. */
-export const ROLES = ['runner', 'builder', 'gateway'] as const;
+export const ROLES = ['runner', 'builder', 'events', 'gateway'] as const;
 export type Role = (typeof ROLES)[number];
+
+/** The consumer of events shares the gateway's code, not its process. */
+const FOLDERS: Readonly<Record<Role, string>> = {
+  runner: 'runner',
+  builder: 'builder',
+  events: 'gateway/events',
+  gateway: 'gateway',
+};
 
 /** Longer than a role's own shutdown steps together: open invocations get their time to end. */
 const ROLE_STOP_MS_MAX = 30_000;
@@ -52,7 +60,7 @@ export function roleSpec(
   return {
     name: role,
     command: process.execPath,
-    args: [join(rootDir, role, 'main.ts')],
+    args: [join(rootDir, FOLDERS[role], 'main.ts')],
     env,
     cwd: rootDir,
     stopMsMax: ROLE_STOP_MS_MAX,

@@ -64,6 +64,8 @@ export const KNOWN_SETTINGS: ReadonlySet<string> = new Set([
 ]);
 
 export function loadConfig<Shape extends z.ZodRawShape>(
+  'SKIFF_EVENTS_DURABILITY',
+  'SKIFF_EVENTS_CONCURRENCY',
   shape: Shape,
   env: Readonly<Record<string, string | undefined>>,
 ): Readonly<z.output<z.ZodObject<Shape>>> {
@@ -73,14 +75,19 @@ export function loadConfig<Shape extends z.ZodRawShape>(
     const isFile = name.endsWith('_FILE') && KNOWN_SETTINGS.has(name.slice(0, -5));
     const setting = isFile ? name.slice(0, -5) : name;
     if (!KNOWN_SETTINGS.has(setting)) {
-      throw new SkiffError('INVALID_CONFIG', `unknown setting ${name}; known are ${[...KNOWN_SETTINGS].sort().join(', ')}`);
+      throw new SkiffError(
+        'INVALID_CONFIG',
+        `unknown setting ${name}; known are ${[...KNOWN_SETTINGS].sort().join(', ')}`,
+      );
     }
     if (setting in shape) values[setting] = isFile ? readFileSync(value, 'utf8').trim() : value;
   }
   const parsed = z.object(shape).safeParse(values);
   if (!parsed.success) {
     const text = parsed.error.issues
-      .map((issue) => `${issue.path.join('.')}: ${issue.message} (is "${values[String(issue.path[0])] ?? ''}")`)
+      .map(
+        (issue) => `${issue.path.join('.')}: ${issue.message} (is "${values[String(issue.path[0])] ?? ''}")`,
+      )
       .join('; ');
     throw new SkiffError('INVALID_CONFIG', text);
   }

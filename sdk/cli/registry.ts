@@ -21,6 +21,7 @@ export interface CommandEntry {
 
 const FUNCTIONS = 'Functions:';
 const RELEASES = 'Releases:';
+const EVENTS = 'Events:';
 const SERVER = 'Server:';
 const ACCESS = 'Access:';
 const TOOL = 'This tool:';
@@ -100,6 +101,20 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: 'give a deployment all traffic, or a share of it',
     group: RELEASES,
     load: () => import('./commands/releases/promote.ts'),
+  },
+  {
+    name: 'invocation',
+    aliases: ['invocations', 'event', 'events'],
+    summary: 'show, wait for and cancel asynchronous invocations',
+    group: EVENTS,
+    load: () => import('./commands/events/invocation.ts'),
+  },
+  {
+    name: 'dlq',
+    aliases: ['dead'],
+    summary: 'list, replay and purge what could not be done',
+    group: EVENTS,
+    load: () => import('./commands/events/dlq.ts'),
   },
   {
     name: 'server',

@@ -13,6 +13,7 @@
  */
 import { type Builds, createBuilds } from './builds.ts';
 import { createDeploys, type Deploys } from './deploy.ts';
+import { createEvents, type Events } from './events.ts';
 import type { ClientResponse, FetchLike } from './fetch.ts';
 import { createFunctions, type Functions } from './functions.ts';
 import { createInvocations, type Invocations } from './invoke.ts';
@@ -33,7 +34,7 @@ export interface ClientOptions<R extends ClientResponse = Response> {
 }
 
 export interface Client<R extends ClientResponse = Response>
-  extends Functions, Builds, Deploys, Invocations<R>, Logs, Platform {
+  extends Functions, Builds, Deploys, Invocations<R>, Events<R>, Logs, Platform {
   readonly url: string;
 }
 
@@ -56,6 +57,7 @@ export function createClient<R extends ClientResponse = Response>(options: Clien
     ...builds,
     ...createDeploys(transport, functions, builds),
     ...createInvocations(transport),
+    ...createEvents(transport),
     ...createLogs(transport),
     ...createPlatform(transport),
   };
@@ -64,9 +66,18 @@ export function createClient<R extends ClientResponse = Response>(options: Clien
 export { ClientError, type ClientErrorCode } from './error.ts';
 export type { DeployOptions, Source, StartedDeploy, Upload } from './deploy.ts';
 export type { ClientResponse, FetchInit, FetchLike } from './fetch.ts';
+export type { AsyncInvokeOptions, DeadSelection, WaitOptions } from './events.ts';
 export type { InvokeOptions } from './invoke.ts';
 export type { LogOptions } from './logs.ts';
 export type { CreatedToken, Readiness } from './platform.ts';
+export type {
+  AcceptedInvocation,
+  Attempt,
+  EventReceipt,
+  EventRequest,
+  InvocationRecord,
+  InvocationState,
+} from '../protocol/events.ts';
 export type {
   Alias,
   BuildEvent,

@@ -1,7 +1,7 @@
 /** Calls functions. What a function answers is handed on as it is; only the platform's own refusals are retried. */
 import { readFailure } from './error.ts';
 import { type ClientResponse, readChunks, type RequestBody } from './fetch.ts';
-import type { Transport } from './transport.ts';
+import type { ApiRequest, Transport } from './transport.ts';
 
 export interface InvokeOptions {
   /** After the function's name, with its query: `/items/3?full=1`. Default `/`. */
@@ -33,20 +33,26 @@ export interface Invocations<R extends ClientResponse> {
  */
 const NOT_RUN: ReadonlySet<string> = new Set(['queue_expired', 'throttled']);
 
+export function invocationRequest(name: string, options: InvokeOptions): ApiRequest {
+  const path = options.path ?? '/';
+  const { headers = [] } = options;
+  return {
+    what: `invoke ${name}`,
+    method: options.method ?? (options.body === undefined ? 'GET' : 'POST'),
+    path: `/f/${encodeURIComponent(name)}${path.startsWith('/') || path.startsWith('?') ? '' : '/'}${path}`,
+    headers: isList(headers) ? headers : Object.entries(headers),
+    body: options.body,
+    signal: options.signal,
+    timeoutMs: options.timeoutMs ?? 0,
+    redirect: options.redirect ?? 'manual',
+    isRead: false,
+  };
+}
+
 export function createInvocations<R extends ClientResponse>(transport: Transport<R>): Invocations<R> {
   function invoke(name: string, options: InvokeOptions = {}): Promise<R> {
-    const path = options.path ?? '/';
-    const { headers = [] } = options;
     return transport.fetch({
-      what: `invoke ${name}`,
-      method: options.method ?? (options.body === undefined ? 'GET' : 'POST'),
-      path: `/f/${encodeURIComponent(name)}${path.startsWith('/') || path.startsWith('?') ? '' : '/'}${path}`,
-      headers: isList(headers) ? headers : Object.entries(headers),
-      body: options.body,
-      signal: options.signal,
-      timeoutMs: options.timeoutMs ?? 0,
-      redirect: options.redirect ?? 'manual',
-      isRead: false,
+      ...invocationRequest(name, options),
       mayRepeat: (response) =>
         (response.status === 503 || response.status === 429) &&
         response.headers.get('retry-after') !== null &&

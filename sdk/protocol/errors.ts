@@ -33,7 +33,9 @@ export const ERRORS = {
   NOT_FOUND: { status: 404, fault: 'caller', retryable: false, summary: 'There is no such resource.' },
   FUNCTION_NOT_FOUND: { status: 404, fault: 'caller', retryable: false, summary: 'There is no function of this name.' },
   METHOD_NOT_ALLOWED: { status: 405, fault: 'caller', retryable: false, summary: 'The resource does not have this method.' },
+  GONE: { status: 410, fault: 'caller', retryable: false, summary: 'The resource was kept for its time and is gone.' },
   CONFLICT: { status: 409, fault: 'caller', retryable: true, summary: 'The resource was changed by somebody else.' },
+  IDEMPOTENCY_MISMATCH: { status: 422, fault: 'caller', retryable: false, summary: 'The key was used with another request.' },
   BODY_TOO_LARGE: { status: 413, fault: 'caller', retryable: false, summary: 'The body is larger than allowed.' },
   URL_TOO_LONG: { status: 414, fault: 'caller', retryable: false, summary: 'The URL is longer than allowed.' },
   HEAD_TOO_LARGE: { status: 431, fault: 'caller', retryable: false, summary: 'The headers are larger than allowed.' },
@@ -48,6 +50,7 @@ export const ERRORS = {
   OVERLOADED: { status: 503, fault: 'platform', retryable: true, cause: 'throttled', summary: 'The platform is busy; the function was not run.' },
   OUTCOME_UNKNOWN: { status: 502, fault: 'platform', retryable: false, cause: 'platform', summary: 'The host was lost; whether the function ran is unknown.' },
   UNAVAILABLE: { status: 503, fault: 'platform', retryable: true, cause: 'platform', summary: 'A service the platform stands on cannot be reached.' },
+  NOT_DURABLE: { status: 503, fault: 'platform', retryable: true, cause: 'platform', summary: 'The event could not be made safe; it may or may not have been accepted.' },
   INTERNAL: { status: 500, fault: 'platform', retryable: false, cause: 'platform', summary: 'Skiff failed; the request id is in the logs.' },
 } as const satisfies Record<string, ErrorRow>;
 

@@ -24,6 +24,15 @@ export const Header = {
   idempotencyKey: 'idempotency-key',
   serverTiming: 'server-timing',
   traceparent: 'traceparent',
+  /** RFC 7240: `respond-async`, with `wait=<seconds>`. */
+  prefer: 'prefer',
+  /** Options of an asynchronous invocation. */
+  delay: 'skiff-delay',
+  maxAge: 'skiff-max-age',
+  priority: 'skiff-priority',
+  orderingKey: 'skiff-ordering-key',
+  /** From a function: `false` says that repeating the event cannot help. */
+  retry: 'skiff-retry',
 } as const;
 
 /** Response headers a function may not set: they are the platform's word. */

@@ -39,3 +39,11 @@ export function createId(prefix: IdPrefix, nowMs: number = Date.now()): string {
 export function isId(prefix: IdPrefix, text: string): boolean {
   return text.length === prefix.length + 27 && text.startsWith(`${prefix}-`) && /^[0-9a-z]+$/.test(text.slice(prefix.length + 1));
 }
+
+/** When an id was made, in epoch milliseconds. */
+export function timeOfId(id: string): number {
+  let time = 0;
+  const start = id.lastIndexOf('-') + 1;
+  for (let i = start; i < start + 10; i++) time = time * 32 + ALPHABET.indexOf(id[i] ?? '0');
+  return time;
+}

@@ -117,3 +117,41 @@ export const PROCESS_LINE_BYTES_MAX = 64 * KB;
 export const RESTART_DELAY_MS_MAX = 10_000;
 /** A process that has run this long is healthy: its next death starts the pauses from the shortest again. */
 export const RESTART_HEALTHY_MS = 10_000;
+
+/** Bodies of events and results up to this lie in Redis; larger ones go to the registry, with a reference. */
+export const EVENT_INLINE_BYTES_MAX = 64 * KB;
+/** Larger things belong into a store of objects, and their address into an event. */
+export const EVENT_BODY_BYTES_MAX = 256 * MB;
+/** A longer result is cut and marked as cut. */
+export const RESULT_BYTES_MAX = 64 * MB;
+/** Events of one POST /v1/events. */
+export const EVENTS_PER_BATCH_MAX = 1_000;
+/** Unfinished asynchronous invocations of one function: past it, 429. */
+export const EVENTS_PER_FUNCTION_MAX = 100_000;
+/** Share of the durable Redis's memory that unfinished events may take before 429, and of which all together 503. */
+export const EVENTS_MEMORY_SHARE = 0.4;
+export const REDIS_MEMORY_SHARE_MAX = 0.85;
+/** Asynchronous invocations of one function that are in the queue proper or run; the others wait in its room. */
+export const EVENTS_WINDOW_MAX = 256;
+export const EVENT_DELAY_MS_MAX = 30 * 86_400_000;
+export const EVENT_AGE_MS_DEFAULT = 6 * 3_600_000;
+export const EVENT_AGE_MS_MAX = 31 * 86_400_000;
+export const EVENT_RETRIES_DEFAULT = 2;
+export const EVENT_RETRIES_MAX = 10;
+export const EVENT_BACKOFF_MS_DEFAULT = 30_000;
+export const EVENT_BACKOFF_MS_MAX = 900_000;
+/** A function's own Retry-After, at most. */
+export const RETRY_AFTER_MS_MAX = 3_600_000;
+/** An attempt that its consumer does not renew for this long is lost. */
+export const EVENT_LEASE_MS = 10_000;
+/** Attempts whose outcome was lost, and runners that ended under one invocation, until it counts as poison. */
+export const EVENT_LOST_MAX = 3;
+export const EVENT_RUNNERS_DIED_MAX = 2;
+/** Records of succeeded and cancelled invocations, and of dead and expired ones. */
+export const RECORD_KEPT_MS = 7 * 86_400_000;
+export const DEAD_KEPT_MS = 30 * 86_400_000;
+export const RESULT_KEPT_MS_DEFAULT = 86_400_000;
+/** An idempotency record, from the end of its invocation on. */
+export const IDEMPOTENCY_KEPT_MS = 86_400_000;
+/** Longest long poll. Below the idle time-outs of common proxies. */
+export const WAIT_MS_MAX = 55_000;

@@ -11,17 +11,26 @@ export const NAME_PATTERN = /^[a-z](?:[a-z0-9-]*[a-z0-9])?$/;
 export const FunctionName = z
   .string()
   .max(limits.FUNCTION_NAME_LENGTH_MAX, `a name has at most ${limits.FUNCTION_NAME_LENGTH_MAX} characters`)
-  .regex(NAME_PATTERN, 'a name has lower-case letters, digits and "-", begins with a letter and does not end with "-"');
+  .regex(
+    NAME_PATTERN,
+    'a name has lower-case letters, digits and "-", begins with a letter and does not end with "-"',
+  );
 
 function bytes(min: number, max: number) {
   return z.union([z.string(), z.number()]).transform((value, context) => {
     const parsed = tryParseBytes(value);
     if (parsed === undefined) {
-      context.addIssue({ code: 'custom', message: `"${value}" is not a size; write 256MB, 1GB or a number of bytes` });
+      context.addIssue({
+        code: 'custom',
+        message: `"${value}" is not a size; write 256MB, 1GB or a number of bytes`,
+      });
       return z.NEVER;
     }
     if (parsed < min || parsed > max) {
-      context.addIssue({ code: 'custom', message: `${value} is outside ${min / 1024 ** 2} MB to ${max / 1024 ** 2} MB` });
+      context.addIssue({
+        code: 'custom',
+        message: `${value} is outside ${min / 1024 ** 2} MB to ${max / 1024 ** 2} MB`,
+      });
       return z.NEVER;
     }
     return parsed;
@@ -32,7 +41,10 @@ function duration(min: number, max: number) {
   return z.union([z.string(), z.number()]).transform((value, context) => {
     const parsed = tryParseMs(value);
     if (parsed === undefined) {
-      context.addIssue({ code: 'custom', message: `"${value}" is not a duration; write 30s, 500ms, 5m or milliseconds` });
+      context.addIssue({
+        code: 'custom',
+        message: `"${value}" is not a duration; write 30s, 500ms, 5m or milliseconds`,
+      });
       return z.NEVER;
     }
     if (parsed < min || parsed > max) {
@@ -43,7 +55,9 @@ function duration(min: number, max: number) {
   });
 }
 
-const EnvName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'an environment name has letters, digits and "_"');
+const EnvName = z
+  .string()
+  .regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'an environment name has letters, digits and "_"');
 
 /** What a platform sets itself or what would change how the runtime starts. */
 const RESERVED_ENV = /^(?:SKIFF_.*|LD_.*|NODE_OPTIONS|PATH|HOME|PORT)$/;
@@ -64,12 +78,33 @@ export const FunctionConfig = z.strictObject({
   /** Whole duration of an invocation. */
   timeout: duration(10, limits.TIMEOUT_MS_MAX).default(limits.TIMEOUT_MS_DEFAULT),
   /** Until the response head. Defaults to `timeout`. */
+/** How asynchronous invocations of the function are run. */
+export const AsyncConfig = z.strictObject({
+  /** Tries after the first one that failed by the function's own fault. */
+  retries: z.coerce.number().int().min(0).max(limits.EVENT_RETRIES_MAX).default(limits.EVENT_RETRIES_DEFAULT),
+  /** Before the first retry; doubled for each one after it, with jitter. */
+  backoff: duration(0, limits.EVENT_BACKOFF_MS_MAX).default(limits.EVENT_BACKOFF_MS_DEFAULT),
+  maxAge: duration(1_000, limits.EVENT_AGE_MS_MAX).default(limits.EVENT_AGE_MS_DEFAULT),
+  /** At once, on all hosts together. Absent: as many as its sandboxes have slots. */
+  concurrency: z.coerce.number().int().min(1).max(limits.EVENTS_WINDOW_MAX).optional(),
+  /** Starts a second. Absent: no limit. */
+  rate: z.coerce.number().positive().max(100_000).optional(),
+  /** How long results can be read. */
+  keepResults: duration(0, limits.RECORD_KEPT_MS).default(limits.RESULT_KEPT_MS_DEFAULT),
+});
+export type AsyncConfig = z.output<typeof AsyncConfig>;
+
   firstByteTimeout: duration(10, limits.TIMEOUT_MS_MAX).optional(),
   /** Between two pieces of a response body. Defaults to `timeout`. */
   idleTimeout: duration(10, limits.TIMEOUT_MS_MAX).optional(),
   concurrency: z.coerce.number().int().min(1).max(limits.CONCURRENCY_MAX).default(limits.CONCURRENCY_DEFAULT),
   min: z.coerce.number().int().min(0).max(limits.SANDBOXES_PER_FUNCTION_MAX).default(0),
-  max: z.coerce.number().int().min(1).max(limits.SANDBOXES_PER_FUNCTION_MAX).default(limits.SANDBOXES_PER_FUNCTION_DEFAULT),
+  max: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(limits.SANDBOXES_PER_FUNCTION_MAX)
+    .default(limits.SANDBOXES_PER_FUNCTION_DEFAULT),
   /** How long an idle sandbox is kept. */
   keepAlive: duration(0, 86_400_000).default(limits.KEEP_ALIVE_MS_DEFAULT),
   maxBody: bytes(0, 16 * 1024 ** 3).default(limits.BODY_BYTES_MAX),
@@ -79,7 +114,10 @@ export const FunctionConfig = z.strictObject({
     .superRefine((env, context) => {
       const names = Object.keys(env);
       if (names.length > limits.ENV_COUNT_MAX) {
-        context.addIssue({ code: 'custom', message: `${names.length} variables; the limit is ${limits.ENV_COUNT_MAX}` });
+        context.addIssue({
+          code: 'custom',
+          message: `${names.length} variables; the limit is ${limits.ENV_COUNT_MAX}`,
+        });
       }
       for (const name of names) {
         if (RESERVED_ENV.test(name)) {
@@ -94,7 +132,10 @@ export const FunctionConfig = z.strictObject({
   network: Network.default('none'),
   access: z.enum(['public', 'private']).default('public'),
   isolation: z.enum(['strict', 'compat']).default('strict'),
-  runtimeClass: z.string().regex(/^[a-z0-9-]{1,32}$/).default('crun'),
+  runtimeClass: z
+    .string()
+    .regex(/^[a-z0-9-]{1,32}$/)
+    .default('crun'),
   labels: z.record(z.string().max(63), z.string().max(253)).default({}),
 });
 export type FunctionConfig = z.output<typeof FunctionConfig>;
@@ -106,4 +147,5 @@ export function describeIssues(error: z.ZodError, root = 'config'): string {
     .slice(0, 3)
     .map((issue) => `${[root, ...issue.path].join('.')}: ${issue.message}`)
     .join('; ');
+  async: AsyncConfig.prefault({}),
 }

@@ -19,7 +19,7 @@ test('names the setting and the value it refuses', () => {
 });
 
 test('starts the roles in one order, however they are named', () => {
-  expect(parseRoles([])).toEqual(['runner', 'builder', 'gateway']);
+  expect(parseRoles([])).toEqual(['runner', 'builder', 'events', 'gateway']);
   expect(parseRoles(['gateway', 'runner'])).toEqual(['runner', 'gateway']);
   expect(() => parseRoles(['gatway'])).toThrow(/unknown role "gatway".*gateway/);
 });

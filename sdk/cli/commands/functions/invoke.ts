@@ -17,6 +17,7 @@ Examples:
   $ skiff invoke resize -d @photo.jpg > small.jpg  a file, streamed both ways
   $ echo hi | skiff invoke shout -d -              standard input
   $ skiff invoke hello -X DELETE -H 'x-key: 1' -i  method, header, show the answer's headers
+  $ skiff invoke resize -d @photo.jpg --async      runs at least once, also if this host goes down; prints its id
 
 Exit code: 0, 4 when the function failed or answered with 400 or above, 1 when the platform did not run it.
 `;
@@ -30,6 +31,9 @@ export function define(command: Command, session: Session): void {
     .option('-H, --header <header>', 'header as "name: value"', collect)
     .option('-q, --query <name=value>', 'add to the query', collect)
     .option('-i, --include', 'print status and headers of the answer, too')
+    .option('-a, --async', 'put it into the queue and print its id; see it with: skiff invocation show <id>')
+    .option('--delay <duration>', 'with --async: not before this time has passed, such as 10m')
+    .option('--key <key>', 'idempotency key: repeating the command is the same invocation')
     .addHelpText('after', EXAMPLES)
     .action(async (name, path, options) => {
       const data = options.data === undefined ? undefined : readData(session, options.data);
@@ -37,13 +41,21 @@ export function define(command: Command, session: Session): void {
       if (data && !headers.some(([header]) => header.toLowerCase() === 'content-type')) {
         headers.push(['content-type', data.type]);
       }
-      const response = await openClient(session).invoke(name, {
+      const request = {
         path: addQuery(path, (options.query ?? []).map(parseAssignment)),
         headers,
         signal: session.signal,
         ...(options.method === undefined ? {} : { method: options.method.toUpperCase() }),
         ...(data === undefined ? {} : { body: data.body }),
-      });
+      };
+      if (options.async) {
+        const { delay, key: idempotencyKey } = options;
+        const { id } = await openClient(session).invokeAsync(name, { ...request, delay, idempotencyKey });
+        return session.output.out.line(id);
+      }
+      if (options.delay !== undefined) throw usage('--delay needs --async');
+      if (options.key !== undefined) headers.push(['idempotency-key', options.key]);
+      const response = await openClient(session).invoke(name, request);
       if (options.include) printHead(session, response);
       await printAnswer(session, name, response, options.include === true);
     });

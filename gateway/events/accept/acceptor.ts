@@ -1,0 +1,237 @@
+/**
+ * Takes events in: the one way into the queue, for HTTP, batches, schedules and the platform's own follow-ups.
+ * Invariant: it resolves only after the store's reply to the one atomic write, under the conditions of the durability
+ * class; whatever else happens is NOT_DURABLE, UNAVAILABLE or a refusal, and says whether the event may have been
+ * accepted all the same. Deliberately absent: HTTP, and running anything.
+ */
+import { createHash } from 'node:crypto';
+import type { Deployment } from '../../../sdk/protocol/api.ts';
+import { SkiffError } from '../../../sdk/protocol/errors.ts';
+import { type EventOptions, type InvocationState, PRIORITIES } from '../../../sdk/protocol/events.ts';
+import { createId } from '../../../sdk/protocol/ids.ts';
+import {
+  DEAD_KEPT_MS,
+  EVENT_BACKOFF_MS_MAX,
+  EVENT_BODY_BYTES_MAX,
+  EVENTS_MEMORY_SHARE,
+  EVENTS_PER_FUNCTION_MAX,
+  EVENTS_WINDOW_MAX,
+  REDIS_MEMORY_SHARE_MAX,
+} from '../../../sdk/protocol/limits.ts';
+import type { FunctionConfig } from '../../../sdk/protocol/manifest.ts';
+import type { Durability } from '../../../infra/events/durability.ts';
+import type { Payloads } from '../../../infra/events/payloads.ts';
+import type { BlobReference, EventHead, EventPolicy } from '../../../infra/events/record.ts';
+import type { ShardQueues } from '../../../infra/events/shards.ts';
+import type { Acceptance, AcceptReply, EventStore } from '../../../infra/events/store.ts';
+import type { Log } from '../../../infra/lib/log.ts';
+import { isServiceAway } from '../../../infra/lib/unavailable.ts';
+import { splitBody, type EventBody } from './body.ts';
+
+export interface NewEvent {
+  /** Of an event that may be offered again; accepting it twice is one invocation. Default: a new one. */
+  readonly id?: string;
+  readonly deployment: Deployment;
+  readonly head: EventHead;
+  readonly body: Buffer | AsyncIterable<Uint8Array>;
+  readonly options: EventOptions;
+  /** `http`, `batch`, `schedule:…`, `invocation:…`. */
+  readonly origin: string;
+  readonly traceparent?: string | undefined;
+}
+
+export interface Receipt {
+  readonly id: string;
+  readonly state: InvocationState;
+  /** An earlier request with the same idempotency key or id was accepted before. */
+  readonly isRepeat: boolean;
+}
+
+export interface AcceptorOptions {
+  readonly store: EventStore;
+  readonly queues: ShardQueues;
+  readonly payloads: Payloads;
+  readonly durability: Durability;
+  readonly log: Log;
+}
+
+export function policyOf(config: FunctionConfig): EventPolicy {
+  const { retries, backoff, keepResults } = config.async;
+  return {
+    retries,
+    backoffMs: backoff,
+    backoffMsMax: Math.max(backoff, EVENT_BACKOFF_MS_MAX),
+    resultMs: Math.max(1, keepResults),
+  };
+}
+
+/** As many as its sandboxes can serve, unless it says less: more would only wait elsewhere. */
+function windowOf(config: FunctionConfig): number {
+  return Math.min(config.async.concurrency ?? config.max * config.concurrency, EVENTS_WINDOW_MAX);
+}
+
+/** Keys are the user's texts: hashed, they cannot be mistaken for a part of a Redis key, whatever is in them. */
+export function scopeOf(functionName: string, key: string): string {
+  return `${functionName}/${createHash('sha1').update(key).digest('hex')}`;
+}
+
+export class Acceptor {
+  readonly #options: AcceptorOptions;
+
+  constructor(options: AcceptorOptions) {
+    this.#options = options;
+  }
+
+  /** @throws SkiffError NOT_DURABLE · THROTTLED · OVERLOADED · IDEMPOTENCY_MISMATCH · BODY_TOO_LARGE · UNAVAILABLE */
+  async accept(event: NewEvent): Promise<Receipt> {
+    const { durability, store } = this.#options;
+    const epoch = await durability.assertDurable();
+    this.#assertMemory();
+    const id = event.id ?? createId('inv');
+    const maxAgeMs = event.options.maxAge ?? event.deployment.config.async.maxAge;
+    const body = await splitBody(event.body);
+    const stored = await this.#storeBody(body, maxAgeMs + (event.options.delay ?? 0));
+    const acceptance = this.#describe(event, id, maxAgeMs, stored);
+    const reply = await this.#write(() =>
+      // In one turn, so that WAIT comes right behind the write on the same connection.
+      Promise.all([store.accept(acceptance, epoch), durability.assertReplicated()]),
+    );
+    return this.#settle(reply, event, id);
+  }
+
+  #assertMemory(): void {
+    const { used, max } = this.#options.durability.memory;
+    if (max === 0 || used < max * REDIS_MEMORY_SHARE_MAX) return;
+    const percent = Math.round((used / max) * 100);
+    throw new SkiffError(
+      'OVERLOADED',
+      `the durable store's memory is ${percent} % full; events are taken again below ${REDIS_MEMORY_SHARE_MAX * 100} %`,
+    );
+  }
+
+  async #storeBody(
+    body: EventBody,
+    untilMs: number,
+  ): Promise<{ inline: Buffer; blob?: BlobReference; digest: () => string }> {
+    const hash = createHash('sha256');
+    if (body.kind === 'whole') {
+      return { inline: body.bytes, digest: () => hash.update(body.bytes).digest('hex') };
+    }
+    async function* hashed(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+      for await (const chunk of stream) {
+        hash.update(chunk);
+        yield chunk;
+      }
+    }
+    const keepMs = untilMs + DEAD_KEPT_MS;
+    const blob = await this.#options.payloads.put(hashed(body.stream), EVENT_BODY_BYTES_MAX, keepMs);
+    return { inline: Buffer.alloc(0), blob, digest: () => hash.digest('hex') };
+  }
+
+  #describe(
+    event: NewEvent,
+    id: string,
+    maxAgeMs: number,
+    stored: { inline: Buffer; blob?: BlobReference; digest: () => string },
+  ): Acceptance {
+    const { functionName, config } = event.deployment;
+    const { delay = 0, priority = 'normal', orderingKey, idempotencyKey } = event.options;
+    const { max } = this.#options.durability.memory;
+    return {
+      id,
+      functionName,
+      delayMs: delay,
+      // Waiting for its delay must not use up the time it has to run.
+      maxAgeMs: maxAgeMs + delay,
+      priority: PRIORITIES.indexOf(priority),
+      line: orderingKey === undefined ? undefined : scopeOf(functionName, orderingKey),
+      policy: policyOf(config),
+      window: windowOf(config),
+      rate: config.async.rate ?? 0,
+      origin: {
+        from: event.origin,
+        ...(orderingKey === undefined ? {} : { orderingKey }),
+        ...(event.traceparent === undefined ? {} : { traceparent: event.traceparent }),
+      },
+      head: event.head,
+      body: stored.inline,
+      blob: stored.blob,
+      idempotency:
+        idempotencyKey === undefined
+          ? undefined
+          : {
+              scope: scopeOf(functionName, idempotencyKey),
+              fingerprint: fingerprintOf(event.head, stored.digest(), 'async'),
+            },
+      countMax: EVENTS_PER_FUNCTION_MAX,
+      bytesMax: max === 0 ? Number.MAX_SAFE_INTEGER : Math.floor(max * EVENTS_MEMORY_SHARE),
+    };
+  }
+
+  /** Tells "was not written" from "may have been written". */
+  async #write(write: () => Promise<[AcceptReply, void]>): Promise<AcceptReply> {
+    try {
+      const [reply] = await write();
+      return reply;
+    } catch (error) {
+      if (error instanceof SkiffError || !isServiceAway(error)) throw error;
+      const maybeAccepted = !NOT_SENT.test((error as Error).message);
+      const words = maybeAccepted ? 'it may or may not have been accepted' : 'it was not accepted';
+      throw new SkiffError('NOT_DURABLE', `the durable store did not confirm the event; ${words}`, {
+        details: { maybeAccepted },
+        cause: error,
+      });
+    }
+  }
+
+  async #settle(reply: AcceptReply, event: NewEvent, id: string): Promise<Receipt> {
+    const { queues, store, durability, log } = this.#options;
+    const { functionName } = event.deployment;
+    switch (reply.kind) {
+      case 'accepted':
+        // Not awaited: the event is safe, and the pump of a consumer adds what is missing.
+        if (reply.jobs.length > 0) {
+          queues.add(reply.jobs).catch((error: unknown) => log.debug({ error, id }, 'job not added yet'));
+        }
+        return { id, state: reply.state, isRepeat: false };
+      case 'known':
+        return { id: reply.id, state: (await store.getState(reply.id)) ?? 'succeeded', isRepeat: true };
+      case 'other_request':
+        throw new SkiffError(
+          'IDEMPOTENCY_MISMATCH',
+          `the idempotency key was used for another request, ${reply.id}; use a new key for a new request`,
+        );
+      case 'full':
+        throw new SkiffError(
+          'THROTTLED',
+          reply.what === 'count'
+            ? `${reply.count} events of "${functionName}" are waiting, which is the limit; try again when some have run`
+            : `events of ${reply.count} bytes are waiting in all, which is the limit; try again when some have run`,
+        );
+      case 'foreign_store':
+        durability.reportForeign();
+        throw new SkiffError('NOT_DURABLE', `nothing was accepted: ${durability.problem}`, {
+          details: { maybeAccepted: false },
+        });
+    }
+  }
+}
+
+/** What ioredis and Redis say of a command that was never run. */
+const NOT_SENT =
+  /^(?:Stream isn't writeable|Connection is closed\.$|LOADING |OOM |READONLY |MISCONF |NOREPLICAS |BUSY )/;
+
+const FINGERPRINTED: ReadonlySet<string> = new Set(['content-type', 'content-encoding', 'accept']);
+
+/** SHA-256 over what makes two requests the same. */
+export function fingerprintOf(head: EventHead, bodyDigest: string, mode: 'async' | 'sync'): string {
+  const { method, url, headers } = head;
+  const named = headers
+    .filter(([name]) => FINGERPRINTED.has(name))
+    .map((pair) => pair.join(':'))
+    .sort();
+  const { pathname, search } = new URL(url);
+  return createHash('sha256')
+    .update(JSON.stringify([mode, method, pathname + search, named, bodyDigest]))
+    .digest('hex');
+}

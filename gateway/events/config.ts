@@ -1,0 +1,19 @@
+/** Settings of the events process. See infra/lib/config.ts. */
+import { z } from 'zod';
+import { DURABILITY_CLASSES } from '../../infra/events/durability.ts';
+import { commonSettings, loadConfig } from '../../infra/lib/config.ts';
+
+/** What an acknowledged event survives: see infra/events/durability.ts. The gateway reads it, too. */
+export const durabilitySetting = z.enum(DURABILITY_CLASSES).default('single');
+
+const settings = {
+  ...commonSettings,
+  SKIFF_GATEWAY_PORT: z.coerce.number().int().min(1).max(65_535).default(8080),
+  SKIFF_EVENTS_DURABILITY: durabilitySetting,
+  /** Jobs that this process runs at a time, in each of the shard queues. */
+  SKIFF_EVENTS_CONCURRENCY: z.coerce.number().int().min(1).max(10_000).default(256),
+} as const;
+
+export function loadEventsConfig(env: Readonly<Record<string, string | undefined>>) {
+  return loadConfig(settings, env);
+}

@@ -1,0 +1,210 @@
+/**
+ * One attempt of one invocation: through the same dispatch as a call over HTTP, with the record's request and a sink for
+ * the answer. Invariant: it ends with one written end, or with none because its fence token is not the newest any more.
+ */
+import { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Deployment } from '../../../sdk/protocol/api.ts';
+import { SkiffError } from '../../../sdk/protocol/errors.ts';
+import { Header } from '../../../sdk/protocol/http.ts';
+import type { HeaderList } from '../../../sdk/protocol/invocation.ts';
+import { EVENT_LEASE_MS, RESULT_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
+import type { Payloads } from '../../../infra/events/payloads.ts';
+import {
+  type BlobReference,
+  type EventHead,
+  type EventOrigin,
+  type EventPolicy,
+  readJson,
+  readNumber,
+  readText,
+} from '../../../infra/events/record.ts';
+import type { AttemptEnd, Begun, EndReply, EventStore } from '../../../infra/events/store.ts';
+import type { Log } from '../../../infra/lib/log.ts';
+import { isServiceAway } from '../../../infra/lib/unavailable.ts';
+import type { Call } from '../../invoke/call.ts';
+import type { CallRequest, PlatformCall } from '../../invoke/caller.ts';
+import { chooseTarget, type Routes } from '../../invoke/routes.ts';
+import { AnswerSink, type SunkAnswer } from './answer-sink.ts';
+import { judge, outcomeOf, type Series, type Verdict } from './verdict.ts';
+
+export interface AttemptParts {
+  readonly store: EventStore;
+  readonly payloads: Payloads;
+  readonly routes: Routes;
+  readonly run: (call: PlatformCall) => Call;
+  /** Is the link to this runner open? */
+  readonly isLinked: (runner: string) => boolean;
+  readonly log: Log;
+}
+
+/** After its lease somebody else may have it; until a little later an end is still worth offering. */
+const FINISH_MS_MAX = 3 * EVENT_LEASE_MS;
+const FINISH_RETRY_MS = 200;
+/** Written by the platform into every answer; a stored result has them from elsewhere. */
+const NOT_KEPT: ReadonlySet<string> = new Set([
+  Header.invocationId,
+  Header.serverTiming,
+  'date',
+  'connection',
+]);
+
+export class Attempt {
+  readonly id: string;
+  readonly fence: number;
+  readonly #parts: AttemptParts;
+  readonly #begun: Begun;
+  #sink: AnswerSink | undefined;
+  #isCancelled = false;
+
+  constructor(parts: AttemptParts, begun: Begun) {
+    this.#parts = parts;
+    this.#begun = begun;
+    this.id = begun.id;
+    this.fence = begun.fence;
+  }
+
+  /** It is not ours any more, or not wanted: its function is told to stop, and no end is written. */
+  cancel(): void {
+    this.#isCancelled = true;
+    this.#sink?.cancel();
+  }
+
+  /** Undefined when it was cancelled. */
+  async run(): Promise<EndReply | undefined> {
+    const end = await this.#execute().catch((error: unknown) => this.#describeTrouble(error));
+    if (this.#isCancelled) return undefined;
+    return this.#finish(end);
+  }
+
+  async #execute(): Promise<AttemptEnd> {
+    const name = readText(this.#begun.record, 'fn');
+    const route = await this.#parts.routes.get(name);
+    if (!route) return this.#die('function_deleted', `there is no function "${name}" any more`);
+    const deployment = chooseTarget(route, Math.random());
+    const head = this.#createHead();
+    const blob = this.#begun.request['blob']
+      ? readJson<BlobReference>(this.#begun.request, 'blob')
+      : undefined;
+    const stream = blob ? await this.#open(blob) : undefined;
+    if (stream instanceof SkiffError) return this.#die('payload_unreadable', stream.message);
+    const sink = new AnswerSink((body) => this.#putResult(body));
+    this.#sink = sink;
+    if (this.#isCancelled) sink.cancel();
+    const body = stream ? undefined : (this.#begun.request['b'] ?? Buffer.alloc(0));
+    const request = createRequest(head, stream);
+    const call = this.#parts.run({ id: this.id, deployment, head, body, request, response: sink });
+    const answer = await sink.done;
+    stream?.destroy();
+    return this.#judge(call, deployment, answer);
+  }
+
+  #createHead(): EventHead & { attempt: number; traceparent?: string } {
+    const { record, request } = this.#begun;
+    const attempt = readNumber(record, 'n');
+    const { method, url, headers } = readJson<EventHead>(request, 'h');
+    const { traceparent } = readJson<EventOrigin>(record, 'org');
+    const own: HeaderList = [
+      [Header.invocationId, this.id],
+      [Header.attempt, String(attempt)],
+      ...(traceparent === undefined ? [] : [[Header.traceparent, traceparent] as const]),
+    ];
+    return {
+      method,
+      url,
+      headers: [...headers, ...own],
+      attempt,
+      ...(traceparent === undefined ? {} : { traceparent }),
+    };
+  }
+
+  /** A body that is gone or damaged will not come back; a registry that is away will. */
+  async #open(blob: BlobReference): Promise<Readable | SkiffError> {
+    try {
+      return await this.#parts.payloads.open(blob);
+    } catch (error) {
+      if (error instanceof SkiffError && error.code !== 'UNAVAILABLE') return error;
+      throw error;
+    }
+  }
+
+  #putResult(body: AsyncIterable<Uint8Array>): Promise<BlobReference> {
+    return this.#parts.payloads.put(body, RESULT_BYTES_MAX, this.#series().policy.resultMs);
+  }
+
+  #series(): Series {
+    const { record } = this.#begun;
+    const counted = readNumber(record, 'c');
+    return {
+      policy: readJson<EventPolicy>(record, 'pol'),
+      counted,
+      uncounted: Math.max(0, readNumber(record, 'n') - 1 - counted),
+    };
+  }
+
+  #judge(call: Call, deployment: Deployment, answer: SunkAnswer): AttemptEnd {
+    const failure = call.failure?.code ?? (answer.isBroken ? 'OUTCOME_UNKNOWN' : undefined);
+    const outcome = outcomeOf(answer, failure);
+    const verdict = judge(outcome, answer.headers, this.#series(), Date.now(), Math.random());
+    const { runner } = call;
+    const hasDied = outcome === 'lost' && runner !== undefined && !this.#parts.isLinked(runner);
+    return this.#createEnd(verdict, {
+      detail: {
+        deployment: deployment.id,
+        ...(answer.status > 0 && !answer.isBroken ? { status: answer.status } : {}),
+        ...(runner === undefined ? {} : { runner }),
+        ...(call.failure ? { message: call.failure.detail.slice(0, 1_000) } : {}),
+      },
+      // Every end of a runner's process is a death of its own, so that one that restarts is not taken for the same.
+      ...(hasDied ? { died: `${runner}|${this.fence}` } : {}),
+      ...(answer.status > 0 && !answer.isBroken ? { result: createResult(answer) } : {}),
+    });
+  }
+
+  /** A permanent failure: no try can succeed. */
+  #die(reason: string, message: string): AttemptEnd {
+    return this.#createEnd(
+      { outcome: 'platform_error', counts: false, follows: 'dead', reason },
+      { detail: { message } },
+    );
+  }
+
+  /** Something we stand on failed before the function was called. */
+  #describeTrouble(error: unknown): AttemptEnd {
+    this.#parts.log.warn({ error, invocation: this.id }, 'an attempt could not be run');
+    const verdict = judge('platform_error', [], this.#series(), Date.now(), Math.random());
+    return this.#createEnd(verdict, { detail: { message: (error as Error).message.slice(0, 1_000) } });
+  }
+
+  #createEnd(verdict: Verdict, rest: Pick<AttemptEnd, 'detail' | 'result' | 'died'>): AttemptEnd {
+    return { id: this.id, fence: this.fence, ...verdict, ...rest };
+  }
+
+  /** Offered again while the store is away: with one token it is written once. */
+  async #finish(end: AttemptEnd): Promise<EndReply | undefined> {
+    const { store, log } = this.#parts;
+    const deadline = performance.now() + FINISH_MS_MAX;
+    for (;;) {
+      try {
+        return await store.finish(end);
+      } catch (error) {
+        if (!isServiceAway(error)) throw error;
+        if (performance.now() > deadline) {
+          log.warn({ error, invocation: this.id }, 'an end could not be written; the attempt counts as lost');
+          return undefined;
+        }
+        await delay(FINISH_RETRY_MS);
+      }
+    }
+  }
+}
+
+function createResult({ status, headers, bytes, isCut, body, blob }: SunkAnswer): AttemptEnd['result'] {
+  const kept = headers.filter(([name]) => !NOT_KEPT.has(name));
+  return { head: { status, headers: kept, bytes, ...(isCut ? { isCut } : {}) }, body, blob };
+}
+
+function createRequest({ method }: EventHead, stream: Readable | undefined): CallRequest {
+  const source = stream ?? Readable.from([]);
+  return Object.assign(source, { method, headers: {} });
+}

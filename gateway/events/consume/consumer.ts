@@ -1,0 +1,177 @@
+/**
+ * Takes jobs from the shard queues and runs the invocations they name. BullMQ says when and how many at a time; whether
+ * an invocation is to be run, the record says.
+ * Invariant: every held attempt is renewed, or cancelled as soon as it is not ours any more. This process does nothing
+ * heavy, since locks and leases are renewed on its event loop.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { type ConnectionOptions, type Job, Worker } from 'bullmq';
+import type { Redis } from 'ioredis';
+import { EVENT_LEASE_MS } from '../../../sdk/protocol/limits.ts';
+import { durable, events } from '../../../infra/contract/keys.ts';
+import { SHARDS, shardQueue, type ShardJob, type ShardQueues } from '../../../infra/events/shards.ts';
+import type { Begun } from '../../../infra/events/store.ts';
+import { isServiceAway } from '../../../infra/lib/unavailable.ts';
+import { Attempt, type AttemptParts } from './attempt.ts';
+
+export interface ConsumerOptions extends AttemptParts {
+  readonly id: string;
+  readonly queues: ShardQueues;
+  /** For BullMQ's workers: waits for Redis as long as it takes. Each worker makes a second one from it, that blocks. */
+  readonly connection: ConnectionOptions;
+  /** Connection of its own, for pub/sub. */
+  readonly subscriber: Redis;
+  /** Jobs of one shard at a time. */
+  readonly concurrency: number;
+  readonly onEnd?: (outcome: string, state: string) => void;
+}
+
+/** As delivery asks: a lock of 10 s, looked at every 5 s, so that a dead consumer's jobs move within 20 s. */
+const LOCK = {
+  lockDuration: EVENT_LEASE_MS,
+  lockRenewTime: 3_000,
+  stalledInterval: 5_000,
+  maxStalledCount: 3,
+} as const;
+const RENEW_MS = 3_000;
+const AWAY_MS = 200;
+/** A worker that takes nothing for this long while its queue has jobs is deaf. */
+const DEAF_MS = 15_000;
+const WATCH_MS = 5_000;
+
+interface Shard {
+  worker: Worker<ShardJob>;
+  running: number;
+  lastTakenMs: number;
+}
+
+export class Consumer {
+  readonly #options: ConsumerOptions;
+  readonly #held = new Map<string, Attempt>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  #shards: Shard[] = [];
+  #isClosing = false;
+
+  constructor(options: ConsumerOptions) {
+    this.#options = options;
+  }
+
+  get heldCount(): number {
+    return this.#held.size;
+  }
+
+  async open(): Promise<void> {
+    const { subscriber } = this.#options;
+    subscriber.on('message', (channel: string, id: string) => {
+      if (channel === events.cancels) this.#held.get(id)?.cancel();
+    });
+    await subscriber.subscribe(events.cancels);
+    this.#shards = Array.from({ length: SHARDS }, (_, shard) => this.#openShard(shard));
+    this.#timers.push(
+      setInterval(() => void this.#renew(), RENEW_MS),
+      setInterval(() => void this.#watch(), WATCH_MS),
+    );
+  }
+
+  /** Takes nothing new and lets what runs end within `graceMs`; the rest is left to its leases. */
+  async close(graceMs: number): Promise<void> {
+    this.#isClosing = true;
+    const closing = Promise.all(this.#shards.map(({ worker }) => worker.close()));
+    await Promise.race([closing, delay(graceMs, undefined, { ref: false })]);
+    for (const timer of this.#timers) clearInterval(timer);
+    for (const attempt of this.#held.values()) attempt.cancel();
+  }
+
+  #openShard(index: number): Shard {
+    const { connection, concurrency, log } = this.#options;
+    const shard: Shard = {
+      running: 0,
+      lastTakenMs: performance.now(),
+      worker: new Worker<ShardJob>(shardQueue(index), (job) => this.#process(shard, job), {
+        connection,
+        concurrency,
+        prefix: durable.bullPrefix,
+        runRetryDelay: 500,
+        drainDelay: 2,
+        ...LOCK,
+      }),
+    };
+    shard.worker.on('error', (error) => log.debug({ error }, 'shard queue'));
+    shard.worker.on('stalled', (jobId) =>
+      log.warn({ jobId }, 'a job was taken from a consumer that gave no sign of life'),
+    );
+    return shard;
+  }
+
+  async #process(shard: Shard, job: Job<ShardJob>): Promise<void> {
+    shard.running += 1;
+    shard.lastTakenMs = performance.now();
+    try {
+      const begun = await this.#begin(String(job.id), job.data.ids);
+      await Promise.all(begun.map((each) => this.#run(each)));
+    } finally {
+      shard.running -= 1;
+    }
+  }
+
+  async #begin(jobId: string, ids: readonly string[]): Promise<Begun[]> {
+    const { store, queues, id } = this.#options;
+    for (;;) {
+      try {
+        const { begun, jobs } = await store.begin(id, EVENT_LEASE_MS, jobId, ids);
+        if (jobs.length > 0) await queues.add(jobs).catch(() => {});
+        return begun;
+      } catch (error) {
+        if (!isServiceAway(error) || this.#isClosing) throw error;
+        await delay(AWAY_MS);
+      }
+    }
+  }
+
+  async #run(begun: Begun): Promise<void> {
+    const { log, queues, onEnd } = this.#options;
+    const attempt = new Attempt(this.#options, begun);
+    this.#held.set(begun.id, attempt);
+    try {
+      const reply = await attempt.run();
+      if (reply?.kind === 'fenced') {
+        log.warn(
+          { invocation: begun.id, fence: begun.fence, state: reply.state },
+          'fenced: an old result was refused',
+        );
+        onEnd?.('fenced', reply.state);
+      } else if (reply) {
+        onEnd?.('written', reply.state);
+        if (reply.jobs.length > 0) await queues.add(reply.jobs).catch(() => {});
+      }
+    } catch (error) {
+      log.error({ error, invocation: begun.id }, 'an attempt failed; it counts as lost when its lease ends');
+    } finally {
+      if (this.#held.get(begun.id) === attempt) this.#held.delete(begun.id);
+    }
+  }
+
+  async #renew(): Promise<void> {
+    try {
+      for (const id of await this.#options.store.renew(EVENT_LEASE_MS, [...this.#held.values()])) {
+        this.#held.get(id)?.cancel();
+      }
+    } catch (error) {
+      this.#options.log.warn({ error }, 'leases could not be renewed; it is tried again');
+    }
+  }
+
+  /** BullMQ's workers have gone deaf after outages before: progress is checked from outside. */
+  async #watch(): Promise<void> {
+    const { queues, concurrency, log } = this.#options;
+    const waiting = await queues.countWaiting().catch(() => []);
+    for (const [index, shard] of this.#shards.entries()) {
+      const isBusy = shard.running >= concurrency;
+      if (!waiting[index] || isBusy || this.#isClosing) shard.lastTakenMs = performance.now();
+      if (performance.now() - shard.lastTakenMs < DEAF_MS) continue;
+      log.error({ shard: index, waiting: waiting[index] }, 'a consumer takes no jobs; it is replaced');
+      void shard.worker.close(true).catch(() => {});
+      this.#shards[index] = this.#openShard(index);
+    }
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * What must happen by itself: due events become ready, ends of leases and ages are noticed, jobs that a crash forgot are
+ * added, what has had its time is removed. Invariant: every duty is one atomic script that any number of pumps may run
+ * at once; nothing is lost when one dies in the middle.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { DEAD_KEPT_MS } from '../../../sdk/protocol/limits.ts';
+import type { Payloads } from '../../../infra/events/payloads.ts';
+import { JOB_KEY_PREFIX, type ReleasedJob, type ShardQueues } from '../../../infra/events/shards.ts';
+import type { EventStore } from '../../../infra/events/store.ts';
+import type { Log } from '../../../infra/lib/log.ts';
+import { isServiceAway } from '../../../infra/lib/unavailable.ts';
+
+export interface PumpOptions {
+  readonly store: EventStore;
+  readonly queues: ShardQueues;
+  readonly payloads: Payloads;
+  readonly log: Log;
+  /** How long a released invocation may be without a job before it gets one. */
+  readonly sweepAfterMs?: number;
+}
+
+interface Duty {
+  readonly name: string;
+  readonly everyMs: number;
+  /** Returns after how long to come again, if that is sooner than `everyMs`. */
+  readonly run: () => Promise<number | void>;
+}
+
+const BATCH = 200;
+const SWEEP_AFTER_MS = 5_000;
+const AWAY_MS = 500;
+
+export class Pump {
+  readonly #options: PumpOptions;
+  readonly #stopping = new AbortController();
+  #loops: Promise<void>[] = [];
+
+  constructor(options: PumpOptions) {
+    this.#options = options;
+  }
+
+  open(): void {
+    this.#loops = this.#duties().map((duty) => this.#repeat(duty));
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.all(this.#loops);
+  }
+
+  #duties(): Duty[] {
+    const { store, payloads, sweepAfterMs = SWEEP_AFTER_MS } = this.#options;
+    return [
+      { name: 'promote', everyMs: 100, run: () => this.#promote() },
+      { name: 'reap', everyMs: 500, run: () => this.#drain(() => store.reap(BATCH), 'attempts lost') },
+      { name: 'expire', everyMs: 1_000, run: () => this.#drain(() => store.expire(BATCH)) },
+      {
+        name: 'sweep',
+        everyMs: 1_000,
+        run: () => this.#drain(() => store.sweep(sweepAfterMs, BATCH, JOB_KEY_PREFIX), 'jobs added again'),
+      },
+      {
+        name: 'trim',
+        everyMs: 60_000,
+        run: async () => {
+          await store.trimDead(Date.now() - DEAD_KEPT_MS);
+          await payloads.sweep(BATCH);
+        },
+      },
+    ];
+  }
+
+  async #promote(): Promise<number | void> {
+    const { count, nextMs, jobs } = await this.#options.store.promote(BATCH);
+    await this.#add(jobs);
+    return count === BATCH ? 0 : nextMs;
+  }
+
+  async #drain(
+    step: () => Promise<{ count: number; jobs: ReleasedJob[] }>,
+    what?: string,
+  ): Promise<number | void> {
+    const { count, jobs } = await step();
+    await this.#add(jobs);
+    if (count > 0 && what !== undefined) this.#options.log.warn({ count }, what);
+    return count >= BATCH ? 0 : undefined;
+  }
+
+  async #add(jobs: readonly ReleasedJob[]): Promise<void> {
+    if (jobs.length > 0) await this.#options.queues.add(jobs);
+  }
+
+  async #repeat({ name, everyMs, run }: Duty): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      let waitMs = everyMs;
+      try {
+        waitMs = Math.min(everyMs, (await run()) ?? everyMs);
+      } catch (error) {
+        if (!isServiceAway(error))
+          this.#options.log.error({ error, duty: name }, 'a duty failed; it is tried again');
+        waitMs = Math.max(everyMs, AWAY_MS);
+      }
+      await delay(waitMs, undefined, { signal }).catch(() => {});
+    }
+  }
+}

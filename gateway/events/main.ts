@@ -1,0 +1,125 @@
+/**
+ * The process that runs events: a consumer of the shard queues and a pump, on the same dispatch path as the gateway's.
+ * A process of its own, so that the gateway's event loop carries nothing but calls, and so that locks and leases are
+ * renewed on time whatever the gateway does. Any number of them may run, on any hosts.
+ */
+import { openCatalog } from '../../infra/catalog/catalog.ts';
+import { subscribeChanges } from '../../infra/catalog/changes.ts';
+import { dataPaths } from '../../infra/contract/paths.ts';
+import { Dispatcher } from '../../infra/dispatch/dispatcher.ts';
+import { EventStore } from '../../infra/events/store.ts';
+import { createLog } from '../../infra/lib/log.ts';
+import { openBlockingRedis, openRedis, redisUrls } from '../../infra/lib/redis.ts';
+import { Shutdown } from '../../infra/lib/shutdown.ts';
+import { startTelemetry } from '../../infra/lib/telemetry.ts';
+import { openRegistry } from '../../infra/oci/registry.ts';
+import { createId } from '../../sdk/protocol/ids.ts';
+import { Invoker } from '../invoke/invoker.ts';
+import { Links } from '../invoke/links.ts';
+import { Routes } from '../invoke/routes.ts';
+import { loadEventsConfig } from './config.ts';
+import { Consumer } from './consume/consumer.ts';
+import { Pump } from './consume/pump.ts';
+import { openEvents } from './open.ts';
+
+/** How long attempts may take to end once we stop; the supervisor waits longer. */
+const DRAIN_MS = 10_000;
+
+const config = loadEventsConfig(process.env);
+if (process.argv.includes('--print-config')) {
+  process.stdout.write(`${JSON.stringify(config, null, 2)}\n`);
+  process.exit(0);
+}
+const log = createLog('events', config.SKIFF_LOG_LEVEL);
+const shutdown = new Shutdown(log, DRAIN_MS + 4_000);
+shutdown.onSignals(process);
+process.on('unhandledRejection', (error) => log.error({ error }, 'unhandled rejection'));
+const telemetry = await startTelemetry('events', process.env);
+shutdown.add('telemetry', () => telemetry.shutdown());
+
+const paths = dataPaths(config.SKIFF_DATA_DIR);
+const urls = redisUrls(config);
+const durable = openRedis(urls.durable);
+const fast = openRedis(urls.fast);
+const storeRedis = openRedis(urls.durable);
+const workerRedis = openBlockingRedis(urls.durable);
+const changesRedis = openBlockingRedis(urls.durable);
+const cancelsRedis = openBlockingRedis(urls.durable);
+const runnersRedis = openBlockingRedis(urls.fast);
+const connections = [durable, fast, storeRedis, workerRedis, changesRedis, cancelsRedis, runnersRedis];
+shutdown.add('redis', () => {
+  for (const one of connections) one.disconnect();
+});
+await Promise.allSettled(connections.map((one) => one.connect()));
+
+const registry = openRegistry({
+  url: config.SKIFF_REGISTRY_URL ?? `http://127.0.0.1:${config.SKIFF_GATEWAY_PORT + 1}`,
+  user: config.SKIFF_REGISTRY_USER,
+  password: config.SKIFF_REGISTRY_PASSWORD?.reveal(),
+});
+shutdown.add('registry', () => registry.close());
+
+const catalog = openCatalog(durable);
+const routes = new Routes((name) => catalog.resolveRoute(name));
+void subscribeChanges(
+  changesRedis,
+  ({ kind, name }) => {
+    if (kind === 'function' || kind === 'alias') routes.drop(name);
+  },
+  () => routes.dropAll(),
+).catch((error: unknown) => log.error({ error }, 'changes cannot be followed'));
+
+const id = createId('gw');
+const links: Links = new Links({
+  gateway: id,
+  redis: fast,
+  subscriber: runnersRedis,
+  log,
+  onFrame: (runner, frame) => invoker.onFrame(runner, frame),
+  onGone: (runner) => invoker.onRunnerGone(runner),
+});
+const invoker: Invoker = new Invoker({
+  gateway: id,
+  dispatcher: new Dispatcher(fast),
+  routes,
+  links: () => links,
+  leases: true,
+  isTracing: telemetry.isOn,
+  log,
+  // Whether an event may call its function was decided when it was accepted.
+  authorize: () => Promise.resolve(),
+});
+shutdown.add('links', () => links.close());
+shutdown.add('invoker', () => invoker.close());
+
+const events = await openEvents({
+  durableUrl: urls.durable,
+  durability: config.SKIFF_EVENTS_DURABILITY,
+  epochFile: paths.durableEpoch,
+  registry,
+  routes,
+  log,
+});
+shutdown.add('event connections', () => events.close());
+const store = new EventStore(storeRedis);
+const pump = new Pump({ store, queues: events.queues, payloads: events.payloads, log });
+const consumer = new Consumer({
+  id,
+  store,
+  queues: events.queues,
+  payloads: events.payloads,
+  routes,
+  run: (call) => invoker.run(call),
+  isLinked: (runner) => links.get(runner) !== undefined,
+  connection: workerRedis,
+  subscriber: cancelsRedis,
+  concurrency: config.SKIFF_EVENTS_CONCURRENCY,
+  log,
+});
+// The first attempts would only find that there is no runner.
+await links.open().catch((error: unknown) => log.error({ error }, 'runners cannot be followed'));
+await consumer.open();
+pump.open();
+shutdown.add('pump', () => pump.close());
+shutdown.add('consumer', () => consumer.close(DRAIN_MS));
+log.info({ id, concurrency: config.SKIFF_EVENTS_CONCURRENCY }, 'events ready');

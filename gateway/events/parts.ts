@@ -1,0 +1,18 @@
+/** What the gateway's side of events is made of; made once in gateway/main.ts. */
+import type { Durability } from '../../infra/events/durability.ts';
+import type { Payloads } from '../../infra/events/payloads.ts';
+import type { ShardQueues } from '../../infra/events/shards.ts';
+import type { EventStore } from '../../infra/events/store.ts';
+import type { Routes } from '../invoke/routes.ts';
+import type { Acceptor } from './accept/acceptor.ts';
+import type { EndWaiter } from './accept/end-waiter.ts';
+
+export interface EventParts {
+  readonly store: EventStore;
+  readonly queues: ShardQueues;
+  readonly payloads: Payloads;
+  readonly durability: Durability;
+  readonly acceptor: Acceptor;
+  readonly waiter: EndWaiter;
+  readonly routes: Routes;
+}

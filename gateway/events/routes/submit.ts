@@ -1,0 +1,92 @@
+/** Batches of events, and what is known about the queue as a whole. */
+import { ERRORS, SkiffError } from '../../../sdk/protocol/errors.ts';
+import type { EventInput, EventReceipt } from '../../../sdk/protocol/events.ts';
+import type { HeaderList } from '../../../sdk/protocol/invocation.ts';
+import { classify } from '../../middleware/problem.ts';
+import type { GatewayParts } from '../../parts.ts';
+import { functionNotFound } from '../../routes/links.ts';
+import type { Handlers } from '../../routes/route.ts';
+import { chooseTarget } from '../../invoke/routes.ts';
+import { describeReceipt } from '../accept/http-entrance.ts';
+import type { EventParts } from '../parts.ts';
+
+export function createSubmitHandlers(
+  { publicUrl }: Pick<GatewayParts, 'publicUrl'>,
+  { acceptor, routes, store, durability, queues }: EventParts,
+): Pick<Handlers, 'submitEvents' | 'readEventStats'> {
+  async function submit(input: EventInput): Promise<EventReceipt> {
+    const { function: name, method, path, headers, body, bodyBase64, ...options } = input;
+    const route = await routes.get(name);
+    if (!route) throw functionNotFound(name);
+    const content = encodeBody(body, bodyBase64);
+    const receipt = await acceptor.accept({
+      deployment: chooseTarget(route, Math.random()),
+      head: { method, url: new URL(path, publicUrl).href, headers: createHeaders(headers, content) },
+      body: content.bytes,
+      options,
+      origin: 'batch',
+    });
+    return describeReceipt(receipt);
+  }
+
+  return {
+    async submitEvents({ body }, c) {
+      const events = await Promise.all(
+        body.map((input) =>
+          submit(input).catch((error: unknown): EventReceipt => {
+            const { code, message } = classify(error);
+            return { error: { code, message } };
+          }),
+        ),
+      );
+      const errors = events.flatMap((receipt) => ('error' in receipt ? [receipt.error] : []));
+      // If the store takes nothing, the batch as a whole is told so: clients repeat on 503.
+      const [first] = errors;
+      if (errors.length === events.length && first && isPlatforms(first.code)) {
+        throw new SkiffError(first.code, first.message);
+      }
+      c.header('preference-applied', 'respond-async');
+      return { events };
+    },
+
+    async readEventStats() {
+      const [counters, unfinished, dead, jobs] = await Promise.all([
+        store.stats(),
+        store.countUnfinished(),
+        store.countDead(),
+        queues.count(),
+      ]);
+      return {
+        durability: durability.class,
+        ...(durability.problem === undefined ? {} : { problem: durability.problem }),
+        unfinished,
+        dead,
+        queued: jobs.waiting,
+        held: jobs.active,
+        counters,
+      };
+    },
+  };
+}
+
+const isPlatforms = (code: string): code is keyof typeof ERRORS =>
+  code in ERRORS && ERRORS[code as keyof typeof ERRORS].fault === 'platform';
+
+interface Content {
+  readonly bytes: Buffer;
+  readonly type: string | undefined;
+}
+
+function encodeBody(body: unknown, base64: string | undefined): Content {
+  if (base64 !== undefined) return { bytes: Buffer.from(base64, 'base64'), type: 'application/octet-stream' };
+  if (body === undefined) return { bytes: Buffer.alloc(0), type: undefined };
+  if (typeof body === 'string') return { bytes: Buffer.from(body), type: 'text/plain; charset=utf-8' };
+  return { bytes: Buffer.from(JSON.stringify(body)), type: 'application/json' };
+}
+
+function createHeaders(given: Readonly<Record<string, string>>, { bytes, type }: Content): HeaderList {
+  const headers = Object.entries(given).map(([name, value]): [string, string] => [name.toLowerCase(), value]);
+  const has = (name: string) => headers.some(([known]) => known === name);
+  if (type !== undefined && !has('content-type')) headers.push(['content-type', type]);
+  return [...headers.filter(([name]) => name !== 'content-length'), ['content-length', String(bytes.length)]];
+}

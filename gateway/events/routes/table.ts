@@ -1,0 +1,122 @@
+/** The control API's routes of events; a part of the one table in routes/table.ts. */
+import { z } from 'zod';
+import { EventInput, EventReceipt, InvocationRecord, InvocationState } from '../../../sdk/protocol/events.ts';
+import { EVENTS_PER_BATCH_MAX, WAIT_MS_MAX } from '../../../sdk/protocol/limits.ts';
+import { FunctionName } from '../../../sdk/protocol/manifest.ts';
+import type { RouteSpec } from '../../routes/table.ts';
+
+const Wait = z.object({
+  /** Answer when the state is final, at the latest after this time. */
+  waitMs: z.coerce.number().int().min(0).max(WAIT_MS_MAX).default(0),
+});
+
+/** Which dead or expired invocations: some, all of a function, or all. */
+const Selection = z.strictObject({
+  ids: z.array(z.string().max(64)).min(1).max(1_000).optional(),
+  function: FunctionName.optional(),
+  all: z.literal(true).optional(),
+});
+
+const EventStats = z.object({
+  durability: z.enum(['single', 'replicated', 'fast']),
+  /** Why nothing is accepted now. */
+  problem: z.string().optional(),
+  unfinished: z.number(),
+  dead: z.number(),
+  /** In the queue proper, and of those the ones a consumer holds. */
+  queued: z.number(),
+  held: z.number(),
+  counters: z.record(z.string(), z.number()),
+});
+
+export const EVENT_ROUTES = {
+  submitEvents: {
+    method: 'POST',
+    path: '/v1/events',
+    scope: 'invoke',
+    summary:
+      'Accept up to 1000 events, each on its own: the answer has a receipt or an error for each, in order.',
+    body: z.array(EventInput).min(1).max(EVENTS_PER_BATCH_MAX),
+    status: 202,
+    response: z.object({ events: z.array(EventReceipt) }),
+    errors: ['NOT_DURABLE', 'OVERLOADED'],
+  },
+  readEventStats: {
+    method: 'GET',
+    path: '/v1/events/stats',
+    scope: 'read',
+    summary: 'Counters of events, what waits, and how safely events are kept.',
+    status: 200,
+    response: EventStats,
+    errors: [],
+  },
+  getInvocation: {
+    method: 'GET',
+    path: '/v1/invocations/:id',
+    scope: 'public',
+    summary:
+      'State and attempts of an asynchronous invocation; with `waitMs` when it has ended. With `Accept: text/event-stream` ' +
+      'every change as a server-sent event. Needs a token (invoke or read) unless the function is public.',
+    query: Wait,
+    status: 200,
+    response: InvocationRecord,
+    errors: ['NOT_FOUND', 'GONE', 'UNAUTHENTICATED', 'FORBIDDEN', 'OVERLOADED'],
+  },
+  getInvocationResult: {
+    method: 'GET',
+    path: '/v1/invocations/:id/result',
+    scope: 'public',
+    summary:
+      'What the function answered: its status, headers and body. 202 with the record while there is no result yet.',
+    query: Wait,
+    status: 200,
+    media: 'text',
+    response: z.string(),
+    errors: ['NOT_FOUND', 'GONE', 'UNAUTHENTICATED', 'FORBIDDEN'],
+  },
+  cancelInvocation: {
+    method: 'DELETE',
+    path: '/v1/invocations/:id',
+    scope: 'invoke',
+    summary:
+      'Cancel an asynchronous invocation. The answer is its record: cancelled, or what it had become before.',
+    status: 200,
+    response: InvocationRecord,
+    errors: ['NOT_FOUND'],
+  },
+  listDead: {
+    method: 'GET',
+    path: '/v1/dlq',
+    scope: 'read',
+    summary: 'Dead and expired invocations, newest first.',
+    query: z.object({
+      function: FunctionName.optional(),
+      limit: z.coerce.number().int().min(1).max(1_000).default(100),
+      /** Continue with those that ended before (epoch ms). */
+      before: z.coerce.number().int().optional(),
+    }),
+    status: 200,
+    response: z.object({ invocations: z.array(InvocationRecord), total: z.number() }),
+    errors: [],
+  },
+  replayDead: {
+    method: 'POST',
+    path: '/v1/dlq/replay',
+    scope: 'deploy',
+    summary: 'Give dead or expired invocations a new series of attempts, under the same ids.',
+    body: Selection,
+    status: 200,
+    response: z.object({ replayed: z.array(z.object({ id: z.string(), state: InvocationState })) }),
+    errors: ['NOT_FOUND'],
+  },
+  purgeDead: {
+    method: 'POST',
+    path: '/v1/dlq/purge',
+    scope: 'deploy',
+    summary: 'Remove dead or expired invocations for good.',
+    body: Selection,
+    status: 200,
+    response: z.object({ purged: z.number() }),
+    errors: [],
+  },
+} as const satisfies Record<string, RouteSpec>;

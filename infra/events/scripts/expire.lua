@@ -1,0 +1,22 @@
+--[[
+Invocations past their maximum age that do not run are expired. One that runs is looked at again when it has ended.
+
+Input:  ARGV[1] how many at most
+Output: { count of those that expired, job... }   jobs as in queue.lua
+Errors: none of its own.
+]]
+local now = clock()
+local jobs = {}
+local count = 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', N.expiry, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  local r = read(id)
+  if not r then
+    redis.call('ZREM', N.expiry, id)
+  elseif r.s == 'running' then
+    redis.call('ZADD', N.expiry, now + 2000, id)
+  else
+    finalize(r, 'expired', 'max_age', now, jobs)
+    count = count + 1
+  end
+end
+return { count, unpack(jobs) }

@@ -1,0 +1,28 @@
+--[[
+Invocations whose time has come: delayed ones and retries become ready. Functions whose rate allows more are looked at.
+
+Input:  ARGV[1] how many at most
+Output: { count, ms until the next one is due or -1, job... }   jobs as in queue.lua
+Errors: none of its own.
+]]
+local now = clock()
+local jobs = {}
+local ids = redis.call('ZRANGEBYSCORE', N.due, '-inf', now, 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(ids) do
+  redis.call('ZREM', N.due, id)
+  local r = read(id)
+  if r and (r.s == 'delayed' or r.s == 'retry_wait') then
+    redis.call('HDEL', N.record .. id, 'due')
+    make_ready(r, now, jobs)
+  end
+end
+for _, fn in ipairs(redis.call('ZRANGEBYSCORE', N.throttled, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  redis.call('ZREM', N.throttled, fn)
+  release(fn, now, jobs)
+end
+local wait = -1
+for _, key in ipairs({ N.due, N.throttled }) do
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  if first[2] and (wait < 0 or tonumber(first[2]) - now < wait) then wait = math.max(0, tonumber(first[2]) - now) end
+end
+return { #ids, wait, unpack(jobs) }

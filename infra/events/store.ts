@@ -1,0 +1,346 @@
+/**
+ * Asynchronous invocations: the record, which is the truth, and BullMQ, which carries it to a consumer.
+ *
+ * Owns: acceptance, attempts, retries, ends, replays, as atomic scripts on the durable Redis. Invariants: an invocation
+ * has one final state; states move only along states.ts; fence tokens strictly grow, and only the holder of the newest
+ * writes an end; whatever a crash leaves half done is found and finished by the scripts the pump runs.
+ * Deliberately absent: running functions (gateway/events), bodies beyond EVENT_INLINE_BYTES_MAX (payloads.ts), and any
+ * trust in BullMQ's events or job states.
+ */
+import type { Redis } from 'ioredis';
+import type { AttemptOutcome, InvocationRecord, InvocationState } from '../../sdk/protocol/events.ts';
+import { durable, events } from '../contract/keys.ts';
+import {
+  readJson,
+  toHash,
+  toInvocationRecord,
+  type BlobReference,
+  type EventHead,
+  type EventOrigin,
+  type EventPolicy,
+  type EventResultHead,
+  type Hash,
+} from './record.ts';
+import { defineEventScripts, type RunScript } from './scripts.ts';
+import { parseJobs, type ReleasedJob } from './shards.ts';
+
+export interface Acceptance {
+  readonly id: string;
+  readonly functionName: string;
+  readonly delayMs: number;
+  readonly maxAgeMs: number;
+  /** 0 is the highest. */
+  readonly priority: number;
+  /** `function/hash of the ordering key`. */
+  readonly line: string | undefined;
+  readonly policy: EventPolicy;
+  /** How many may be in the queue proper or run. */
+  readonly window: number;
+  /** Starts a second; 0 for any number. */
+  readonly rate: number;
+  readonly origin: EventOrigin;
+  readonly head: EventHead;
+  readonly body: Buffer;
+  readonly blob: BlobReference | undefined;
+  readonly idempotency: { readonly scope: string; readonly fingerprint: string } | undefined;
+  readonly countMax: number;
+  readonly bytesMax: number;
+}
+
+export type AcceptReply =
+  | {
+      readonly kind: 'accepted';
+      readonly acceptedMs: number;
+      readonly state: InvocationState;
+      readonly jobs: ReleasedJob[];
+    }
+  /** Accepted before: by the same id, or with the same idempotency key. */
+  | { readonly kind: 'known'; readonly id: string }
+  | { readonly kind: 'other_request'; readonly id: string }
+  | { readonly kind: 'full'; readonly what: 'count' | 'bytes'; readonly count: number }
+  /** Not the store that promises were made in. */
+  | { readonly kind: 'foreign_store' };
+
+export interface Begun {
+  readonly id: string;
+  readonly fence: number;
+  readonly record: Hash;
+  readonly request: Hash;
+}
+
+export interface AttemptEnd {
+  readonly id: string;
+  readonly fence: number;
+  readonly follows: 'succeeded' | 'dead' | 'retry' | 'again' | 'lost';
+  readonly outcome: AttemptOutcome;
+  readonly counts: boolean;
+  readonly reason?: string | undefined;
+  readonly delayMs?: number;
+  readonly detail: Readonly<Record<string, string | number>>;
+  readonly result?:
+    | { readonly head: EventResultHead; readonly body: Buffer; readonly blob?: BlobReference | undefined }
+    | undefined;
+  /** Runner and epoch that ended under a lost attempt. */
+  readonly died?: string | undefined;
+}
+
+export type EndReply =
+  | { readonly kind: 'written'; readonly state: InvocationState; readonly jobs: ReleasedJob[] }
+  /** Somebody holds a newer token: the end was refused. */
+  | { readonly kind: 'fenced'; readonly state: string };
+
+export interface StoredResult {
+  readonly head: EventResultHead;
+  readonly body: Buffer;
+  readonly blob: BlobReference | undefined;
+}
+
+type Reply = readonly unknown[];
+
+export class EventStore {
+  readonly redis: Redis;
+  readonly #run: RunScript;
+
+  /** `redis` is a fail-fast connection to the durable store, or one that waits, for a consumer. */
+  constructor(redis: Redis) {
+    this.redis = redis;
+    this.#run = defineEventScripts(redis);
+  }
+
+  /** The reply is the moment from which the promise holds. */
+  async accept(event: Acceptance, epoch: string): Promise<AcceptReply> {
+    const reply = (await this.#run('accept', [durable.epoch, epoch, ...toArguments(event)])) as Reply;
+    switch (String(reply[0])) {
+      case 'OK':
+        return {
+          kind: 'accepted',
+          acceptedMs: Number(reply[1]),
+          state: String(reply[2]) as InvocationState,
+          jobs: parseJobs(reply.slice(3)),
+        };
+      case 'SAME':
+        return { kind: 'known', id: String(reply[1]) };
+      case 'EXISTS':
+        return { kind: 'known', id: event.id };
+      case 'OTHER':
+        return { kind: 'other_request', id: String(reply[1]) };
+      case 'FULL':
+        return { kind: 'full', what: String(reply[1]) as 'count' | 'bytes', count: Number(reply[2]) };
+      default:
+        return { kind: 'foreign_store' };
+    }
+  }
+
+  /** Those of `ids` that are this job's to run, with their new fence tokens. */
+  async begin(
+    consumer: string,
+    leaseMs: number,
+    jobId: string,
+    ids: readonly string[],
+  ): Promise<{ begun: Begun[]; jobs: ReleasedJob[] }> {
+    const [jobs, ...entries] = (await this.#run('begin', [consumer, leaseMs, jobId, ...ids])) as [
+      Reply,
+      ...Reply[],
+    ];
+    const begun = entries.flatMap((entry, i): Begun[] => {
+      if (entry[0] !== 1) return [];
+      const record = toHash(entry[1] as Buffer[]);
+      const request = toHash(entry[2] as Buffer[]);
+      return [{ id: ids[i] as string, fence: Number(record['f']), record, request }];
+    });
+    return { begun, jobs: parseJobs(jobs) };
+  }
+
+  /** May be repeated until it succeeds: the same end is written once. */
+  async finish(end: AttemptEnd): Promise<EndReply> {
+    const { result } = end;
+    const reply = (await this.#run('finish', [
+      end.id,
+      end.fence,
+      end.follows,
+      end.outcome,
+      end.counts ? 1 : 0,
+      end.reason ?? '',
+      end.delayMs ?? 0,
+      JSON.stringify(end.detail),
+      result ? JSON.stringify(result.head) : '',
+      result?.body ?? '',
+      result?.blob ? JSON.stringify(result.blob) : '',
+      end.died ?? '',
+    ])) as Reply;
+    const [kind, state, ...jobs] = reply;
+    if (String(kind) === 'FENCED') return { kind: 'fenced', state: String(state) };
+    return { kind: 'written', state: String(state) as InvocationState, jobs: parseJobs(jobs) };
+  }
+
+  /** Returns those that are not the caller's any more. */
+  async renew(
+    leaseMs: number,
+    held: Iterable<{ readonly id: string; readonly fence: number }>,
+  ): Promise<string[]> {
+    const pairs = [...held].flatMap(({ id, fence }) => [id, fence]);
+    if (pairs.length === 0) return [];
+    return ((await this.#run('renew', [leaseMs, ...pairs])) as Reply).map(String);
+  }
+
+  /** Attempts whose lease has ended. */
+  async reap(countMax: number): Promise<{ count: number; jobs: ReleasedJob[] }> {
+    const [count, ...jobs] = (await this.#run('reap', [countMax])) as Reply;
+    return { count: Number(count), jobs: parseJobs(jobs) };
+  }
+
+  /** Delayed ones and retries that are due. `nextMs`: until the next is, undefined when there is none. */
+  async promote(
+    countMax: number,
+  ): Promise<{ count: number; nextMs: number | undefined; jobs: ReleasedJob[] }> {
+    const [count, next, ...jobs] = (await this.#run('promote', [countMax])) as Reply;
+    return {
+      count: Number(count),
+      nextMs: Number(next) < 0 ? undefined : Number(next),
+      jobs: parseJobs(jobs),
+    };
+  }
+
+  async expire(countMax: number): Promise<{ count: number; jobs: ReleasedJob[] }> {
+    const [count, ...jobs] = (await this.#run('expire', [countMax])) as Reply;
+    return { count: Number(count), jobs: parseJobs(jobs) };
+  }
+
+  /** Released invocations whose job is gone. `jobKeyPrefix` see shards.ts. */
+  async sweep(
+    olderThanMs: number,
+    countMax: number,
+    jobKeyPrefix: string,
+  ): Promise<{ count: number; jobs: ReleasedJob[] }> {
+    const [count, ...jobs] = (await this.#run('sweep', [olderThanMs, countMax, jobKeyPrefix])) as Reply;
+    return { count: Number(count), jobs: parseJobs(jobs) };
+  }
+
+  /** `state` is undefined when there is no such invocation; otherwise what it was or is now. */
+  async cancel(
+    id: string,
+  ): Promise<{ isChanged: boolean; state: InvocationState | undefined; jobs: ReleasedJob[] }> {
+    return this.#change(await this.#run('cancel', [id]), 'cancelled');
+  }
+
+  async redrive(
+    id: string,
+    maxAgeMs: number,
+    policy: EventPolicy | undefined,
+  ): Promise<{ isChanged: boolean; state: InvocationState | undefined; jobs: ReleasedJob[] }> {
+    return this.#change(
+      await this.#run('redrive', [id, maxAgeMs, policy ? JSON.stringify(policy) : '']),
+      'ready',
+    );
+  }
+
+  #change(reply: unknown, changed: InvocationState) {
+    const [kind, ...rest] = reply as Reply;
+    switch (String(kind)) {
+      case 'OK':
+        return { isChanged: true, state: changed, jobs: parseJobs(rest) };
+      case 'SAME':
+        return { isChanged: false, state: String(rest[0]) as InvocationState, jobs: [] };
+      default:
+        return { isChanged: false, state: undefined, jobs: [] };
+    }
+  }
+
+  /** Returns how many were dead or expired and are gone. */
+  async purge(ids: readonly string[]): Promise<number> {
+    return ids.length === 0 ? 0 : Number(await this.#run('purge', ids));
+  }
+
+  async get(id: string): Promise<InvocationRecord | undefined> {
+    const [record] = await this.getMany([id]);
+    return record;
+  }
+
+  /** In order, without those that are not there. */
+  async getMany(ids: readonly string[]): Promise<InvocationRecord[]> {
+    const pipeline = this.redis.pipeline();
+    for (const id of ids) pipeline.hgetallBuffer(events.record(id)).hgetallBuffer(events.request(id));
+    const replies = ((await pipeline.exec()) ?? []).map(([error, value]) => {
+      if (error) throw error;
+      return value as Hash;
+    });
+    return ids.flatMap((id, i) => {
+      const record = replies[2 * i] as Hash;
+      if (record['s'] === undefined) return [];
+      return [toInvocationRecord(id, record, replies[2 * i + 1] as Hash, Date.now())];
+    });
+  }
+
+  async getState(id: string): Promise<InvocationState | undefined> {
+    return ((await this.redis.hget(events.record(id), 's')) ?? undefined) as InvocationState | undefined;
+  }
+
+  /** Undefined when it has expired, or there never was one. */
+  async getResult(id: string): Promise<StoredResult | undefined> {
+    const hash = await this.redis.hgetallBuffer(events.result(id));
+    if (hash['h'] === undefined) return undefined;
+    return {
+      head: readJson<EventResultHead>(hash, 'h'),
+      body: hash['b'] ?? Buffer.alloc(0),
+      blob: hash['blob'] && readJson<BlobReference>(hash, 'blob'),
+    };
+  }
+
+  /** What was sent, to send it again. Undefined when it has expired. */
+  async getRequest(
+    id: string,
+  ): Promise<{ head: EventHead; body: Buffer; blob: BlobReference | undefined } | undefined> {
+    const hash = await this.redis.hgetallBuffer(events.request(id));
+    if (hash['h'] === undefined) return undefined;
+    return {
+      head: readJson<EventHead>(hash, 'h'),
+      body: hash['b'] ?? Buffer.alloc(0),
+      blob: hash['blob'] && readJson<BlobReference>(hash, 'blob'),
+    };
+  }
+
+  /** Ids of dead and expired invocations, newest first, at most `count`, older than `before` (epoch ms). */
+  async listDead(before: number, count: number): Promise<string[]> {
+    return this.redis.zrevrangebyscore(events.dead, `(${before}`, '-inf', 'LIMIT', 0, count);
+  }
+
+  async countDead(): Promise<number> {
+    return this.redis.zcard(events.dead);
+  }
+
+  /** Forgets dead ones whose records have expired. */
+  async trimDead(untilMs: number): Promise<number> {
+    return this.redis.zremrangebyscore(events.dead, '-inf', untilMs);
+  }
+
+  /** Counters by name: `accepted`, one for each final state, `outcome:…`, `bytes`, `redriven`, `purged`. */
+  async stats(): Promise<Record<string, number>> {
+    const hash = await this.redis.hgetall(events.stats);
+    return Object.fromEntries(Object.entries(hash).map(([name, value]) => [name, Number(value)]));
+  }
+
+  async countUnfinished(): Promise<number> {
+    return this.redis.zcard(events.expiry);
+  }
+}
+
+function toArguments(event: Acceptance): (string | number | Buffer)[] {
+  return [
+    event.id,
+    event.functionName,
+    event.delayMs,
+    event.maxAgeMs,
+    event.priority,
+    event.line ?? '',
+    JSON.stringify(event.policy),
+    `${event.window}:${event.rate}`,
+    JSON.stringify(event.origin),
+    JSON.stringify(event.head),
+    event.body,
+    event.blob ? JSON.stringify(event.blob) : '',
+    event.idempotency?.scope ?? '',
+    event.idempotency?.fingerprint ?? '',
+    event.countMax,
+    event.bytesMax,
+  ];
+}

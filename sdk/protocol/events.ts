@@ -1,0 +1,147 @@
+/**
+ * Asynchronous invocations as clients see them: states, attempts, records. The promises behind the states are in the
+ * README under "Delivery"; which transitions are legal is data in infra/events/states.ts.
+ */
+import { z } from 'zod';
+import * as limits from './limits.ts';
+import { FunctionName } from './manifest.ts';
+import { tryParseMs } from './units.ts';
+
+export const FINAL_STATES = ['succeeded', 'dead', 'expired', 'cancelled'] as const;
+export const InvocationState = z.enum(['delayed', 'ready', 'running', 'retry_wait', ...FINAL_STATES]);
+export type InvocationState = z.output<typeof InvocationState>;
+
+export function isFinal(state: InvocationState): boolean {
+  return (FINAL_STATES as readonly string[]).includes(state);
+}
+
+/** How an attempt ended. The first six count against the function's `retries`, the next do not. */
+export const AttemptOutcome = z.enum([
+  'function_error',
+  'timeout',
+  'oom',
+  'crashed',
+  'init_error',
+  'rejected',
+  'ok',
+  'throttled',
+  'platform_error',
+  'not_started',
+  'lost',
+  'cancelled',
+]);
+export type AttemptOutcome = z.output<typeof AttemptOutcome>;
+
+export const Attempt = z.object({
+  number: z.number(),
+  /** Grows with every attempt and cancellation: only the holder of the newest one may write a result. */
+  fence: z.number(),
+  startedMs: z.number(),
+  endedMs: z.number().optional(),
+  /** Absent while it runs. */
+  outcome: AttemptOutcome.optional(),
+  /** What the function answered. */
+  status: z.number().optional(),
+  message: z.string().optional(),
+  deployment: z.string().optional(),
+  runner: z.string().optional(),
+});
+export type Attempt = z.output<typeof Attempt>;
+
+export const PRIORITIES = ['high', 'normal', 'low'] as const;
+export const Priority = z.enum(PRIORITIES);
+export type Priority = z.output<typeof Priority>;
+
+/** GET /v1/invocations/{id}. */
+export const InvocationRecord = z.object({
+  id: z.string(),
+  functionName: FunctionName,
+  state: InvocationState,
+  /** Why it is final: `max_age`, `retries_exhausted`, `poison_suspect`, `rejected`, `function_deleted`, … */
+  reason: z.string().optional(),
+  acceptedMs: z.number(),
+  /** When it will run, while it is delayed or waits for a retry. */
+  dueMs: z.number().optional(),
+  /** End of its maximum age. */
+  expiresMs: z.number(),
+  endedMs: z.number().optional(),
+  attempts: z.array(Attempt),
+  /** Tries that count against the function's retries, and attempts whose outcome was lost, since the last replay. */
+  counted: z.number(),
+  lost: z.number(),
+  /** How often it was replayed from the dead-letter queue. */
+  replays: z.number(),
+  method: z.string(),
+  url: z.string(),
+  bodyBytes: z.number(),
+  priority: Priority,
+  orderingKey: z.string().optional(),
+  /** What put it into the queue: `http`, `batch`, `schedule:…`, `invocation:…`. */
+  origin: z.string(),
+  /** There is a result at GET /v1/invocations/{id}/result. */
+  hasResult: z.boolean(),
+  resultExpiresMs: z.number().optional(),
+});
+export type InvocationRecord = z.output<typeof InvocationRecord>;
+
+/** What 202 says. */
+export const AcceptedInvocation = z.object({
+  id: z.string(),
+  state: InvocationState,
+  location: z.string(),
+});
+export type AcceptedInvocation = z.output<typeof AcceptedInvocation>;
+
+function period(max: number, what: string) {
+  return z.union([z.string(), z.number()]).transform((value, context) => {
+    const ms = tryParseMs(value);
+    if (ms !== undefined && ms <= max) return ms;
+    context.addIssue({
+      code: 'custom',
+      message: `"${value}" is not ${what} of at most ${max} ms; write 30s, 5m, 1h`,
+    });
+    return z.NEVER;
+  });
+}
+
+/** What may be said of one event beside its request: in a batch by name, over HTTP as headers (see events/options). */
+export const EventOptions = z.strictObject({
+  /** Run it no sooner than after this time. */
+  delay: period(limits.EVENT_DELAY_MS_MAX, 'a delay').optional(),
+  /** Instead of the function's own. */
+  maxAge: period(limits.EVENT_AGE_MS_MAX, 'an age').optional(),
+  priority: Priority.optional(),
+  /** Invocations of one function with one key start in the order accepted, one at a time. */
+  orderingKey: z.string().min(1).max(255).optional(),
+  idempotencyKey: z
+    .string()
+    .max(255)
+    .regex(/^[\x21-\x7e]+$/, 'printable ASCII without spaces')
+    .optional(),
+});
+export type EventOptions = z.output<typeof EventOptions>;
+
+/** One element of POST /v1/events. */
+export const EventInput = EventOptions.extend({
+  function: FunctionName,
+  method: z
+    .string()
+    .regex(/^[A-Z]{1,16}$/)
+    .default('POST'),
+  /** After the function's name, with its query. */
+  path: z.string().max(limits.URL_BYTES_MAX).regex(/^\//, 'begins with "/"').default('/'),
+  headers: z.record(z.string().max(256), z.string().max(limits.HEAD_BYTES_MAX)).default({}),
+  /** Sent as it is when it is a text, else as JSON. */
+  body: z.unknown().optional(),
+  /** Bytes as base64, instead of `body`. */
+  bodyBase64: z.base64().optional(),
+});
+export type EventInput = z.output<typeof EventInput>;
+export type EventRequest = z.input<typeof EventInput>;
+
+/** One element of the answer, in the order of the request. */
+export const EventReceipt = z.union([
+  AcceptedInvocation,
+  z.object({ error: z.object({ code: z.string(), message: z.string() }) }),
+]);
+export type EventReceipt = z.output<typeof EventReceipt>;
