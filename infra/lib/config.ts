@@ -61,11 +61,11 @@ export const KNOWN_SETTINGS: ReadonlySet<string> = new Set([
   'SKIFF_RUNNER_LABELS',
   'SKIFF_RUNTIME',
   'SKIFF_LEASES',
+  'SKIFF_EVENTS_DURABILITY',
+  'SKIFF_EVENTS_CONCURRENCY',
 ]);
 
 export function loadConfig<Shape extends z.ZodRawShape>(
-  'SKIFF_EVENTS_DURABILITY',
-  'SKIFF_EVENTS_CONCURRENCY',
   shape: Shape,
   env: Readonly<Record<string, string | undefined>>,
 ): Readonly<z.output<z.ZodObject<Shape>>> {

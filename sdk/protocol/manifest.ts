@@ -68,16 +68,6 @@ export const Network = z.union([
 ]);
 export type Network = z.output<typeof Network>;
 
-export const RUNTIMES = ['node:22', 'node:24', 'node:26', 'bun', 'deno', 'python:3.11', 'image'] as const;
-
-/** Every field has a default, so `FunctionConfig.parse({})` is the default configuration. */
-export const FunctionConfig = z.strictObject({
-  runtime: z.enum(RUNTIMES).default('node:26'),
-  memory: bytes(limits.MEMORY_BYTES_MIN, limits.MEMORY_BYTES_MAX).default(limits.MEMORY_BYTES_DEFAULT),
-  cpu: z.coerce.number().min(limits.CPU_MIN).max(limits.CPU_MAX).default(1),
-  /** Whole duration of an invocation. */
-  timeout: duration(10, limits.TIMEOUT_MS_MAX).default(limits.TIMEOUT_MS_DEFAULT),
-  /** Until the response head. Defaults to `timeout`. */
 /** How asynchronous invocations of the function are run. */
 export const AsyncConfig = z.strictObject({
   /** Tries after the first one that failed by the function's own fault. */
@@ -94,6 +84,16 @@ export const AsyncConfig = z.strictObject({
 });
 export type AsyncConfig = z.output<typeof AsyncConfig>;
 
+export const RUNTIMES = ['node:22', 'node:24', 'node:26', 'bun', 'deno', 'python:3.11', 'image'] as const;
+
+/** Every field has a default, so `FunctionConfig.parse({})` is the default configuration. */
+export const FunctionConfig = z.strictObject({
+  runtime: z.enum(RUNTIMES).default('node:26'),
+  memory: bytes(limits.MEMORY_BYTES_MIN, limits.MEMORY_BYTES_MAX).default(limits.MEMORY_BYTES_DEFAULT),
+  cpu: z.coerce.number().min(limits.CPU_MIN).max(limits.CPU_MAX).default(1),
+  /** Whole duration of an invocation. */
+  timeout: duration(10, limits.TIMEOUT_MS_MAX).default(limits.TIMEOUT_MS_DEFAULT),
+  /** Until the response head. Defaults to `timeout`. */
   firstByteTimeout: duration(10, limits.TIMEOUT_MS_MAX).optional(),
   /** Between two pieces of a response body. Defaults to `timeout`. */
   idleTimeout: duration(10, limits.TIMEOUT_MS_MAX).optional(),
@@ -137,6 +137,7 @@ export type AsyncConfig = z.output<typeof AsyncConfig>;
     .regex(/^[a-z0-9-]{1,32}$/)
     .default('crun'),
   labels: z.record(z.string().max(63), z.string().max(253)).default({}),
+  async: AsyncConfig.prefault({}),
 });
 export type FunctionConfig = z.output<typeof FunctionConfig>;
 export type FunctionConfigInput = z.input<typeof FunctionConfig>;
@@ -147,5 +148,4 @@ export function describeIssues(error: z.ZodError, root = 'config'): string {
     .slice(0, 3)
     .map((issue) => `${[root, ...issue.path].join('.')}: ${issue.message}`)
     .join('; ');
-  async: AsyncConfig.prefault({}),
 }
