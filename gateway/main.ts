@@ -136,6 +136,7 @@ const server = createHttpServer({
     builds,
     events,
     verifyToken: tokens.verify,
+    dropTokens: tokens.drop,
     metrics,
     log,
     publicUrl: publicUrlOf(config),

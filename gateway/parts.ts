@@ -17,6 +17,8 @@ export interface GatewayParts {
   readonly builds: BuildQueue;
   readonly events: EventParts;
   readonly verifyToken: TokenVerifier;
+  /** Forgets which tokens were valid. */
+  readonly dropTokens: () => void;
   readonly metrics: Metrics;
   readonly log: Log;
   /** Where clients reach this gateway, without a slash at the end. */

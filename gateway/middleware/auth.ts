@@ -25,15 +25,21 @@ export function createTokenVerifier(tokens: Pick<TokenStore, 'verifyToken'>): {
   drop: () => void;
 } {
   const cache = new LRUCache<string, TokenRecord>({ max: CACHED_MAX, ttl: CACHED_MS });
+  let generation = 0;
   return {
     async verify(token) {
       const known = cache.get(token);
       if (known && (known.expiresMs ?? Infinity) > Date.now()) return known;
+      const asked = generation;
       const record = await tokens.verifyToken(token);
-      if (record) cache.set(token, record);
+      // What was read before a revocation must not be remembered after it.
+      if (record && asked === generation) cache.set(token, record);
       return record;
     },
-    drop: () => cache.clear(),
+    drop() {
+      generation++;
+      cache.clear();
+    },
   };
 }
 

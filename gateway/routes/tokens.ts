@@ -4,6 +4,7 @@ import type { Handlers } from './route.ts';
 
 export function createTokenHandlers({
   catalog,
+  dropTokens,
 }: GatewayParts): Pick<Handlers, 'createToken' | 'listTokens' | 'revokeToken'> {
   return {
     createToken: ({ body }) => catalog.createToken(body),
@@ -14,6 +15,8 @@ export function createTokenHandlers({
 
     async revokeToken({ id }) {
       await catalog.revokeToken(id);
+      // Other gateways hear of it by message; this one must not accept the token once it has answered.
+      dropTokens();
       return undefined;
     },
   };

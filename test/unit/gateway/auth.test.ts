@@ -81,6 +81,19 @@ describe('verification through the cache', () => {
     expect(asked()).toBe(2);
   });
 
+  it('does not remember what it read before a revocation that came meanwhile', async () => {
+    const answer = Promise.withResolvers<TokenRecord | undefined>();
+    let asked = 0;
+    const { verify, drop } = createTokenVerifier({
+      verifyToken: () => (++asked === 1 ? answer.promise : Promise.resolve(undefined)),
+    });
+    const first = verify('t');
+    drop();
+    answer.resolve(record(['read']));
+    await first;
+    expect(await verify('t')).toBeUndefined();
+  });
+
   it('never remembers an invalid token', async () => {
     const { verify, asked } = counting(undefined);
     await verify('t');
