@@ -2,8 +2,15 @@
 import { totalmem } from 'node:os';
 import { z } from 'zod';
 import { commonSettings, loadConfig } from '../infra/lib/config.ts';
+import { tryParseEgressEntry } from '../sdk/protocol/egress.ts';
+import type { Range } from './network/address.ts';
 
 const GB = 1024 ** 3;
+
+const list = z
+  .string()
+  .default('')
+  .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])));
 
 const settings = {
   ...commonSettings,
@@ -30,6 +37,19 @@ const settings = {
   SKIFF_RUNNER_LINK_HOST: z.string().optional(),
   SKIFF_RUNNER_LABELS: z.string().default(''),
   SKIFF_RUNTIME: z.string().default('crun'),
+  /** Resolver that names of functions with egress are asked of, `address` or `address:port`; absent: this host's own. */
+  SKIFF_EGRESS_DNS: z.string().optional(),
+  /** Devices that lead outside, with commas; empty: those with a default route. */
+  SKIFF_EGRESS_DEVICES: list,
+  /** Internal IPv4 ranges that allow lists may name, with commas. All others are closed whatever a function says. */
+  SKIFF_EGRESS_INTERNAL: list.transform((ranges, context) =>
+    ranges.flatMap((text): Range[] => {
+      const entry = tryParseEgressEntry(text);
+      if (entry?.kind === 'range' && entry.port === undefined) return [entry];
+      context.addIssue({ code: 'custom', message: `"${text}" is not an IPv4 range` });
+      return [];
+    }),
+  ),
 } as const;
 
 export type RunnerConfig = ReturnType<typeof loadRunnerConfig>;

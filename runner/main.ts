@@ -21,6 +21,9 @@ import { loadRunnerConfig } from './config.ts';
 import { Intake } from './invoke/intake.ts';
 import { Links } from './invoke/links.ts';
 import { FunctionLog } from './log/function-log.ts';
+import { describeDenial } from './network/denials.ts';
+import { withEgress } from './network/egress-host.ts';
+import { Networks } from './network/networks.ts';
 import { Current } from './pool/current.ts';
 import type { Instance } from './pool/instance.ts';
 import { Pool } from './pool/pool.ts';
@@ -29,6 +32,8 @@ import { Worker } from './worker.ts';
 
 const VERSION = '0.1.0';
 const DRAIN_MS = 8_000;
+/** Shared by all runners of this host: who has taken which uids and addresses. */
+const RUN_DIR = '/run/skiff';
 
 const config = loadRunnerConfig(process.env);
 if (process.argv.includes('--print-config')) {
@@ -64,24 +69,37 @@ const registry = openRegistry({
   ...(config.SKIFF_REGISTRY_PASSWORD ? { password: config.SKIFF_REGISTRY_PASSWORD.reveal() } : {}),
 });
 const store = await openStore({ dir: paths.store, registry, bytesMax: config.SKIFF_RUNNER_STORE_BYTES_MAX });
-const host = await openSandboxHost({
+const hash = createHash('sha256').update(config.SKIFF_DATA_DIR).digest('hex').slice(0, 8);
+const functionLog = new FunctionLog(redis);
+shutdown.add('function logs', () => functionLog.flush());
+const networks = new Networks({
+  hash,
+  stateDir: join(paths.runner, 'network'),
+  runDir: RUN_DIR,
+  dns: config.SKIFF_EGRESS_DNS,
+  devices: config.SKIFF_EGRESS_DEVICES,
+  opened: config.SKIFF_EGRESS_INTERNAL,
+  log,
+  onDenied: (deployment, denial) => functionLog.write(deployment, describeDenial(denial)),
+});
+shutdown.add('networks', () => networks.close());
+const plainHost = await openSandboxHost({
   stateDir: join(paths.runner, 'state'),
-  cgroupParent: `skiff-${createHash('sha256').update(config.SKIFF_DATA_DIR).digest('hex').slice(0, 8)}`,
+  cgroupParent: `skiff-${hash}`,
   runtime: config.SKIFF_RUNTIME,
   uidBase: config.SKIFF_RUNNER_UID_BASE,
   memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
   log,
 });
+const host = withEgress(plainHost, networks);
 shutdown.add('sandbox host', () => host.close());
-const reaped = await host.reap();
+const reaped = { ...(await host.reap()), networks: await networks.reap() };
 await rm(paths.sandboxes, { recursive: true, force: true });
 await mkdir(paths.sandboxes, { recursive: true, mode: 0o711 });
 log.info({ ...reaped, id }, 'runner starts');
 
 const catalog = openCatalog(durableRedis);
 const dispatcher = new Dispatcher(redis);
-const functionLog = new FunctionLog(redis);
-shutdown.add('function logs', () => functionLog.flush());
 const current = new Current(catalog);
 await subscribeChanges(
   changesRedis,
@@ -111,6 +129,7 @@ const pool: Pool = new Pool({
   memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
   stemsPerBase: config.SKIFF_RUNNER_STEMS,
   owner,
+  networks,
   retract: (instance) => dispatcher.retract(instance.deployment.id, instance.liveMember, tokensOf(instance)),
 });
 const intake: Intake = new Intake({

@@ -121,8 +121,11 @@ function toLines(entries: readonly StreamEntry[]): LogLine[] {
   });
 }
 
-function createFilter({ level, invocation }: LogQuery): (line: LogLine) => boolean {
+function createFilter({ level, invocation, egress }: LogQuery): (line: LogLine) => boolean {
   const lowest = level === undefined ? 0 : LEVELS.indexOf(level);
   return (line) =>
-    LEVELS.indexOf(line.level) >= lowest && (invocation === undefined || line.invocation === invocation);
+    LEVELS.indexOf(line.level) >= lowest &&
+    (invocation === undefined || line.invocation === invocation) &&
+    // A function can log a field of this name too.
+    (!egress || (line.source === 'platform' && line.fields?.['egress'] !== undefined));
 }

@@ -14,6 +14,8 @@ import type { LayerStore } from '../../infra/oci/store.ts';
 import type { SandboxHost } from '../../infra/sandbox/contract.ts';
 import { PIDS_MAX, TMP_BYTES_MAX } from '../../sdk/protocol/limits.ts';
 import type { FunctionLog } from '../log/function-log.ts';
+import { EGRESS } from '../network/egress-host.ts';
+import type { Networks } from '../network/networks.ts';
 import { Instance, type InstanceOwner } from './instance.ts';
 import type { GuestSpec } from './guest-sandbox.ts';
 import { GUEST_ENV, guestCommand } from './runtimes.ts';
@@ -28,6 +30,7 @@ export interface PoolOptions {
   readonly memoryBytesMax: number;
   readonly stemsPerBase: number;
   readonly owner: InstanceOwner;
+  readonly networks: Pick<Networks, 'bind'>;
   /** Takes an instance's slots back from the queue; false when one is in use somewhere. */
   readonly retract: (instance: Instance) => Promise<boolean>;
 }
@@ -171,8 +174,10 @@ export class Pool {
       pidsMax: PIDS_MAX,
       tmpBytes: Math.min(TMP_BYTES_MAX, config.memory / 2),
       isolation: config.isolation,
+      ...(config.network === 'none' ? {} : { networkNamespace: EGRESS }),
     };
-    return { key: `${image.base.digest} ${config.memory} ${config.isolation}`, spec };
+    const network = config.network === 'none' ? 'none' : EGRESS;
+    return { key: `${image.base.digest} ${config.memory} ${config.isolation} ${network}`, spec };
   }
 
   /** Base images in use stay: stems stand on them. */
@@ -203,7 +208,8 @@ export class Pool {
       const attach = async (): Promise<void> => {
         for (const layer of layers) await attachLayer(layer, join(guest.folder, 'task'));
       };
-      await Promise.all([attach(), ...limits]);
+      const bind = config.network === 'none' ? [] : [this.#options.networks.bind(guest.id, deployment)];
+      await Promise.all([attach(), ...limits, ...bind]);
       const result = await guest.load({
         functionName,
         deployment: deployment.id,

@@ -18,6 +18,8 @@ export interface LogOptions extends CallOptions {
   /** This level and worse. */
   readonly level?: LogLine['level'] | undefined;
   readonly invocation?: string | undefined;
+  /** Only what the function's network policy refused. */
+  readonly egress?: boolean | undefined;
 }
 
 export interface Logs {
@@ -69,6 +71,7 @@ function createRequest(name: string, options: LogOptions): ApiRequest {
       since: options.sinceMs,
       level: options.level,
       invocation: options.invocation,
+      egress: options.egress ? true : undefined,
     },
     signal: options.signal,
   };

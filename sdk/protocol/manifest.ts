@@ -3,6 +3,7 @@
  * Invariant: a parsed config has every field; nothing downstream fills in defaults.
  */
 import { z } from 'zod';
+import { tryParseEgressEntry } from './egress.ts';
 import * as limits from './limits.ts';
 import { tryParseBytes, tryParseMs } from './units.ts';
 
@@ -62,9 +63,18 @@ const EnvName = z
 /** What a platform sets itself or what would change how the runtime starts. */
 const RESERVED_ENV = /^(?:SKIFF_.*|LD_.*|NODE_OPTIONS|PATH|HOME|PORT)$/;
 
+const EgressTarget = z
+  .string()
+  .min(1)
+  .max(255)
+  .refine(
+    (text) => tryParseEgressEntry(text) !== undefined,
+    'an allow list has host:port, *.host:port, or an IPv4 address or range with or without :port',
+  );
+
 export const Network = z.union([
   z.enum(['none', 'internet']),
-  z.strictObject({ allow: z.array(z.string().min(1).max(255)).min(1).max(100) }),
+  z.strictObject({ allow: z.array(EgressTarget).min(1).max(100) }),
 ]);
 export type Network = z.output<typeof Network>;
 

@@ -137,7 +137,11 @@ function checkCorePattern(view: HostView): Check {
 
 function checkForwarding(view: HostView): Check {
   const value = view.tryRead('/proc/sys/net/ipv4/ip_forward');
-  if (value !== '1') return ok('ip-forward', 'off until a function is given the internet');
+  if (value !== '1')
+    return ok(
+      'ip-forward',
+      'off; a function with egress turns it on for its own link and the way out, and no further',
+    );
   return warning(
     'ip-forward',
     'this host routes between its networks',

@@ -30,6 +30,7 @@ export function define(command: Command, session: Session): void {
     .option('--since <time>', 'not older than this: 30s, 5m, 2h, or a date and time')
     .addOption(createLevelOption())
     .option('--invocation <id>', 'of this invocation')
+    .option('--egress', 'only connections that its network policy refused')
     .option('-t, --timestamps', 'show date and time in full')
     .option('--json', 'one JSON object a line')
     .addHelpText('after', EXAMPLES)
@@ -42,6 +43,7 @@ export function define(command: Command, session: Session): void {
         sinceMs,
         level: options.level,
         invocation: options.invocation,
+        egress: options.egress,
         signal: session.signal,
       });
       const { out } = session.output;
