@@ -17,7 +17,7 @@ import {
   QUEUE_WAIT_MS_MAX,
   URL_BYTES_MAX,
 } from '../../sdk/protocol/limits.ts';
-import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
+import { parseToken, type Dispatcher, type DispatchResult } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { writeFailure } from './answer.ts';
 import { buildHead, buildRoute, scalingOf, startCallSpan } from './call-head.ts';
@@ -237,6 +237,7 @@ export class Invoker implements CallOwner {
         startByMs: call.startByMs,
         ...this.#estimates.of(deployment.id),
       });
+      if (call.isDone) return this.#dropUnwanted(call, result);
       // The answer may have come over the link before Redis's reply did.
       if (call.state !== 'sending') return;
       if (call.wasRefused) return this.redispatch(call);
@@ -257,9 +258,19 @@ export class Invoker implements CallOwner {
       call.fail({
         code: 'UNAVAILABLE',
         detail: 'the queue cannot be reached; try again',
-        outcome: 'not_started',
+        // A command that was never written cannot have queued the call; one without a reply may have.
+        outcome: isUnsent(error) ? 'not_started' : 'unknown',
       });
     }
+  }
+
+  /** The client went away while the call was being queued. */
+  #dropUnwanted(call: Call, result: DispatchResult): void {
+    if (result.kind === 'queued') return this.withdraw(call);
+    if (result.kind !== 'sent') return;
+    const { runner } = parseToken(result.token);
+    const reason = Buffer.from('{"reason":"client disconnected"}');
+    this.#options.links().get(runner)?.send(FrameType.CANCEL, call.stream, reason);
   }
 
   /** From a link. */
@@ -377,4 +388,11 @@ export class Invoker implements CallOwner {
       this.#options.dispatcher.want({ ...scalingOf(deployment), min: 0 }).catch(() => {});
     }
   }
+}
+
+/** What ioredis says when it has not written the command. */
+function isUnsent(error: unknown): boolean {
+  return (
+    error instanceof Error && /isn't writeable|enableOfflineQueue|ECONNREFUSED|ENOENT/.test(error.message)
+  );
 }

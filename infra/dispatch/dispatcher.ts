@@ -160,10 +160,16 @@ export class Dispatcher {
 
   /** A runner takes an order, or says that it still works on it. False: the order is void. */
   async holdOrder(order: StartOrder): Promise<boolean> {
-    const key = fast.starting(order.dep);
-    if ((await this.#redis.zscore(key, order.id)) === null) return false;
-    await this.#redis.zadd(key, 'XX', Date.now() + START_CLAIM_MS, order.id);
-    return true;
+    // XX CH: changed means that it was there.
+    return (
+      (await this.#redis.zadd(
+        fast.starting(order.dep),
+        'XX',
+        'CH',
+        Date.now() + START_CLAIM_MS,
+        order.id,
+      )) === 1
+    );
   }
 
   /**

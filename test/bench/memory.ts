@@ -6,13 +6,13 @@ export async function pssBytes(pid: number): Promise<number> {
   return Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1]) * 1024;
 }
 
-/** Processes whose real uid is in the range given to sandboxes. */
-export async function sandboxPids(uidMin: number): Promise<number[]> {
+/** Sandboxes' processes of one function: the guest takes its function's name as its title. */
+export async function functionPids(functionName: string): Promise<number[]> {
   const pids: number[] = [];
   for (const name of await readdir('/proc')) {
     if (!/^\d+$/.test(name)) continue;
-    const status = await readFile(`/proc/${name}/status`, 'utf8').catch(() => '');
-    if (Number(/^Uid:\s+(\d+)/m.exec(status)?.[1]) >= uidMin) pids.push(Number(name));
+    const title = await readFile(`/proc/${name}/cmdline`, 'latin1').catch(() => '');
+    if (title.split('\0')[0]?.trim() === `skiff ${functionName}`) pids.push(Number(name));
   }
   return pids;
 }

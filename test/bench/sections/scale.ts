@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { barePssBytes } from '../bare.ts';
-import { pssBytes, sandboxPids } from '../memory.ts';
+import { functionPids, pssBytes } from '../memory.ts';
 import type { Record } from '../stats.ts';
 import type { Subject } from '../subject.ts';
 
@@ -60,10 +60,7 @@ export async function memoryRound(
 ): Promise<void> {
   record.of('B6 PSS of node hono.mjs', 'MB').add((await barePssBytes(port)) / 1024 ** 2);
   await Promise.all(Array.from({ length: sandboxes }, () => subject.firstByteMs('idle')));
-  const pids = await sandboxPids(SANDBOX_UID_MIN);
-  const sizes = await Promise.all(pids.map((pid) => pssBytes(pid).catch(() => 0)));
-  const large = sizes.filter((size) => size > 5 * 1024 ** 2);
-  for (const size of large) record.of('PSS of an idle sandbox', 'MB').add(size / 1024 ** 2);
+  for (const pid of await functionPids('idle')) {
+    record.of('PSS of an idle sandbox', 'MB').add((await pssBytes(pid)) / 1024 ** 2);
+  }
 }
-
-const SANDBOX_UID_MIN = 1_000_000;
