@@ -41,7 +41,7 @@ function place(from: string, to: string): void {
 }
 
 function librariesOf(program: string): string[] {
-  return execFileSync('ldd', [program], { encoding: 'utf8' }).match(/\/\S+\.so\S*/g) ?? [];
+  return execFileSync('/usr/bin/ldd', [program], { encoding: 'utf8' }).match(/\/\S+\.so\S*/g) ?? [];
 }
 
 function makeRoot(folder: string): void {

@@ -1,9 +1,10 @@
 /** Plays the runner for a real guest process: a unix socket, a node child, and every frame that comes back. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
+import type { Readable } from 'node:stream';
 import { join } from 'node:path';
 import { buildSync } from 'esbuild';
 import {
@@ -44,6 +45,39 @@ export interface Answer {
   keepsBytes: boolean;
 }
 
+/** A guest that runs: a child process here, or one in a sandbox. */
+export interface GuestProcess {
+  readonly pid?: number | undefined;
+  readonly stdout: Readable | null;
+  readonly stderr: Readable | null;
+  readonly exit: Promise<number | string | undefined>;
+  kill(signal: 'SIGKILL' | 'SIGTERM'): void;
+}
+
+/** Starts a guest that will connect to `folder`/channel.sock. Returns where it finds the function's module. */
+export type StartGuest = (
+  folder: string,
+  file: string,
+  options: GuestOptions,
+) => Promise<{ process: GuestProcess; entry: string }>;
+
+async function startChild(
+  folder: string,
+  file: string,
+  options: GuestOptions,
+): Promise<{ process: GuestProcess; entry: string }> {
+  const child = spawn(process.execPath, [...(options.nodeArgs ?? []), bundleGuest()], {
+    env: { SKIFF_CHANNEL: join(folder, 'channel.sock') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const exit = once(child, 'exit').then(([code, signal]) => (code as number | null) ?? (signal as string));
+  const { pid, stdout, stderr } = child;
+  return {
+    process: { pid, stdout, stderr, exit, kill: (signal) => void child.kill(signal) },
+    entry: join(folder, file),
+  };
+}
+
 export interface GuestOptions {
   /** CommonJS source of the function; or an ES module when `isModule`. */
   readonly source: string;
@@ -75,12 +109,12 @@ export function bundleGuest(): string {
 }
 
 export class GuestDriver {
-  readonly child: ChildProcess;
+  readonly child: GuestProcess;
   readonly folder: string;
   readonly entry: string;
   readonly answers = new Map<number, Answer>();
   readonly logs: GuestLog[] = [];
-  readonly exit: Promise<number>;
+  readonly exit: Promise<number | string | undefined>;
   stderr = '';
   stdout = '';
   loaded: LoadResult | undefined;
@@ -88,12 +122,12 @@ export class GuestDriver {
   readonly #socket: Socket;
   #lastStream = 0;
 
-  private constructor(child: ChildProcess, folder: string, entry: string, socket: Socket) {
+  private constructor(child: GuestProcess, folder: string, entry: string, socket: Socket) {
     this.child = child;
     this.folder = folder;
     this.entry = entry;
     this.#socket = socket;
-    this.exit = once(child, 'exit').then(([code, signal]) => (code as number | null) ?? signal);
+    this.exit = child.exit;
     child.stderr?.on('data', (text) => (this.stderr += text));
     child.stdout?.on('data', (text) => (this.stdout += text));
     const reader = new FrameReader((frame) => this.#onFrame(frame));
@@ -102,18 +136,19 @@ export class GuestDriver {
   }
 
   /** Starts a guest and waits for its HELLO. */
-  static async start(options: GuestOptions): Promise<GuestDriver> {
+  static async start(options: GuestOptions, startGuest: StartGuest = startChild): Promise<GuestDriver> {
     const folder = mkdtempSync(join(tmpdir(), 'skiff-guest-'));
-    const entry = join(folder, options.isModule ? 'index.mjs' : 'index.cjs');
-    writeFileSync(entry, options.source);
+    chmodSync(folder, 0o755);
+    const file = options.isModule ? 'index.mjs' : 'index.cjs';
+    writeFileSync(join(folder, file), options.source);
     const path = join(folder, 'channel.sock');
     const server = createServer();
     server.listen(path);
-    const child = spawn(process.execPath, [...(options.nodeArgs ?? []), bundleGuest()], {
-      env: { SKIFF_CHANNEL: path },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    const [socket] = (await once(server, 'connection')) as [Socket];
+    await once(server, 'listening');
+    chmodSync(path, 0o666);
+    const connected = once(server, 'connection');
+    const { process: child, entry } = await startGuest(folder, file, options);
+    const [socket] = (await connected) as [Socket];
     server.close();
     const driver = new GuestDriver(child, folder, entry, socket);
     await waitFor('HELLO', () => driver.hello !== undefined);
@@ -121,8 +156,8 @@ export class GuestDriver {
   }
 
   /** Starts a guest with its function loaded. */
-  static async load(options: GuestOptions): Promise<GuestDriver> {
-    const driver = await GuestDriver.start(options);
+  static async load(options: GuestOptions, startGuest: StartGuest = startChild): Promise<GuestDriver> {
+    const driver = await GuestDriver.start(options, startGuest);
     driver.sendLoad({ env: options.env ?? {}, memoryBytes: options.memoryBytes ?? 0 });
     await waitFor('LOADED', () => driver.loaded);
     return driver;
@@ -247,10 +282,8 @@ export class GuestDriver {
 
   async close(): Promise<void> {
     this.#socket.destroy();
-    if (this.child.exitCode === null && this.child.signalCode === null) {
-      this.child.kill('SIGKILL');
-      await this.exit;
-    }
+    this.child.kill('SIGKILL');
+    await this.exit;
     rmSync(this.folder, { recursive: true, force: true });
   }
 
