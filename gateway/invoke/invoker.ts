@@ -242,7 +242,8 @@ export class Invoker implements CallOwner {
       if (call.state !== 'sending') return;
       if (call.wasRefused) return this.redispatch(call);
       if (result.kind === 'full') {
-        const detail = `${result.waiting} invocations of "${deployment.functionName}" are waiting, which is the limit; try again later or raise --max`;
+        const { functionName, config } = deployment;
+        const detail = `${result.waiting} invocations of "${functionName}" are waiting, more than its ${config.max} sandboxes can begin in time; try again later or raise --max`;
         return call.fail({ code: 'THROTTLED', detail, outcome: 'not_started' }, 'throttled');
       }
       if (result.kind === 'queued') call.state = 'queued';

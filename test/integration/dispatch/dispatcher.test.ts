@@ -108,6 +108,20 @@ describe('dispatch scripts', () => {
     expect(await dispatcher.holdOrder(order)).toBe(false);
   });
 
+  it('refuses at once what could not start in time, once no sandbox can be added', async () => {
+    await live();
+    for (const sandbox of ['s1', 's2', 's3'])
+      await dispatcher.offer('dep-1', [], { live: `r1|e1|${sandbox}` });
+    const timing = { serviceMs: 1_000, coldMs: 10 };
+    // Three sandboxes of two slots, a second for each call: six calls a second.
+    const kinds: string[] = [];
+    for (let i = 0; i < 20; i++)
+      kinds.push((await send(`${i}`, { startByMs: Date.now() + 2_000, ...timing })).kind);
+    expect(kinds.filter((kind) => kind === 'queued').length).toBeGreaterThanOrEqual(11);
+    expect(kinds.filter((kind) => kind === 'queued').length).toBeLessThanOrEqual(12);
+    expect(kinds.slice(13).every((kind) => kind === 'full')).toBe(true);
+  });
+
   it('refuses when the queue is full', async () => {
     const pipeline = redis.pipeline();
     for (let i = 0; i < QUEUE_DEPTH_MAX; i++) pipeline.rpush(fast.wait('dep-1'), `${startBy()}\n${i}`);
