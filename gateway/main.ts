@@ -22,11 +22,14 @@ import { ensureAdminTokenFile, storeAdminToken } from './admin-token.ts';
 import { createApp } from './app.ts';
 import { openBuildQueue } from './build-queue.ts';
 import { loadGatewayConfig, publicUrlOf } from './config.ts';
+import { IdempotencyRecords } from '../infra/events/idempotency.ts';
 import { HttpEntrance } from './events/accept/http-entrance.ts';
 import { openEvents } from './events/open.ts';
 import { writeResult } from './events/routes/result.ts';
+import { Edge } from './edge/edge.ts';
 import { createHttpServer } from './http-server.ts';
 import { createCallReporter } from './invocation-metrics.ts';
+import { IdempotentCalls } from './idempotency/idempotent-calls.ts';
 import { Invoker } from './invoke/invoker.ts';
 import { Links } from './invoke/links.ts';
 import { Routes } from './invoke/routes.ts';
@@ -118,8 +121,16 @@ const invoker: Invoker = new Invoker({
   isTracing: telemetry.isOn,
   log,
   authorize: authorizeCall,
-  accept: (request, response, target) => entrance.tryAccept(request, response, target),
+  accept: (request, response, target) =>
+    entrance.tryAccept(request, response, target) || idempotent.tryCall(request, response, target),
   onCall: createCallReporter(metrics, () => invoker.inFlight),
+});
+const idempotent = new IdempotentCalls({
+  ...events,
+  records: new IdempotencyRecords(durable),
+  run: (call) => invoker.run(call),
+  authorize: authorizeCall,
+  log,
 });
 void links.open().catch((error: unknown) => log.error({ error }, 'runners cannot be followed'));
 shutdown.add('links', () => links.close());
@@ -127,6 +138,11 @@ shutdown.add('invoker', () => invoker.close());
 
 const version = readVersion();
 const server = createHttpServer({
+  edge: new Edge({
+    callsPerSecond: config.SKIFF_RATE_LIMIT_RPS,
+    apiPerSecond: config.SKIFF_API_RATE_LIMIT_RPS,
+    isKnown: tokens.isKnown,
+  }),
   invoke: (request, response) => invoker.handle(request, response),
   app: createApp({
     catalog,

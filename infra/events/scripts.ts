@@ -20,6 +20,8 @@ const KEY_COUNTS = {
   cancel: 0,
   expire: 0,
   finish: 0,
+  'idem-begin': 0,
+  'idem-end': 0,
   promote: 0,
   purge: 0,
   reap: 0,

@@ -35,6 +35,7 @@ export const ERRORS = {
   METHOD_NOT_ALLOWED: { status: 405, fault: 'caller', retryable: false, summary: 'The resource does not have this method.' },
   GONE: { status: 410, fault: 'caller', retryable: false, summary: 'The resource was kept for its time and is gone.' },
   CONFLICT: { status: 409, fault: 'caller', retryable: true, summary: 'The resource was changed by somebody else.' },
+  IDEMPOTENCY_IN_PROGRESS: { status: 409, fault: 'caller', retryable: true, summary: 'A request with this key is still running.' },
   IDEMPOTENCY_MISMATCH: { status: 422, fault: 'caller', retryable: false, summary: 'The key was used with another request.' },
   BODY_TOO_LARGE: { status: 413, fault: 'caller', retryable: false, summary: 'The body is larger than allowed.' },
   URL_TOO_LONG: { status: 414, fault: 'caller', retryable: false, summary: 'The URL is longer than allowed.' },

@@ -15,6 +15,12 @@ export const DATA_FRAME_BYTES_MAX = 64 * KB;
 export const INLINE_BODY_BYTES_MAX = 64 * KB;
 /** Request and response heads. Node's own default is 16 KB; cookies and traces need some more. */
 export const HEAD_BYTES_MAX = 32 * KB;
+/** Of one request. Browsers send about 20. */
+export const HEADERS_COUNT_MAX = 128;
+/** Of one gateway. A process of an ordinary host may have 20,000 files open, and a call needs others as well. */
+export const CONNECTIONS_MAX = 15_000;
+/** How long a client may owe the next piece of its body, or leave an answer untaken. */
+export const STALL_MS_MAX = 30_000;
 /** As browsers and proxies do. */
 export const URL_BYTES_MAX = 8 * KB;
 /** Request body of one invocation unless the function raises it. */
@@ -151,6 +157,8 @@ export const EVENT_RUNNERS_DIED_MAX = 2;
 export const RECORD_KEPT_MS = 7 * 86_400_000;
 export const DEAD_KEPT_MS = 30 * 86_400_000;
 export const RESULT_KEPT_MS_DEFAULT = 86_400_000;
+/** Body of a call with an Idempotency-Key: it is held to be compared. */
+export const IDEMPOTENT_BODY_BYTES_MAX = 1 * MB;
 /** An idempotency record, from the end of its invocation on. */
 export const IDEMPOTENCY_KEPT_MS = 86_400_000;
 /** Longest long poll. Below the idle time-outs of common proxies. */

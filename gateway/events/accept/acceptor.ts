@@ -26,7 +26,7 @@ import type { ShardQueues } from '../../../infra/events/shards.ts';
 import type { Acceptance, AcceptReply, EventStore } from '../../../infra/events/store.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
-import { splitBody, type EventBody } from './body.ts';
+import { digestOf, splitBody, type EventBody } from './body.ts';
 
 export interface NewEvent {
   /** Of an event that may be offered again; accepting it twice is one invocation. Default: a new one. */
@@ -113,10 +113,8 @@ export class Acceptor {
     body: EventBody,
     untilMs: number,
   ): Promise<{ inline: Buffer; blob?: BlobReference; digest: () => string }> {
+    if (body.kind === 'whole') return { inline: body.bytes, digest: () => digestOf(body.bytes) };
     const hash = createHash('sha256');
-    if (body.kind === 'whole') {
-      return { inline: body.bytes, digest: () => hash.update(body.bytes).digest('hex') };
-    }
     async function* hashed(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
       for await (const chunk of stream) {
         hash.update(chunk);

@@ -1,9 +1,14 @@
 /** Bodies as they come in: a small one is held whole, of a larger one no more than what decides that it is. */
+import { createHash } from 'node:crypto';
 import { EVENT_INLINE_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
 
 export type EventBody =
   | { readonly kind: 'whole'; readonly bytes: Buffer }
   | { readonly kind: 'stream'; readonly stream: AsyncIterable<Uint8Array> };
+
+export function digestOf(body: Buffer): string {
+  return createHash('sha256').update(body).digest('hex');
+}
 
 export async function splitBody(body: Buffer | AsyncIterable<Uint8Array>): Promise<EventBody> {
   if (Buffer.isBuffer(body)) {

@@ -29,34 +29,37 @@ export class EndWaiter {
 
   /** The state at the end of the wait, final or not; undefined when there is no such invocation. */
   async wait(id: string, ms: number, signal?: AbortSignal): Promise<InvocationState | undefined> {
+    return this.poll(
+      id,
+      ms,
+      () => this.#store.getState(id),
+      (state) => state === undefined || isFinal(state),
+      signal,
+    );
+  }
+
+  /** Reads until `isEnough`: first at once, then whenever the end of `id` is announced. Gives the last value it read. */
+  async poll<Value>(
+    id: string,
+    ms: number,
+    read: () => Promise<Value>,
+    isEnough: (value: Value) => boolean,
+    signal?: AbortSignal,
+  ): Promise<Value> {
     const channel = events.ended(id);
     const deadline = performance.now() + ms;
-    let isWoken = false;
-    let wake = (): void => {};
-    const listener = (): void => {
-      isWoken = true;
-      wake();
-    };
+    const bell = new Bell();
     try {
-      await this.#add(channel, listener);
+      await this.#add(channel, bell.ring);
       for (;;) {
-        isWoken = false;
-        const state = await this.#store.getState(id);
+        bell.reset();
+        const value = await read();
         const leftMs = deadline - performance.now();
-        if (state === undefined || isFinal(state) || leftMs <= 0 || signal?.aborted) return state;
-        if (isWoken) continue;
-        await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, Math.min(leftMs, POLL_MS));
-          wake = () => {
-            clearTimeout(timer);
-            resolve();
-          };
-          signal?.addEventListener('abort', wake, { once: true });
-        });
-        signal?.removeEventListener('abort', wake);
+        if (isEnough(value) || leftMs <= 0 || signal?.aborted) return value;
+        await bell.wait(Math.min(leftMs, POLL_MS), signal);
       }
     } finally {
-      this.#remove(channel, listener);
+      this.#remove(channel, bell.ring);
     }
   }
 
@@ -74,5 +77,32 @@ export class EndWaiter {
     if (known?.size !== 0) return;
     this.#waiters.delete(channel);
     this.#subscriber.unsubscribe(channel).catch(() => {});
+  }
+}
+
+/** Rung before or during the wait, or at the end of its time: then the wait is over. */
+class Bell {
+  #hasRung = false;
+  #wake: () => void = () => {};
+  readonly ring = (): void => {
+    this.#hasRung = true;
+    this.#wake();
+  };
+
+  reset(): void {
+    this.#hasRung = false;
+  }
+
+  async wait(ms: number, signal?: AbortSignal): Promise<void> {
+    if (this.#hasRung) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      signal?.addEventListener('abort', this.#wake, { once: true });
+    });
+    signal?.removeEventListener('abort', this.#wake);
   }
 }

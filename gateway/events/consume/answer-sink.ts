@@ -4,8 +4,10 @@
  * Invariant: `done` resolves once, whatever happens, and never rejects.
  */
 import { EVENT_INLINE_BYTES_MAX, RESULT_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
+import { Header } from '../../../sdk/protocol/http.ts';
 import type { HeaderList } from '../../../sdk/protocol/invocation.ts';
 import type { BlobReference } from '../../../infra/events/record.ts';
+import type { StoredResult } from '../../../infra/events/store.ts';
 import type { CallResponse } from '../../invoke/caller.ts';
 
 export interface SunkAnswer {
@@ -18,6 +20,20 @@ export interface SunkAnswer {
   readonly isCut: boolean;
   /** The answer ended before its end, or there was none. */
   readonly isBroken: boolean;
+}
+
+/** Written by the platform into every answer; a stored one gets them from elsewhere. */
+const NOT_KEPT: ReadonlySet<string> = new Set([
+  Header.invocationId,
+  Header.serverTiming,
+  'content-length',
+  'date',
+  'connection',
+]);
+
+export function toStoredResult({ status, headers, bytes, isCut, body, blob }: SunkAnswer): StoredResult {
+  const kept = headers.filter(([name]) => !NOT_KEPT.has(name));
+  return { head: { status, headers: kept, bytes, ...(isCut ? { isCut } : {}) }, body, blob };
 }
 
 export type PutBody = (body: AsyncIterable<Uint8Array>) => Promise<BlobReference>;

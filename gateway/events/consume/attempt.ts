@@ -25,7 +25,7 @@ import { isServiceAway } from '../../../infra/lib/unavailable.ts';
 import type { Call } from '../../invoke/call.ts';
 import type { CallRequest, PlatformCall } from '../../invoke/caller.ts';
 import { chooseTarget, type Routes } from '../../invoke/routes.ts';
-import { AnswerSink, type SunkAnswer } from './answer-sink.ts';
+import { AnswerSink, toStoredResult, type SunkAnswer } from './answer-sink.ts';
 import { judge, outcomeOf, type Series, type Verdict } from './verdict.ts';
 
 export interface AttemptParts {
@@ -41,13 +41,6 @@ export interface AttemptParts {
 /** After its lease somebody else may have it; until a little later an end is still worth offering. */
 const FINISH_MS_MAX = 3 * EVENT_LEASE_MS;
 const FINISH_RETRY_MS = 200;
-/** Written by the platform into every answer; a stored result has them from elsewhere. */
-const NOT_KEPT: ReadonlySet<string> = new Set([
-  Header.invocationId,
-  Header.serverTiming,
-  'date',
-  'connection',
-]);
 
 export class Attempt {
   readonly id: string;
@@ -157,7 +150,7 @@ export class Attempt {
       },
       // Every end of a runner's process is a death of its own, so that one that restarts is not taken for the same.
       ...(hasDied ? { died: `${runner}|${this.fence}` } : {}),
-      ...(answer.status > 0 && !answer.isBroken ? { result: createResult(answer) } : {}),
+      ...(answer.status > 0 && !answer.isBroken ? { result: toStoredResult(answer) } : {}),
     });
   }
 
@@ -197,11 +190,6 @@ export class Attempt {
       }
     }
   }
-}
-
-function createResult({ status, headers, bytes, isCut, body, blob }: SunkAnswer): AttemptEnd['result'] {
-  const kept = headers.filter(([name]) => !NOT_KEPT.has(name));
-  return { head: { status, headers: kept, bytes, ...(isCut ? { isCut } : {}) }, body, blob };
 }
 
 function createRequest({ method }: EventHead, stream: Readable | undefined): CallRequest {

@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Header } from '../../../sdk/protocol/http.ts';
+import type { StoredResult } from '../../../infra/events/store.ts';
 import type { EventParts } from '../parts.ts';
 
 interface Answer {
@@ -14,15 +15,25 @@ interface Answer {
 type ResultParts = Pick<EventParts, 'store' | 'payloads'>;
 
 /** Undefined when there is none (any more). */
-async function tryOpen({ store, payloads }: ResultParts, id: string): Promise<Answer | undefined> {
-  const result = await store.getResult(id);
-  if (!result) return undefined;
+async function tryOpen(parts: ResultParts, id: string): Promise<Answer | undefined> {
+  const result = await parts.store.getResult(id);
+  return result && openAnswer(parts, id, result);
+}
+
+async function openAnswer(
+  { payloads }: Pick<ResultParts, 'payloads'>,
+  id: string,
+  result: StoredResult,
+): Promise<Answer> {
   const { status, headers, bytes, isCut } = result.head;
   return {
     status,
     headers: [
       ...headers.map(([name, value]): [string, string] => [name, value]),
       [Header.invocationId, id],
+      ...(result.blob || isBodiless(status)
+        ? []
+        : [['content-length', String(result.body.length)] as [string, string]]),
       ...(isCut ? [['skiff-result-cut', String(bytes)] as [string, string]] : []),
     ],
     body: result.blob ? await payloads.open(result.blob) : result.body,
@@ -48,12 +59,23 @@ export async function writeResult(
   id: string,
   response: ServerResponse,
 ): Promise<boolean> {
-  const answer = await tryOpen(parts, id);
-  if (!answer || response.destroyed) return false;
-  const { status, headers, body } = answer;
-  response.writeHead(status, headers.flat());
+  const result = await parts.store.getResult(id);
+  if (!result) return false;
+  await writeStored(parts, id, result, response);
+  return true;
+}
+
+export async function writeStored(
+  parts: Pick<ResultParts, 'payloads'>,
+  id: string,
+  result: StoredResult,
+  response: ServerResponse,
+  more: readonly (readonly [string, string])[] = [],
+): Promise<void> {
+  const { status, headers, body } = await openAnswer(parts, id, result);
+  if (response.destroyed) return;
+  response.writeHead(status, [...headers, ...more].flat());
   if (Buffer.isBuffer(body)) response.end(isBodiless(status) ? undefined : body);
   // The head is out: a body that fails in the middle can only be cut.
   else await pipeline(body, response).catch(() => response.destroy());
-  return true;
 }
