@@ -169,6 +169,7 @@ const worker: Worker = new Worker({
   current,
   pool,
   stems,
+  store,
   links,
   intake,
   log,

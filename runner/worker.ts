@@ -17,6 +17,7 @@ import type { StartOrder, StartResult } from '../infra/contract/jobs.ts';
 import { fast } from '../infra/contract/keys.ts';
 import { parseToken, type Dispatcher } from '../infra/dispatch/dispatcher.ts';
 import type { Log } from '../infra/lib/log.ts';
+import type { LayerStore } from '../infra/oci/store.ts';
 import type { Intake } from './invoke/intake.ts';
 import type { Links } from './invoke/links.ts';
 import type { Current } from './pool/current.ts';
@@ -39,6 +40,7 @@ export interface WorkerOptions {
   readonly current: Current;
   readonly pool: Pool;
   readonly stems: Stems;
+  readonly store: Pick<LayerStore, 'usage'>;
   readonly links: Links;
   readonly intake: Intake;
   readonly log: Log;
@@ -142,7 +144,7 @@ export class Worker {
   }
 
   #record(now: number): NodeRecord {
-    const { id, version, link, labels, memoryBytesMax, pool, stems, links } = this.#options;
+    const { id, version, link, labels, memoryBytesMax, pool, stems, links, store } = this.#options;
     return {
       id,
       hostname: hostname(),
@@ -160,6 +162,7 @@ export class Worker {
         busySlots: links.inFlight,
         stems: stems.count,
       },
+      images: store.usage(),
     };
   }
 

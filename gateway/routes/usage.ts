@@ -41,20 +41,21 @@ export function createUsageHandlers(parts: GatewayParts): Pick<Handlers, 'readUs
           { store: 'log lines', count: logs, countMax: functions.length * LOG_LINES_KEPT_PER_FUNCTION },
           { store: 'builds waiting', count: waiting, countMax: BUILDS_QUEUED_MAX },
           { store: 'tokens', count: tokens.length, countMax: TOKENS_MAX },
-          ...nodes.map(describeNode),
+          ...nodes.flatMap(describeNode),
         ],
       };
     },
   };
 }
 
-function describeNode({ id, used, capacity }: NodeRecord): Usage {
-  return {
+function describeNode({ id, used, capacity, images }: NodeRecord): Usage[] {
+  const sandboxes = {
     store: `sandboxes ${id}`,
     bytes: used.memoryBytes,
     bytesMax: capacity.memoryBytes,
     count: used.sandboxes,
   };
+  return images ? [sandboxes, { store: `images ${id}`, ...images }] : [sandboxes];
 }
 
 async function readMemory(redis: Redis): Promise<Pick<Usage, 'bytes' | 'bytesMax'>> {

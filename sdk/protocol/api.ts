@@ -32,7 +32,10 @@ export type Deployment = z.output<typeof Deployment>;
 export const Alias = z.object({
   name: z.string(),
   /** One or two; weights sum to 100. */
-  targets: z.array(z.object({ deployment: z.string(), weight: z.number().int().min(0).max(100) })).min(1).max(2),
+  targets: z
+    .array(z.object({ deployment: z.string(), weight: z.number().int().min(0).max(100) }))
+    .min(1)
+    .max(2),
   /** Compare-and-set counter. */
   version: z.number().int(),
   updatedMs: z.number(),
@@ -75,8 +78,20 @@ export type BuildRecord = z.output<typeof BuildRecord>;
 
 /** One line of the NDJSON stream GET /v1/builds/{id}/events. The last one has type `end`. */
 export type BuildEvent =
-  | { readonly type: 'step'; readonly atMs: number; readonly step: BuildStep; readonly status: 'start' | 'done'; readonly ms?: number; readonly detail?: string }
-  | { readonly type: 'log'; readonly atMs: number; readonly level: 'info' | 'warn' | 'error'; readonly message: string }
+  | {
+      readonly type: 'step';
+      readonly atMs: number;
+      readonly step: BuildStep;
+      readonly status: 'start' | 'done';
+      readonly ms?: number;
+      readonly detail?: string;
+    }
+  | {
+      readonly type: 'log';
+      readonly atMs: number;
+      readonly level: 'info' | 'warn' | 'error';
+      readonly message: string;
+    }
   | { readonly type: 'end'; readonly atMs: number; readonly build: BuildRecord };
 export type BuildStep = 'fetch' | 'install' | 'bundle' | 'image' | 'push' | 'verify' | 'activate';
 
@@ -118,7 +133,16 @@ export const NodeRecord = z.object({
   /** Where gateways reach this runner's link: `unix:/path` or `tcp:host:port`. */
   link: z.string(),
   capacity: z.object({ memoryBytes: z.number(), cpus: z.number() }),
-  used: z.object({ memoryBytes: z.number(), sandboxes: z.number(), busySlots: z.number(), stems: z.number() }),
+  used: z.object({
+    memoryBytes: z.number(),
+    sandboxes: z.number(),
+    busySlots: z.number(),
+    stems: z.number(),
+  }),
+  /** Unpacked layers and root filesystems on this host; absent from runners that do not say. */
+  images: z
+    .object({ bytes: z.number(), bytesMax: z.number(), count: z.number(), reclaimableBytes: z.number() })
+    .optional(),
 });
 export type NodeRecord = z.output<typeof NodeRecord>;
 
