@@ -3,7 +3,7 @@
  * is bound by its limits from its first instruction. Resolves when the container's own program runs.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync, readlinkSync, watch } from 'node:fs';
+import { type FSWatcher, readFileSync, readlinkSync, watch } from 'node:fs';
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -16,6 +16,7 @@ while [ "$count" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; count=$((count -
 exec "$@"
 `;
 const START_MS_MAX = 10_000;
+const LOOK_MS = 25;
 /** runc runs its first steps from a sealed copy in memory. */
 const RUNTIME_COPY = /^\/memfd:runc/;
 
@@ -40,18 +41,24 @@ export async function startRuntime(input: StartInput): Promise<RuntimeProcess> {
   const command = runCommand(input.runtime, input.id, files);
   const shell = ['/bin/sh', '-c', JOIN_AND_EXEC, 'skiff', String(procsFiles.length), ...procsFiles];
   const [program, ...args] = [...enter, ...shell, ...command] as [string, ...string[]];
+  using pidFile = new PidFileWatch(files);
   // Detached: a Ctrl-C at the terminal is for the server, which then ends its sandboxes in order.
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' },
     detached: true,
   });
-  const exit = new Promise<string>((resolve) => {
-    child.once('error', (error) => resolve(error.message));
-    child.once('exit', (code, signal) => resolve(`exit ${code ?? signal}`));
+  const ended = new Promise<number>((resolve, reject) => {
+    child.once('error', (error) => reject(startFailure(files, error.message)));
+    child.once('exit', (code, signal) => {
+      // A program that ends at once may have come and gone before the file was noticed.
+      const pid = tryReadFailure(files) === undefined ? tryReadPid(files) : undefined;
+      if (pid === undefined) reject(startFailure(files, `exit ${code ?? signal}`));
+      else resolve(pid);
+    });
   });
   try {
-    const pid = await waitForPid(files, exit);
+    const pid = await Promise.race([pidFile.found, ended]);
     await waitForProgram(pid, child, files);
     return { child, pid };
   } catch (error) {
@@ -60,33 +67,43 @@ export async function startRuntime(input: StartInput): Promise<RuntimeProcess> {
   }
 }
 
-async function waitForPid(files: RunFiles, exit: Promise<string>): Promise<number> {
-  const watcher = watch(files.bundle);
-  try {
-    const found = new Promise<number>((resolve) => {
-      watcher.on('change', (_event, name) => {
-        if (name !== basename(files.pidFile)) return;
-        const pid = tryReadPid(files);
-        if (pid !== undefined) resolve(pid);
-      });
+/** Waits for the runtime's pid file. The kernel tells of it at once; looking now and then covers a notice that was lost. */
+class PidFileWatch implements Disposable {
+  readonly found: Promise<number>;
+  readonly #timer: NodeJS.Timeout;
+  readonly #watcher: FSWatcher | undefined;
+
+  constructor(files: RunFiles) {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    this.found = promise;
+    const deadline = performance.now() + START_MS_MAX;
+    const look = (): void => {
+      const pid = tryReadPid(files);
+      if (pid !== undefined) resolve(pid);
+      else if (performance.now() > deadline)
+        reject(startFailure(files, `no process within ${START_MS_MAX} ms`));
+    };
+    this.#timer = setInterval(look, LOOK_MS);
+    this.#watcher = tryWatch(files.bundle, (name) => {
+      if (name === basename(files.pidFile)) look();
     });
-    const ended = exit.then((how) => {
-      // A program that ends at once may have come and gone before the file was noticed.
-      const pid = tryReadFailure(files) === undefined ? tryReadPid(files) : undefined;
-      if (pid === undefined) throw startFailure(files, how);
-      return pid;
-    });
-    return await Promise.race([found, ended, startTimeout(files, exit)]);
-  } finally {
-    watcher.close();
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    this.#watcher?.close();
   }
 }
 
-async function startTimeout(files: RunFiles, exit: Promise<string>): Promise<never> {
-  const timer = new AbortController();
-  void exit.then(() => timer.abort());
-  await delay(START_MS_MAX, undefined, { signal: timer.signal, ref: false }).catch(() => exit);
-  throw startFailure(files, `no process within ${START_MS_MAX} ms`);
+/** Undefined when the kernel has no watches left for us. */
+function tryWatch(folder: string, onChange: (name: string | null) => void): FSWatcher | undefined {
+  try {
+    const watcher = watch(folder, (_event, name) => onChange(name));
+    watcher.on('error', () => {});
+    return watcher;
+  } catch {
+    return undefined;
+  }
 }
 
 function tryReadPid(files: RunFiles): number | undefined {
