@@ -28,7 +28,7 @@ export interface SandboxSpec {
     readonly target: string;
     readonly writable?: boolean;
     readonly exec?: boolean;
-    /** rslave: later mounts below `source` on the host appear inside. */
+    /** rslave: later mounts below `source` appear inside, if it lies on a shared mount older than the host object. */
     readonly propagate?: boolean;
   }[];
 }
