@@ -1,6 +1,7 @@
 /** esbuild's options for one function. */
-import type { BuildOptions, Loader } from 'esbuild';
-import { chooseJsxImportSource, type ProjectTypescript } from './tsconfig.ts';
+import type { BuildOptions } from 'esbuild';
+import { ASSET_LOADERS, chooseJsxImportSource } from '../../sdk/protocol/source/bundling.ts';
+import type { ProjectTypescript } from './tsconfig.ts';
 import type { PackageJson } from '../source/tree.ts';
 
 export type BundleFormat = 'cjs' | 'esm';
@@ -8,48 +9,6 @@ export type BundleFormat = 'cjs' | 'esm';
 /** Where the function's files are in every image. */
 export const TASK_DIR = '/var/task';
 export const BUNDLE_NAMES: Record<BundleFormat, string> = { cjs: 'index.cjs', esm: 'index.mjs' };
-
-const TEXT = [
-  '.txt',
-  '.md',
-  '.html',
-  '.htm',
-  '.css',
-  '.sql',
-  '.graphql',
-  '.gql',
-  '.xml',
-  '.svg',
-  '.csv',
-  '.yaml',
-  '.yml',
-];
-const BINARY = [
-  '.wasm',
-  '.bin',
-  '.dat',
-  '.png',
-  '.jpg',
-  '.jpeg',
-  '.gif',
-  '.webp',
-  '.avif',
-  '.ico',
-  '.woff',
-  '.woff2',
-  '.ttf',
-  '.otf',
-  '.pdf',
-  '.zip',
-  '.gz',
-];
-
-const LOADERS: Record<string, Loader> = {
-  ...Object.fromEntries(TEXT.map((extension) => [extension, 'text' as const])),
-  ...Object.fromEntries(BINARY.map((extension) => [extension, 'binary' as const])),
-  '.json': 'json',
-  '.node': 'copy',
-};
 
 /** CommonJS packages in an ES module bundle need a `require`; esbuild keeps this name free. */
 const ESM_BANNER = `import { createRequire as __skiffCreateRequire } from 'node:module'; const require = __skiffCreateRequire(import.meta.url);`;
@@ -95,11 +54,11 @@ export function createBuildOptions(input: OptionsInput) {
     legalComments: 'none',
     logLevel: 'silent',
     logLimit: 0,
-    loader: LOADERS,
+    loader: ASSET_LOADERS,
     preserveSymlinks: input.preserveSymlinks,
     ...(input.typescript.saysJsx
       ? {}
-      : { jsx: 'automatic', jsxImportSource: chooseJsxImportSource(input.packageJson) }),
+      : { jsx: 'automatic', jsxImportSource: chooseJsxImportSource(input.packageJson?.dependencies) }),
     ...(input.format === 'esm' ? { banner: { js: ESM_BANNER } } : {}),
     define: {
       ...Object.fromEntries(Object.entries(constants).map(([name, value]) => [name, JSON.stringify(value)])),

@@ -6,7 +6,6 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ParseError, parse, visit } from 'jsonc-parser';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import type { PackageJson } from '../source/tree.ts';
 import { isFileWithin } from '../source/tree.ts';
 
 const TSCONFIG_BYTES_MAX = 256 * 1024;
@@ -71,13 +70,4 @@ function refuseForeignExtends(name: string, text: string): void {
       );
     }
   }
-}
-
-/** React unless the project has exactly another one of the known JSX libraries. */
-export function chooseJsxImportSource(packageJson: PackageJson | undefined): string {
-  const has = (name: string): boolean => Object.hasOwn(packageJson?.dependencies ?? {}, name);
-  if (has('react')) return 'react';
-  if (has('preact')) return 'preact';
-  if (has('solid-js')) return 'solid-js/h';
-  return has('hono') ? 'hono/jsx' : 'react';
 }

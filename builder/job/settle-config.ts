@@ -4,7 +4,7 @@
  * that a source that was seen before need not be fetched to know its configuration.
  */
 import type { BuildJob } from '../../infra/contract/jobs.ts';
-import { type CodeConfig, mergeConfig } from '../../sdk/protocol/code-config.ts';
+import { type CodeConfig, mergeConfig } from '../../sdk/protocol/source/code-config.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { describeIssues, FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { BundlerEngine } from '../bundle/engine.ts';

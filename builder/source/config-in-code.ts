@@ -1,5 +1,5 @@
 /**
- * Reads the configuration that an entry module carries (sdk/protocol/code-config.ts says in which forms).
+ * Reads the configuration that an entry module carries (sdk/protocol/source/code-config.ts says in which forms).
  * The confined bundler makes JavaScript of it, acorn makes a tree of that. A parser in machine code would be faster
  * and would take the whole builder down with one deeply nested file, where acorn throws a RangeError.
  */
@@ -7,7 +7,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { parse, type Program } from 'acorn';
 import type { Loader } from 'esbuild';
-import { type CodeConfig, mayHaveCodeConfig, readCodeConfig } from '../../sdk/protocol/code-config.ts';
+import { type CodeConfig, mayHaveCodeConfig, readCodeConfig } from '../../sdk/protocol/source/code-config.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { BundlerEngine } from '../bundle/engine.ts';
 

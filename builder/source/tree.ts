@@ -3,9 +3,11 @@
  * Invariant: nothing outside the root is ever looked at, whatever a path or a symbolic link says.
  */
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { join, posix, sep } from 'node:path';
+import { join, sep } from 'node:path';
 import { z } from 'zod';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+
+export { tryNormalizePath } from '../../sdk/protocol/source/entry.ts';
 
 const PACKAGE_JSON_BYTES_MAX = 1024 * 1024;
 const Names = z.record(z.string(), z.string()).catch({});
@@ -75,11 +77,4 @@ export async function isFileWithin(root: string, path: string): Promise<boolean>
   } catch {
     return false;
   }
-}
-
-/** `./a//b` -> `a/b`; undefined when the path is absolute, leaves the root or is the root itself. */
-export function tryNormalizePath(path: string): string | undefined {
-  if (path.includes('\0') || path.startsWith('/')) return undefined;
-  const normal = posix.normalize(path.replaceAll('\\', '/')).replace(/\/$/, '');
-  return normal === '.' || normal === '..' || normal.startsWith('../') ? undefined : normal;
 }

@@ -35,6 +35,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/functions/init.ts'),
   },
   {
+    name: 'dev',
+    aliases: ['local-run', 'watch'],
+    summary: 'run functions here while you write them',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/dev.ts'),
+  },
+  {
     name: 'deploy',
     aliases: ['up', 'publish'],
     summary: 'build a file or folder and make it live',

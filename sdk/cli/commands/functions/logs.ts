@@ -3,7 +3,8 @@ import { type Command, Option } from '@commander-js/extra-typings';
 import type { LogLine } from '../../../client/index.ts';
 import { openClient } from '../../connection/server.ts';
 import { parseCount, parseSince } from '../../options/parse.ts';
-import type { Channel, Style } from '../../output/channel.ts';
+import type { Channel } from '../../output/channel.ts';
+import { formatLevel, formatLogFields, makeSafe } from '../../output/function-text.ts';
 import type { Session } from '../../session.ts';
 
 const EXAMPLES = `
@@ -59,12 +60,6 @@ function createLevelOption() {
   return new Option('--level <level>', 'this level and worse').choices(LEVELS);
 }
 
-const LEVEL_STYLE: Readonly<Record<LogLine['level'], Style>> = {
-  debug: 'dim',
-  info: 'cyan',
-  warn: 'yellow',
-  error: 'red',
-};
 const TIME_AT = 11;
 const TIME_CHARS = 12;
 const ID_CHARS = 8;
@@ -72,16 +67,10 @@ const ID_CHARS = 8;
 function formatLine(out: Channel, line: LogLine, hasDate: boolean): string {
   const iso = new Date(line.atMs).toISOString();
   const time = out.style('dim', hasDate ? iso : iso.slice(TIME_AT, TIME_AT + TIME_CHARS));
-  const level = out.style(LEVEL_STYLE[line.level], line.level.padEnd(5));
+  const level = formatLevel(out, line.level);
   // The end of an id is its random part: enough to see which lines belong together.
   const id = line.invocation === undefined ? '-'.padEnd(ID_CHARS) : line.invocation.slice(-ID_CHARS);
   const source = line.source === 'platform' ? out.style('magenta', 'skiff: ') : '';
-  const hasFields = line.fields !== undefined && Object.keys(line.fields).length > 0;
-  const fields = hasFields ? ` ${out.style('dim', JSON.stringify(line.fields))}` : '';
-  return `${time} ${level} ${out.style('dim', id)} ${source}${makeSafe(line.message)}${fields}\n`;
-}
-
-/** A function may log anything, also sequences that would move a terminal's cursor or set its title. */
-function makeSafe(text: string): string {
-  return text.replaceAll(/(?![\t\n])\p{Cc}/gu, '\u{fffd}').trimEnd();
+  const text = `${makeSafe(line.message)}${formatLogFields(out, line.fields)}`;
+  return `${time} ${level} ${out.style('dim', id)} ${source}${text}\n`;
 }

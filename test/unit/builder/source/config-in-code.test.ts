@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openBundlerEngine, type BundlerEngine } from '../../../../builder/bundle/engine.ts';
 import { readConfigInCode } from '../../../../builder/source/config-in-code.ts';
-import { mergeConfig } from '../../../../sdk/protocol/code-config.ts';
+import { mergeConfig } from '../../../../sdk/protocol/source/code-config.ts';
 import { createSourceFolder } from '../../../helpers/source-folder.ts';
 
 let engine: BundlerEngine;

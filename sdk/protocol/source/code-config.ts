@@ -6,7 +6,7 @@
  * Invariant: what would have to be computed is refused with its text and its place in the configuration, never
  * guessed and never left out. Deliberately absent: the parser (its caller's) and what values are allowed (manifest.ts).
  */
-import { SkiffError } from './errors.ts';
+import { SkiffError } from '../errors.ts';
 
 export interface SyntaxNode {
   readonly type: string;
