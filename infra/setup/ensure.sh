@@ -24,17 +24,35 @@ fail() {
   exit 1
 }
 
+# The command that runs now, of this shell.
+attempted=
+
+# What SIGINT and SIGTERM do during setup: end what is being fetched, and let apt finish in the subshell it is in: cut
+# off halfway it would leave dpkg to be repaired by hand.
+stop_setup() {
+  say 'stopping'
+  [[ -z "$attempted" ]] || kill "$attempted" 2>/dev/null || true
+  trap - EXIT
+  wait
+  exit 130
+}
+
 # Runs a long command quietly and says how long it took; its output is shown only when it fails, by the status.
 attempt() {
   local what=$1 output began=$SECONDS
   shift
   output="$(mktemp)"
   say "$what …"
-  if "$@" >"$output" 2>&1 </dev/null; then
+  # In the background and waited for: a trap would run only after a command in the foreground has ended.
+  "$@" >"$output" 2>&1 </dev/null &
+  attempted=$!
+  if wait "$attempted"; then
+    attempted=
     rm -f "$output"
     say "$what: done in $((SECONDS - began)) s"
     return 0
   fi
+  attempted=
   grep -v '^npm warn' "$output" | tail -n 40 >&2
   rm -f "$output"
   say "$what failed (its output is above): $*"
@@ -151,17 +169,24 @@ ensure() {
   local fd apt_job
   [[ "$(uname -s)" == Linux ]] || fail "runs on Linux; this is $(uname -s)"
   exec {fd}<"$SKIFF_ROOT/package.json"
-  flock "$fd"
+  if ! flock --nonblock "$fd"; then
+    say 'another setup runs in this folder; waiting for it'
+    flock "$fd"
+  fi
   # Debian keeps nft where only root's login shell looks.
   PATH="$PATH:/usr/sbin:/sbin"
-  # Beside each other: one waits for its mirror while the other unpacks. apt is the one in the background, which
-  # Ctrl-C does not reach there: cut off halfway it would leave dpkg to be repaired by hand, so it is waited for.
-  ensure_packages "$@" &
+  # Beside each other: one waits for its mirror while the other unpacks.
+  (
+    trap '' INT TERM HUP
+    ensure_packages "$@"
+  ) &
   apt_job=$!
+  trap stop_setup INT TERM HUP
   trap wait EXIT
   ensure_node_modules
   trap - EXIT
   wait "$apt_job" || exit 1
+  trap - INT TERM HUP
   exec {fd}<&-
   export PATH="$SKIFF_ROOT/node_modules/.bin:$PATH"
   # Halves the start of each of our processes.
