@@ -150,7 +150,10 @@ function tryKill(pid: number): void {
   }
 }
 
-/** With the groups below it. EBUSY is passing: the kernel counts a dead process as a member until it is reaped. */
+/**
+ * With the groups below it. EBUSY is passing: the kernel counts a dead process as a member until it is reaped. A
+ * launcher whose owner was killed may still come in; it is killed as well.
+ */
 export async function removeFolder(path: string): Promise<void> {
   for (const child of childFolders(path)) await removeFolder(child);
   await waitFor(`removing cgroup ${path}`, EMPTY_MS_MAX, () => {
@@ -160,8 +163,9 @@ export async function removeFolder(path: string): Promise<void> {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT') return true;
-      if (code === 'EBUSY') return false;
-      throw error;
+      if (code !== 'EBUSY') throw error;
+      for (const pid of listPids(path)) tryKill(pid);
+      return false;
     }
   });
 }

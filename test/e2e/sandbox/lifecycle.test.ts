@@ -25,12 +25,12 @@ describe.each(RUNTIMES)('life of a sandbox of %s', (runtime) => {
     });
   });
 
-  test('notices an end within 50 ms', async () => {
+  test('notices an end within a second', async () => {
     const sandbox = await bench.launch({ args: ['/bin/sleep', '100'] });
     const killed = performance.now();
     sandbox.kill();
     await sandbox.exited;
-    expect(performance.now() - killed).toBeLessThan(runtime === 'crun' ? 150 : 400);
+    expect(performance.now() - killed).toBeLessThan(1_000);
   });
 
   test('ends every process in it, whatever they do against it', async () => {
@@ -154,7 +154,7 @@ describe.each(RUNTIMES)('life of a sandbox of %s', (runtime) => {
       await sandbox.exited;
     }
     // The best of twenty: other tests share the two cores.
-    expect(Math.min(...times)).toBeLessThan(runtime === 'crun' ? 30 : 120);
+    expect(Math.min(...times)).toBeLessThan(runtime === 'crun' ? 100 : 250);
   });
 });
 
@@ -167,8 +167,8 @@ describe.each(RUNTIMES)('after kill -9 of its owner, with %s,', (runtime) => {
       [
         '--input-type=module',
         '-e',
-        `const { openSandboxHost } = await import(${JSON.stringify(new URL('../../../infra/sandbox/host.ts', import.meta.url).pathname)});
-         const { createLog } = await import(${JSON.stringify(new URL('../../../infra/lib/log.ts', import.meta.url).pathname)});
+        `const { openSandboxHost } = await import(${JSON.stringify(moduleUrl('infra/sandbox/host.ts'))});
+         const { createLog } = await import(${JSON.stringify(moduleUrl('infra/lib/log.ts'))});
          const options = ${JSON.stringify({ ...bench.options, log: undefined })};
          const host = await openSandboxHost({ ...options, log: createLog('x', 'silent') });
          const spec = ${JSON.stringify(bench.spec())};
@@ -207,6 +207,52 @@ describe.each(RUNTIMES)('after kill -9 of its owner, with %s,', (runtime) => {
     expect(bench.leftovers()).toEqual([]);
   });
 });
+
+describe.each(RUNTIMES)('kill -9 at any moment of many launches, with %s,', (runtime) => {
+  test('leaves nothing that the next owner does not remove', { timeout: 120_000 }, async () => {
+    const bench = await SandboxBench.open(runtime);
+    await bench.host.close();
+    const storm = `
+      const { openSandboxHost } = await import(${JSON.stringify(moduleUrl('infra/sandbox/host.ts'))});
+      const { createLog } = await import(${JSON.stringify(moduleUrl('infra/lib/log.ts'))});
+      const options = ${JSON.stringify({ ...bench.options, log: undefined })};
+      const host = await openSandboxHost({ ...options, log: createLog('x', 'silent') });
+      await host.reap();
+      console.log('storm');
+      let count = 0;
+      const one = async () => {
+        for (;;) {
+          const spec = { ...${JSON.stringify(bench.spec())}, id: 'sbx-' + process.pid + '-' + count++ };
+          const sandbox = await host.launch(spec);
+          sandbox.stdout.resume(); sandbox.stderr.resume();
+          if (count % 3 === 0) { sandbox.kill(); await sandbox.exited; }
+        }
+      };
+      await Promise.all([one(), one(), one(), one()]);`;
+    try {
+      for (let round = 0; round < 8; round++) {
+        const owner = spawn(process.execPath, ['--input-type=module', '-e', storm], {
+          stdio: ['ignore', 'pipe', 'inherit'],
+        });
+        await once(owner.stdout, 'data');
+        await delay(10 + round * 23);
+        owner.kill('SIGKILL');
+        await once(owner, 'exit');
+        await bench.openHost();
+        await bench.host.reap();
+        expect(bench.cgroupFolders()).toEqual([]);
+        // A launcher that was not in its group yet finds it gone, and ends.
+        await waitFor('the last launcher to end', () => bench.processes().length === 0);
+        await bench.host.close();
+        expect(bench.leftovers()).toEqual([]);
+      }
+    } finally {
+      await bench.close();
+    }
+  });
+});
+
+const moduleUrl = (path: string): string => new URL(`../../../${path}`, import.meta.url).pathname;
 
 function isAlive(pid: number): boolean {
   try {

@@ -138,6 +138,13 @@ export class SandboxBench {
     return JSON.parse(line) as unknown;
   }
 
+  /** Processes of this bench, runtimes and launchers included. */
+  processes(): string[] {
+    const list = execFileSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' });
+    const own = `${process.pid} `;
+    return list.split('\n').filter((line) => line.includes(this.folder) && !line.trimStart().startsWith(own));
+  }
+
   /** What belongs to this bench on the host now. */
   leftovers(): string[] {
     const find = (root: string): string[] =>
@@ -150,13 +157,11 @@ export class SandboxBench {
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .filter((line) => line.includes(this.folder));
-    const list = execFileSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' });
-    const processes = list.split('\n').filter((line) => line.includes(this.folder));
     const kept = ['bundles', 'runtime'].flatMap((name) => {
       const folder = join(this.folder, 'state', name);
       return existsSync(folder) ? readdirSync(folder).map((entry) => join(folder, entry)) : [];
     });
-    return [...find('/sys/fs/cgroup'), ...mounts, ...processes, ...kept];
+    return [...find('/sys/fs/cgroup'), ...mounts, ...this.processes(), ...kept];
   }
 
   /** Folders of sandboxes below the parent group, in every hierarchy. */
