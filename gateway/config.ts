@@ -12,6 +12,10 @@ const settings = {
   SKIFF_GATEWAY_PUBLIC_URL: z.url({ protocol: /^https?$/ }).optional(),
   /** Keep slots of hot functions for a moment, so that a warm call needs no round trip to Redis. */
   SKIFF_LEASES: z.stringbool().default(true),
+  /** Function calls and events a second of one address, and of one token. 0: no limit. */
+  SKIFF_RATE_LIMIT_RPS: z.coerce.number().min(0).default(0),
+  /** The same for the rest of the API. */
+  SKIFF_API_RATE_LIMIT_RPS: z.coerce.number().min(0).default(500),
   SKIFF_EVENTS_DURABILITY: durabilitySetting,
 } as const;
 

@@ -11,17 +11,19 @@ import { type ErrorCode, createProblem } from '../sdk/protocol/errors.ts';
 import { HEAD_BYTES_MAX, TIMEOUT_MS_MAX, URL_BYTES_MAX } from '../sdk/protocol/limits.ts';
 import { createId } from '../sdk/protocol/ids.ts';
 import type { App } from './app.ts';
+import type { Edge, Refusal } from './edge/edge.ts';
 
-const HEADERS_MS_MAX = 15_000;
+const HEADERS_MS_MAX = 10_000;
 /** Longer than the idle time-out of common load balancers (60 s), so that they close first and no request is lost. */
 const KEEP_ALIVE_MS = 65_000;
 
 export interface HttpServerOptions {
   readonly app: App;
+  readonly edge: Edge;
   readonly invoke: (request: IncomingMessage, response: ServerResponse) => void;
 }
 
-export function createHttpServer({ app, invoke }: HttpServerOptions): Server {
+export function createHttpServer({ app, edge, invoke }: HttpServerOptions): Server {
   // Hono's listener would otherwise replace the global Request and Response of the whole process.
   const api = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const server = createServer(
@@ -34,22 +36,27 @@ export function createHttpServer({ app, invoke }: HttpServerOptions): Server {
       connectionsCheckingInterval: 5_000,
     },
     (request, response) => {
-      const url = request.url ?? '/';
-      if (url.startsWith('/f/')) return invoke(request, response);
-      if (url.length > URL_BYTES_MAX) return refuseUrl(response, url.length);
+      const refusal = edge.tryRefuse(request, response);
+      if (refusal) return refuse(response, refusal);
+      if (request.url?.startsWith('/f/')) return invoke(request, response);
       void api(request, response);
     },
   );
+  edge.attach(server);
   server.on('clientError', refuseConnection);
   return server;
 }
 
-function refuseUrl(response: ServerResponse, length: number): void {
-  const { text, status } = describe(
-    'URL_TOO_LONG',
-    `the URL has ${length} bytes; the limit is ${URL_BYTES_MAX}`,
-  );
-  response.writeHead(status, { 'content-type': 'application/problem+json', connection: 'close' }).end(text);
+function refuse(response: ServerResponse, { code, detail, retryAfterS }: Refusal): void {
+  const { text, status } = describe(code, detail);
+  const headers: Record<string, string> = {
+    'content-type': 'application/problem+json',
+    'content-length': String(Buffer.byteLength(text)),
+  };
+  if (retryAfterS !== undefined) headers['retry-after'] = String(retryAfterS);
+  // What is left of the request would be read as the next one.
+  if (!response.req.complete) headers['connection'] = 'close';
+  response.writeHead(status, headers).end(text);
 }
 
 /** Before there is a request there is only the socket. */

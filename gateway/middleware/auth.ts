@@ -23,6 +23,8 @@ const CACHED_MS = 10_000;
 export function createTokenVerifier(tokens: Pick<TokenStore, 'verifyToken'>): {
   verify: TokenVerifier;
   drop: () => void;
+  /** Whether an Authorization header's token was found valid a moment ago. */
+  isKnown: (authorization: string) => boolean;
 } {
   const cache = new LRUCache<string, TokenRecord>({ max: CACHED_MAX, ttl: CACHED_MS });
   let generation = 0;
@@ -39,6 +41,10 @@ export function createTokenVerifier(tokens: Pick<TokenStore, 'verifyToken'>): {
     drop() {
       generation++;
       cache.clear();
+    },
+    isKnown(authorization) {
+      const token = tryParseBearer(authorization);
+      return token !== undefined && cache.has(token);
     },
   };
 }

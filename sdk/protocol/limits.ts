@@ -161,5 +161,12 @@ export const RESULT_KEPT_MS_DEFAULT = 86_400_000;
 export const IDEMPOTENT_BODY_BYTES_MAX = 1 * MB;
 /** An idempotency record, from the end of its invocation on. */
 export const IDEMPOTENCY_KEPT_MS = 86_400_000;
+/** Schedules of one server: each is looked at when it is due. */
+export const SCHEDULES_MAX = 10_000;
+export const SCHEDULE_EVERY_MS_MAX = 366 * 86_400_000;
+/** A tick that could not be fired for this long was missed. */
+export const SCHEDULE_LATE_MS = 30_000;
+/** Missed ticks that policy `all` makes up for. */
+export const SCHEDULE_MISSED_MAX = 100;
 /** Longest long poll. Below the idle time-outs of common proxies. */
 export const WAIT_MS_MAX = 55_000;
