@@ -1,8 +1,10 @@
 /** The layers, executed: who may import whom, and that no import goes in circles. */
 import { expect, test } from 'vitest';
 import {
+  blankComments,
   describeFindings,
   exists,
+  parseImports,
   sources,
   type Finding,
   type Rule,
@@ -134,4 +136,41 @@ const rules: Rule[] = [
 
 test.each(rules)('$name', (rule) => {
   expect(describeFindings(rule)).toBe('');
+});
+
+test('the layers are what the README says', () => {
+  const refused = [
+    ['sdk/cli', 'infra/host'],
+    ['sdk/guest', 'sdk/client'],
+    ['sdk/protocol', 'sdk/client'],
+    ['infra/lib', 'sdk/client'],
+    ['infra/oci', 'builder'],
+    ['gateway', 'runner'],
+    ['builder', 'infra/host'],
+  ];
+  const allowed = [
+    ['gateway', 'infra/lib'],
+    ['infra/oci', 'infra/lib'],
+    ['runner', 'sdk/protocol'],
+    ['sdk/cli', 'sdk/client'],
+    ['infra/host', 'infra/contract'],
+  ];
+  const isForbidden = ([from = '', to = '']: string[]) => forbids(from, to) !== undefined;
+  expect(refused.filter((pair) => !isForbidden(pair))).toEqual([]);
+  expect(allowed.filter(isForbidden)).toEqual([]);
+});
+
+test('imports are found in code, and not in comments', () => {
+  const code = blankComments(`
+    import { a } from './a.ts'; // import './no.ts'
+    /* import './no.ts' */ import type { B } from '../b.ts';
+    const text = 'http://x'; const later = await import('./c.ts');
+    export { d } from './d.ts';`);
+  const found = parseImports('x/y/z.ts', code).map(({ target, isType }) => [target, isType]);
+  expect(found).toEqual([
+    ['x/y/a.ts', false],
+    ['x/b.ts', true],
+    ['x/y/c.ts', false],
+    ['x/y/d.ts', false],
+  ]);
 });

@@ -59,7 +59,7 @@ export function blankComments(text: string): string {
 const IMPORT =
   /(?:^|[\s;])(import|export)\s+(type\s)?(?:[^'";]*?\sfrom\s+)?['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)/g;
 
-function parseImports(path: string, code: string): Import[] {
+export function parseImports(path: string, code: string): Import[] {
   return [...code.matchAll(IMPORT)].map((match) => {
     const specifier = (match[3] ?? match[4]) as string;
     const target = specifier.startsWith('.') ? normalize(join(dirname(path), specifier)) : undefined;

@@ -91,6 +91,21 @@ test('gives up at the start on a process that keeps dying, with its last words',
   expect(readFileSync(join(paths.log, 'runner.log'), 'utf8')).toContain('no such device');
 });
 
+test('waits for the line by which a process says that it is ready, also after it was started again', async () => {
+  const said = join(dataDir, 'said');
+  const script = `while [ ! -e ${said} ]; do sleep 0.02; done; echo '{"msg":"up"}'; sleep 300`;
+  const { isReady: _, ...silent } = standIn('runner', script);
+  const supervisor = supervise([], [{ ...silent, readyLine: /"msg":"up"/ }]);
+  let isStarted = false;
+  const starting = supervisor.start().then(() => (isStarted = true));
+  await waitFor('the first start', () => started.length === 1);
+  process.kill(started[0]?.pid as number, 'SIGKILL');
+  await waitFor('the second start', () => started.length === 2);
+  expect(isStarted).toBe(false);
+  writeFileSync(said, '');
+  await starting;
+});
+
 test('a program that does not exist is a clear error', async () => {
   const supervisor = supervise([{ ...standIn('redis'), command: '/no/such/program' }], []);
   await expect(supervisor.start()).rejects.toThrow(/redis ended 5 times[^]*no\/such\/program/);
