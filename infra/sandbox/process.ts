@@ -17,8 +17,8 @@ exec "$@"
 `;
 const START_MS_MAX = 10_000;
 const LOOK_MS = 25;
-/** runc runs its first steps from a sealed copy in memory. */
-const RUNTIME_COPY = /^\/memfd:runc/;
+/** Runtimes run their first steps from a sealed copy of themselves: in memory, or a bind mount that is gone already. */
+const RUNTIME_COPY = /^\/(?:memfd:.*)?$/;
 
 export interface RuntimeProcess {
   /** The runtime; its exit is the container's exit. */
