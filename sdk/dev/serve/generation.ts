@@ -14,6 +14,11 @@ interface Instance {
   active: number;
 }
 
+interface Waiting {
+  give(instance: Instance): void;
+  fail(error: Error): void;
+}
+
 /** More of them would only heat a laptop: the rest waits. */
 const PROCESSES_MAX = 4;
 const RETIRE_MS_MAX = 5_000;
@@ -32,7 +37,7 @@ export class Generation {
   readonly settings: DevSettings;
   readonly #options: GenerationOptions;
   readonly #instances = new Set<Instance>();
-  readonly #waiting: ((instance: Instance) => void)[] = [];
+  readonly #waiting: Waiting[] = [];
   readonly #processesMax: number;
   #starting = 0;
   #isRetired = false;
@@ -47,18 +52,20 @@ export class Generation {
   adopt(guest: GuestProcess): void {
     const instance: Instance = { guest, active: 0 };
     this.#instances.add(instance);
-    void guest.exited.then(() => this.#instances.delete(instance));
+    void guest.exited.then(() => {
+      this.#instances.delete(instance);
+      this.#growIfNeeded();
+    });
     this.#serveWaiting();
   }
 
   /** @throws SkiffError QUEUE_EXPIRED; COLD_START_FAILED when another process was needed and did not start */
-  async acquire(): Promise<Instance> {
+  acquire(): Promise<Instance> {
     const free = this.#findFree();
-    if (free) return take(free);
-    if (this.#instances.size + this.#starting < this.#processesMax) await this.#grow();
-    const now = this.#findFree();
-    if (now) return take(now);
-    return this.#wait();
+    if (free) return Promise.resolve(take(free));
+    const slot = this.#wait();
+    this.#growIfNeeded();
+    return slot;
   }
 
   release(instance: Instance): void {
@@ -82,36 +89,53 @@ export class Generation {
     return [...this.#instances].find(({ guest, active }) => !guest.isGone && active < concurrency);
   }
 
+  #growIfNeeded(): void {
+    const isCovered = this.#waiting.length <= this.#starting * this.settings.config.concurrency;
+    const hasRoom = this.#instances.size + this.#starting < this.#processesMax;
+    if (!isCovered && hasRoom && !this.#isRetired) void this.#grow();
+  }
+
   async #grow(): Promise<void> {
     this.#starting++;
     try {
       const guest = await this.#options.launch();
+      this.#starting--;
       if (this.#isRetired) void guest.stop(0);
       else this.adopt(guest);
-    } finally {
+    } catch (error) {
       this.#starting--;
+      this.#waiting[0]?.fail(error as Error);
     }
   }
 
   #wait(): Promise<Instance> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#waiting.splice(this.#waiting.indexOf(give), 1);
-        const limit = `${this.#processesMax} processes with ${this.settings.config.concurrency} invocations each`;
-        const text = `no slot became free within ${QUEUE_WAIT_MS_MAX / 1000} s; there are ${limit}`;
-        reject(new SkiffError('QUEUE_EXPIRED', text));
-      }, QUEUE_WAIT_MS_MAX);
-      const give = (instance: Instance): void => {
-        clearTimeout(timer);
-        resolve(take(instance));
-      };
-      this.#waiting.push(give);
-    });
+    const slot = Promise.withResolvers<Instance>();
+    const leave = (): void => {
+      clearTimeout(timer);
+      this.#waiting.splice(this.#waiting.indexOf(entry), 1);
+    };
+    const entry: Waiting = {
+      give(instance) {
+        leave();
+        slot.resolve(take(instance));
+      },
+      fail(error) {
+        leave();
+        slot.reject(error);
+      },
+    };
+    const timer = setTimeout(() => {
+      const limit = `${this.#processesMax} processes with ${this.settings.config.concurrency} invocations each`;
+      const text = `no slot became free within ${QUEUE_WAIT_MS_MAX / 1000} s; there are ${limit}`;
+      entry.fail(new SkiffError('QUEUE_EXPIRED', text));
+    }, QUEUE_WAIT_MS_MAX);
+    this.#waiting.push(entry);
+    return slot.promise;
   }
 
   #serveWaiting(): void {
     for (let free = this.#findFree(); free && this.#waiting.length > 0; free = this.#findFree()) {
-      this.#waiting.shift()?.(free);
+      this.#waiting[0]?.give(free);
     }
   }
 }

@@ -14,7 +14,14 @@ function countChildren({ running: { process } }: TestDev): number {
   const children = readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, 'utf8')
     .trim()
     .split(' ');
-  return children.filter((pid) => readFileSync(`/proc/${pid}/comm`, 'utf8') !== 'esbuild\n').length;
+  return children.filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/comm`, 'utf8') !== 'esbuild\n';
+    } catch {
+      // It ended in between.
+      return false;
+    }
+  }).length;
 }
 const get = async (url: string): Promise<string> => (await fetch(url)).text();
 
