@@ -63,6 +63,7 @@ export interface FunctionStore {
 
 const DEPLOYMENT_PREFIX = durable.deployment('');
 
+// oxlint-disable-next-line max-lines-per-function -- a list of short methods that share two parameters
 export function openFunctionStore(redis: Redis, scripts: CatalogScripts): FunctionStore {
   return {
     async getFunction(name) {

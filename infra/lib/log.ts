@@ -16,7 +16,9 @@ export function createLog(role: string, level: string): Log {
     serializers: { error: pino.stdSerializers.errWithCause },
     mixin() {
       const context = trace.getActiveSpan()?.spanContext();
-      return context && isSpanContextValid(context) ? { traceId: context.traceId, spanId: context.spanId } : {};
+      return context && isSpanContextValid(context)
+        ? { traceId: context.traceId, spanId: context.spanId }
+        : {};
     },
   });
 }

@@ -43,7 +43,9 @@ const shared: RedisOptions = {
 };
 
 function open(url: string, options: RedisOptions): Redis {
-  const redis: Redis = new Redis({ ...shared, ...parseRedisUrl(url), ...options } as RedisOptions & { replyMapping?: "legacy" });
+  const redis: Redis = new Redis({ ...shared, ...parseRedisUrl(url), ...options } as RedisOptions & {
+    replyMapping?: 'legacy';
+  });
   // Without a listener ioredis prints every failed reconnect; callers see the error on their command.
   redis.on('error', () => {});
   return redis;

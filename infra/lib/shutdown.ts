@@ -27,7 +27,10 @@ export class Shutdown {
     for (const step of this.#steps.reverse()) {
       let timer: NodeJS.Timeout | undefined;
       const limit = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`took longer than ${this.#stepMsMax} ms`)), this.#stepMsMax);
+        timer = setTimeout(
+          () => reject(new Error(`took longer than ${this.#stepMsMax} ms`)),
+          this.#stepMsMax,
+        );
       });
       try {
         await Promise.race([Promise.resolve(step.run()), limit]);

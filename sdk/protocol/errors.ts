@@ -22,6 +22,8 @@ interface ErrorRow {
   readonly summary: string;
 }
 
+// One row a line: it is a table, and is read as one.
+// prettier-ignore
 export const ERRORS = {
   BAD_REQUEST: { status: 400, fault: 'caller', retryable: false, summary: 'The request is malformed.' },
   INVALID_NAME: { status: 400, fault: 'caller', retryable: false, summary: 'The name is not allowed.' },
@@ -65,7 +67,11 @@ export class SkiffError extends Error {
   readonly code: ErrorCode;
   readonly details: Readonly<Record<string, unknown>> | undefined;
 
-  constructor(code: ErrorCode, message: string, options: { details?: Record<string, unknown>; cause?: unknown } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { details?: Record<string, unknown>; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.details = options.details;
@@ -90,11 +96,7 @@ export interface Problem {
   readonly [extension: string]: unknown;
 }
 
-export function createProblem(
-  code: ErrorCode,
-  detail: string,
-  extra: Record<string, unknown> = {},
-): Problem {
+export function createProblem(code: ErrorCode, detail: string, extra: Record<string, unknown> = {}): Problem {
   const row: ErrorRow = ERRORS[code];
   return {
     type: `urn:skiff:error:${code.toLowerCase().replaceAll('_', '-')}`,

@@ -88,7 +88,8 @@ export function encodeHead(head: unknown, body: Buffer = EMPTY): Buffer {
 
 /** Splits a REQUEST or RESPONSE payload. Throws FrameError when the lengths or the JSON are wrong. */
 export function parseHead(payload: Buffer): { head: unknown; body: Buffer } {
-  if (payload.length < 4) throw new FrameError(`head frame of ${payload.length} bytes; at least 4 are needed`);
+  if (payload.length < 4)
+    throw new FrameError(`head frame of ${payload.length} bytes; at least 4 are needed`);
   const headBytes = payload.readUInt32LE(0);
   if (headBytes > payload.length - 4) {
     throw new FrameError(`head of ${headBytes} bytes in a payload of ${payload.length}`);

@@ -37,7 +37,11 @@ export function createId(prefix: IdPrefix, nowMs: number = Date.now()): string {
 }
 
 export function isId(prefix: IdPrefix, text: string): boolean {
-  return text.length === prefix.length + 27 && text.startsWith(`${prefix}-`) && /^[0-9a-z]+$/.test(text.slice(prefix.length + 1));
+  return (
+    text.length === prefix.length + 27 &&
+    text.startsWith(`${prefix}-`) &&
+    /^[0-9a-z]+$/.test(text.slice(prefix.length + 1))
+  );
 }
 
 /** When an id was made, in epoch milliseconds. */

@@ -207,10 +207,10 @@ async function makeDurable(folder: string, entries: number): Promise<void> {
 async function fsyncTree(folder: string): Promise<void> {
   const found = await readdir(folder, { withFileTypes: true });
   await Promise.all(
-    found.map((item) => {
+    found.map(async (item) => {
       const path = join(folder, item.name);
-      if (item.isDirectory()) return fsyncTree(path);
-      return item.isFile() ? fsync(path) : undefined;
+      if (item.isDirectory()) await fsyncTree(path);
+      else if (item.isFile()) await fsync(path);
     }),
   );
   await fsync(folder);

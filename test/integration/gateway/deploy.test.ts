@@ -138,7 +138,7 @@ describe('orders', () => {
       source: { digest, bytes: source.length },
       url: `${gateway.url}/f/hello`,
     });
-    expect((job?.data as BuildJob).config).toEqual({ memory: '512MB' });
+    expect((job?.data as BuildJob | undefined)?.config).toEqual({ memory: '512MB' });
     expect(await gateway.json(`/v1/builds/${build}`)).toMatchObject({
       state: 'queued',
       functionName: 'hello',

@@ -36,10 +36,11 @@ function program(name: string, script = ''): void {
 }
 
 /** Runs a line of shell with the functions of ensure.sh and nothing but `bin` and the basic tools in PATH. */
-function shell(line: string, prefix: readonly string[] = []): Promise<{ code: number; output: string }> {
+function shell(line: string, asWhom: readonly string[] = []): Promise<{ code: number; output: string }> {
   const script = `set -euo pipefail; source ${bin}/a/b/ensure.sh; PATH=${bin}:${bin}/made:${bin}/basic; ${line}`;
   mkdirSync(join(bin, 'basic'), { recursive: true });
-  const [command = '', ...args] = [...prefix, 'bash', '-c', script];
+  const [command, args]: [string, string[]] =
+    asWhom.length === 0 ? ['bash', ['-c', script]] : ['setpriv', [...asWhom, 'bash', '-c', script]];
   return new Promise((resolve) => {
     execFile(command, args, { cwd: '/' }, (error, stdout, stderr) =>
       resolve({ code: error ? Number(error.code) : 0, output: stdout + stderr }),
