@@ -52,8 +52,6 @@ const settings = {
   ),
 } as const;
 
-export type RunnerConfig = ReturnType<typeof loadRunnerConfig>;
-
 export function loadRunnerConfig(env: Readonly<Record<string, string | undefined>>) {
   return loadConfig(settings, env);
 }

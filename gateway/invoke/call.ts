@@ -19,7 +19,7 @@ import type { CallRequest, CallResponse } from './caller.ts';
 import { failureOfCause, tryBuildHeaders, tryReadHead, writeFailure, type FailureInfo } from './answer.ts';
 import { RequestBody } from './request-body.ts';
 
-export interface Envelope {
+interface Envelope {
   readonly bytes: Buffer;
   readonly startByMs: number;
 }

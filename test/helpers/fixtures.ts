@@ -4,7 +4,3 @@ import { join } from 'node:path';
 export function functionFixture(name: string): string {
   return join(import.meta.dirname, '../fixtures/functions', name);
 }
-
-export function brokenFixture(name: string): string {
-  return join(import.meta.dirname, '../fixtures/broken', name);
-}

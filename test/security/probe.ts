@@ -45,7 +45,6 @@ export interface Tools {
 
 export const EPERM = -1;
 export const ENOSYS = -38;
-export const EACCES = -13;
 
 export interface Answer<Value> {
   readonly status: number;
