@@ -21,6 +21,7 @@ import { loadEventsConfig } from './config.ts';
 import { Consumer } from './consume/consumer.ts';
 import { Pump } from './consume/pump.ts';
 import { openEvents } from './open.ts';
+import { Scheduler } from './schedule/scheduler.ts';
 
 /** How long attempts may take to end once we stop; the supervisor waits longer. */
 const DRAIN_MS = 10_000;
@@ -120,6 +121,9 @@ const consumer = new Consumer({
 await links.open().catch((error: unknown) => log.error({ error }, 'runners cannot be followed'));
 await consumer.open();
 pump.open();
+const scheduler = new Scheduler({ ...events, id, store: events.schedules, log });
+scheduler.open();
+shutdown.add('scheduler', () => scheduler.close());
 shutdown.add('pump', () => pump.close());
 shutdown.add('consumer', () => consumer.close(DRAIN_MS));
 log.info({ id, concurrency: config.SKIFF_EVENTS_CONCURRENCY }, 'events ready');

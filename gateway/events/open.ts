@@ -7,6 +7,7 @@ import { EventStore } from '../../infra/events/store.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { openBlockingRedis, openRedis } from '../../infra/lib/redis.ts';
 import type { Registry } from '../../infra/oci/registry.ts';
+import { ScheduleStore } from '../../infra/schedules/store.ts';
 import type { Routes } from '../invoke/routes.ts';
 import { Acceptor } from './accept/acceptor.ts';
 import { EndWaiter } from './accept/end-waiter.ts';
@@ -50,6 +51,7 @@ export async function openEvents(options: EventOptions): Promise<OpenedEvents> {
   const acceptor = new Acceptor({ store, queues, payloads, durability, log });
   return {
     store,
+    schedules: new ScheduleStore(redis),
     queues,
     payloads,
     durability,

@@ -74,6 +74,18 @@ export const events = {
   stats: `${CELL}:ev:stats`,
   /** Sorted set of ids that ended dead or expired; score = when. */
   dead: `${CELL}:ev:dead`,
+  /** Hash name -> JSON definition of a schedule. */
+  schedules: `${CELL}:ev:schedules`,
+  /** Hash: what has become of a schedule: version, last planned instant, last invocation, counters. */
+  schedule: (name: string) => `${CELL}:ev:schedule:${name}`,
+  /** Sorted set of names of schedules that are not paused or over; score = next planned instant. */
+  nextTicks: `${CELL}:ev:next-ticks`,
+  /** Set of names of schedules with a tick that waits for the end of the one before it. */
+  pendingTicks: `${CELL}:ev:pending-ticks`,
+  /** String `id|fence` of the process that fires ticks, expires. */
+  scheduler: `${CELL}:ev:scheduler`,
+  /** Counter: fence tokens of schedulers. */
+  schedulerFence: `${CELL}:ev:scheduler-fence`,
   /** Sorted set of digests of bodies in the registry; score = when they may be removed. */
   blobs: `${CELL}:ev:blobs`,
   /** Pub/sub: id of an invocation that was cancelled while it ran. */

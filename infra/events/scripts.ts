@@ -22,12 +22,16 @@ const KEY_COUNTS = {
   finish: 0,
   'idem-begin': 0,
   'idem-end': 0,
+  lead: 0,
   promote: 0,
+  'put-schedule': 0,
   purge: 0,
   reap: 0,
   redrive: 0,
   renew: 0,
   sweep: 0,
+  tick: 1,
+  'tick-pending': 1,
 } as const;
 
 export type ScriptName = keyof typeof KEY_COUNTS;

@@ -109,7 +109,7 @@ export class EventStore {
 
   /** The reply is the moment from which the promise holds. */
   async accept(event: Acceptance, epoch: string): Promise<AcceptReply> {
-    const reply = (await this.#run('accept', [durable.epoch, epoch, ...toArguments(event)])) as Reply;
+    const reply = (await this.#run('accept', [durable.epoch, epoch, ...acceptArguments(event)])) as Reply;
     switch (String(reply[0])) {
       case 'OK':
         return {
@@ -324,7 +324,8 @@ export class EventStore {
   }
 }
 
-function toArguments(event: Acceptance): (string | number | Buffer)[] {
+/** What accept.lua takes after the epoch; tick.lua takes it, too. */
+export function acceptArguments(event: Acceptance): (string | number | Buffer)[] {
   return [
     event.id,
     event.functionName,

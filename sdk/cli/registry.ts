@@ -117,6 +117,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/events/invocation.ts'),
   },
   {
+    name: 'cron',
+    aliases: ['schedule', 'schedules', 'triggers'],
+    summary: 'run functions by the clock',
+    group: EVENTS,
+    load: () => import('./commands/events/cron.ts'),
+  },
+  {
     name: 'dlq',
     aliases: ['dead'],
     summary: 'list, replay and purge what could not be done',

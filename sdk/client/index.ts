@@ -20,6 +20,7 @@ import { createInvocations, type Invocations } from './invoke.ts';
 import { createLogs, type Logs } from './logs.ts';
 import { createPlatform, type Platform } from './platform.ts';
 import { RETRY_DEFAULT, type RetryPolicy } from './retry.ts';
+import { createSchedules, type Schedules } from './schedules.ts';
 import { createTransport } from './transport.ts';
 
 export interface ClientOptions<R extends ClientResponse = Response> {
@@ -34,7 +35,7 @@ export interface ClientOptions<R extends ClientResponse = Response> {
 }
 
 export interface Client<R extends ClientResponse = Response>
-  extends Functions, Builds, Deploys, Invocations<R>, Events<R>, Logs, Platform {
+  extends Functions, Builds, Deploys, Invocations<R>, Events<R>, Schedules, Logs, Platform {
   readonly url: string;
 }
 
@@ -58,6 +59,7 @@ export function createClient<R extends ClientResponse = Response>(options: Clien
     ...createDeploys(transport, functions, builds),
     ...createInvocations(transport),
     ...createEvents(transport),
+    ...createSchedules(transport),
     ...createLogs(transport),
     ...createPlatform(transport),
   };
@@ -78,6 +80,7 @@ export type {
   InvocationRecord,
   InvocationState,
 } from '../protocol/events.ts';
+export type { Schedule, ScheduleRequest } from '../protocol/schedules.ts';
 export type {
   Alias,
   BuildEvent,

@@ -121,18 +121,33 @@ export const EventOptions = z.strictObject({
 });
 export type EventOptions = z.output<typeof EventOptions>;
 
-/** One element of POST /v1/events. */
-export const EventInput = EventOptions.extend({
-  function: FunctionName,
+/** Names and values that can stand in a request. */
+const Headers = z.record(
+  z.string().regex(/^[\w!#$%&'*+.^`|~-]{1,256}$/, 'not the name of a header'),
+  z
+    .string()
+    .max(limits.HEAD_BYTES_MAX)
+    // eslint-disable-next-line no-control-regex -- line breaks in a value would be further headers
+    .regex(/^[^\u0000-\u0008\u000a-\u001f\u007f]*$/, 'a header value has no control characters'),
+);
+
+/** The request of an event that is not itself a request. */
+export const EventRequestHead = z.strictObject({
   method: z
     .string()
     .regex(/^[A-Z]{1,16}$/)
     .default('POST'),
   /** After the function's name, with its query. */
   path: z.string().max(limits.URL_BYTES_MAX).regex(/^\//, 'begins with "/"').default('/'),
-  headers: z.record(z.string().max(256), z.string().max(limits.HEAD_BYTES_MAX)).default({}),
+  headers: Headers.default({}),
   /** Sent as it is when it is a text, else as JSON. */
   body: z.unknown().optional(),
+});
+
+/** One element of POST /v1/events. */
+export const EventInput = EventOptions.extend({
+  function: FunctionName,
+  ...EventRequestHead.shape,
   /** Bytes as base64, instead of `body`. */
   bodyBase64: z.base64().optional(),
 });

@@ -85,18 +85,28 @@ export class Acceptor {
   /** @throws SkiffError NOT_DURABLE · THROTTLED · OVERLOADED · IDEMPOTENCY_MISMATCH · BODY_TOO_LARGE · UNAVAILABLE */
   async accept(event: NewEvent): Promise<Receipt> {
     const { durability, store } = this.#options;
-    const epoch = await durability.assertDurable();
+    const { acceptance, epoch } = await this.prepare(event);
+    const reply = await this.#write(() =>
+      // In one turn, so that WAIT comes right behind the write on the same connection.
+      Promise.all([store.accept(acceptance, epoch), durability.assertReplicated()]),
+    );
+    return this.#settle(reply, event, acceptance.id);
+  }
+
+  /** The epoch to write with. @throws SkiffError NOT_DURABLE */
+  assertDurable(): Promise<string> {
+    return this.#options.durability.assertDurable();
+  }
+
+  /** Everything but the write itself. */
+  async prepare(event: NewEvent): Promise<{ acceptance: Acceptance; epoch: string }> {
+    const epoch = await this.#options.durability.assertDurable();
     this.#assertMemory();
     const id = event.id ?? createId('inv');
     const maxAgeMs = event.options.maxAge ?? event.deployment.config.async.maxAge;
     const body = await splitBody(event.body);
     const stored = await this.#storeBody(body, maxAgeMs + (event.options.delay ?? 0));
-    const acceptance = this.#describe(event, id, maxAgeMs, stored);
-    const reply = await this.#write(() =>
-      // In one turn, so that WAIT comes right behind the write on the same connection.
-      Promise.all([store.accept(acceptance, epoch), durability.assertReplicated()]),
-    );
-    return this.#settle(reply, event, id);
+    return { acceptance: this.#describe(event, id, maxAgeMs, stored), epoch };
   }
 
   #assertMemory(): void {

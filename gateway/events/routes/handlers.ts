@@ -3,6 +3,7 @@ import type { GatewayParts } from '../../parts.ts';
 import type { Handlers } from '../../routes/route.ts';
 import { createDeadHandlers } from './dead.ts';
 import { createInvocationHandlers } from './invocations.ts';
+import { createScheduleHandlers } from './schedules.ts';
 import { createStateStreamer } from './state-stream.ts';
 import { createSubmitHandlers } from './submit.ts';
 import type { EVENT_ROUTES } from './table.ts';
@@ -14,5 +15,6 @@ export function createEventHandlers(parts: GatewayParts): Pick<Handlers, keyof t
     ...createSubmitHandlers(parts, events),
     ...createInvocationHandlers(parts, events, streamStates),
     ...createDeadHandlers(parts, events),
+    ...createScheduleHandlers(events),
   };
 }

@@ -1,12 +1,12 @@
 /** Batches of events, and what is known about the queue as a whole. */
 import { ERRORS, SkiffError } from '../../../sdk/protocol/errors.ts';
 import type { EventInput, EventReceipt } from '../../../sdk/protocol/events.ts';
-import type { HeaderList } from '../../../sdk/protocol/invocation.ts';
 import { classify } from '../../middleware/problem.ts';
 import type { GatewayParts } from '../../parts.ts';
 import { functionNotFound } from '../../routes/links.ts';
 import type { Handlers } from '../../routes/route.ts';
 import { chooseTarget } from '../../invoke/routes.ts';
+import { createRequest } from '../accept/event-request.ts';
 import { describeReceipt } from '../accept/http-entrance.ts';
 import type { EventParts } from '../parts.ts';
 
@@ -18,11 +18,9 @@ export function createSubmitHandlers(
     const { function: name, method, path, headers, body, bodyBase64, ...options } = input;
     const route = await routes.get(name);
     if (!route) throw functionNotFound(name);
-    const content = encodeBody(body, bodyBase64);
     const receipt = await acceptor.accept({
       deployment: chooseTarget(route, Math.random()),
-      head: { method, url: new URL(path, publicUrl).href, headers: createHeaders(headers, content) },
-      body: content.bytes,
+      ...createRequest({ method, path, headers, body }, publicUrl, bodyBase64),
       options,
       origin: 'batch',
     });
@@ -71,22 +69,3 @@ export function createSubmitHandlers(
 
 const isPlatforms = (code: string): code is keyof typeof ERRORS =>
   code in ERRORS && ERRORS[code as keyof typeof ERRORS].fault === 'platform';
-
-interface Content {
-  readonly bytes: Buffer;
-  readonly type: string | undefined;
-}
-
-function encodeBody(body: unknown, base64: string | undefined): Content {
-  if (base64 !== undefined) return { bytes: Buffer.from(base64, 'base64'), type: 'application/octet-stream' };
-  if (body === undefined) return { bytes: Buffer.alloc(0), type: undefined };
-  if (typeof body === 'string') return { bytes: Buffer.from(body), type: 'text/plain; charset=utf-8' };
-  return { bytes: Buffer.from(JSON.stringify(body)), type: 'application/json' };
-}
-
-function createHeaders(given: Readonly<Record<string, string>>, { bytes, type }: Content): HeaderList {
-  const headers = Object.entries(given).map(([name, value]): [string, string] => [name.toLowerCase(), value]);
-  const has = (name: string) => headers.some(([known]) => known === name);
-  if (type !== undefined && !has('content-type')) headers.push(['content-type', type]);
-  return [...headers.filter(([name]) => name !== 'content-length'), ['content-length', String(bytes.length)]];
-}

@@ -1,6 +1,13 @@
 /** The control API's routes of events; a part of the one table in routes/table.ts. */
 import { z } from 'zod';
-import { EventInput, EventReceipt, InvocationRecord, InvocationState } from '../../../sdk/protocol/events.ts';
+import {
+  AcceptedInvocation,
+  EventInput,
+  EventReceipt,
+  InvocationRecord,
+  InvocationState,
+} from '../../../sdk/protocol/events.ts';
+import { Schedule, ScheduleInput } from '../../../sdk/protocol/schedules.ts';
 import { EVENTS_PER_BATCH_MAX, WAIT_MS_MAX } from '../../../sdk/protocol/limits.ts';
 import { FunctionName } from '../../../sdk/protocol/manifest.ts';
 import type { RouteSpec } from '../../routes/table.ts';
@@ -118,5 +125,68 @@ export const EVENT_ROUTES = {
     status: 200,
     response: z.object({ purged: z.number() }),
     errors: [],
+  },
+  listSchedules: {
+    method: 'GET',
+    path: '/v1/schedules',
+    scope: 'read',
+    summary: 'All schedules, by name.',
+    status: 200,
+    response: z.object({ schedules: z.array(Schedule) }),
+    errors: [],
+  },
+  getSchedule: {
+    method: 'GET',
+    path: '/v1/schedules/:name',
+    scope: 'read',
+    summary: 'One schedule, and what has become of its ticks.',
+    status: 200,
+    response: Schedule,
+    errors: ['NOT_FOUND'],
+  },
+  putSchedule: {
+    method: 'PUT',
+    path: '/v1/schedules/:name',
+    scope: 'deploy',
+    summary: 'Create or replace a schedule. Ticks of the one before are not made up for.',
+    body: ScheduleInput,
+    status: 200,
+    response: Schedule,
+    errors: ['INVALID_NAME', 'FUNCTION_NOT_FOUND', 'CONFLICT'],
+  },
+  removeSchedule: {
+    method: 'DELETE',
+    path: '/v1/schedules/:name',
+    scope: 'deploy',
+    summary: 'Remove a schedule. What it has fired goes on.',
+    status: 204,
+    errors: ['NOT_FOUND'],
+  },
+  pauseSchedule: {
+    method: 'POST',
+    path: '/v1/schedules/:name/pause',
+    scope: 'deploy',
+    summary: 'Fire no more ticks until it is resumed.',
+    status: 200,
+    response: Schedule,
+    errors: ['NOT_FOUND'],
+  },
+  resumeSchedule: {
+    method: 'POST',
+    path: '/v1/schedules/:name/resume',
+    scope: 'deploy',
+    summary: 'Go on from the next tick after now.',
+    status: 200,
+    response: Schedule,
+    errors: ['NOT_FOUND'],
+  },
+  runSchedule: {
+    method: 'POST',
+    path: '/v1/schedules/:name/run',
+    scope: 'deploy',
+    summary: 'Run what is scheduled now, beside its ticks.',
+    status: 202,
+    response: AcceptedInvocation,
+    errors: ['NOT_FOUND', 'FUNCTION_NOT_FOUND', 'NOT_DURABLE', 'OVERLOADED', 'THROTTLED'],
   },
 } as const satisfies Record<string, RouteSpec>;

@@ -160,3 +160,60 @@ local function lose(r, died, detail, now, jobs)
   make_ready(r, now, jobs)
   return 'ready'
 end
+
+-- Writes a new invocation. `a` has the fields of accept.lua's input. Returns what accept.lua does.
+local function accept_event(a, now)
+  local known = redis.call('HGET', N.record .. a.id, 's')
+  if known then return { 'EXISTS', known } end
+  if a.scope ~= '' then
+    local held = redis.call('HMGET', N.idempotency .. a.scope, 'fp', 'id')
+    if held[1] then
+      if held[1] == a.fingerprint then return { 'SAME', held[2] } end
+      return { 'OTHER', held[2] }
+    end
+  end
+  local count = tonumber(redis.call('HGET', N.unfinished, a.fn) or 0)
+  if count >= tonumber(a.count_max) then return { 'FULL', 'count', count } end
+  local bytes = #a.head + #a.body + 512
+  local total = tonumber(redis.call('HGET', N.stats, 'bytes') or 0)
+  if total + bytes > tonumber(a.bytes_max) then return { 'FULL', 'bytes', total } end
+
+  local record = N.record .. a.id
+  local seq = redis.call('HINCRBY', N.stats, 'seq', 1)
+  redis.call('HINCRBY', N.stats, 'accepted', 1)
+  local expires = now + tonumber(a.age)
+  redis.call('HSET', record, 's', 'ready', 'fn', a.fn, 'acc', now, 'exp', expires, 'seq', seq, 'pri', a.priority,
+    'pol', a.policy, 'org', a.origin, 'by', bytes, 'n', 0, 'c', 0, 'l', 0, 'f', 0)
+  redis.call('HSET', N.request .. a.id, 'h', a.head, 'b', a.body)
+  if a.blob ~= '' then redis.call('HSET', N.request .. a.id, 'blob', a.blob) end
+  redis.call('ZADD', N.expiry, expires, a.id)
+  redis.call('HINCRBY', N.unfinished, a.fn, 1)
+  redis.call('HINCRBY', N.stats, 'bytes', bytes)
+  redis.call('HSET', N.limits, a.fn, a.limits)
+  if a.scope ~= '' then
+    redis.call('HSET', record, 'ik', a.scope)
+    redis.call('HSET', N.idempotency .. a.scope, 'fp', a.fingerprint, 'id', a.id, 'kind', 'async')
+  end
+  if a.line ~= '' then
+    redis.call('HSET', record, 'key', a.line)
+    redis.call('ZADD', N.line .. a.line, seq, a.id)
+  end
+  local jobs = {}
+  local delay = tonumber(a.delay)
+  if delay > 0 then
+    redis.call('HSET', record, 's', 'delayed', 'due', now + delay)
+    redis.call('ZADD', N.due, now + delay, a.id)
+    return { 'OK', now, 'delayed' }
+  end
+  make_ready({ id = a.id, fn = a.fn, seq = seq, pri = a.priority, key = a.line ~= '' and a.line }, now, jobs)
+  return { 'OK', now, 'ready', unpack(jobs) }
+end
+
+-- Reads the input of accept.lua from ARGV, from `first` (the id) on.
+local function read_event(first)
+  local names = { 'id', 'fn', 'delay', 'age', 'priority', 'line', 'policy', 'limits', 'origin', 'head', 'body', 'blob',
+    'scope', 'fingerprint', 'count_max', 'bytes_max' }
+  local a = {}
+  for i, name in ipairs(names) do a[name] = ARGV[first + i - 1] end
+  return a
+end
