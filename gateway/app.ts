@@ -23,6 +23,7 @@ import { createNodeHandlers } from './routes/nodes.ts';
 import { createPlatformHandlers } from './routes/platform.ts';
 import type { ApiContext, Handlers, RequestVariables } from './routes/route.ts';
 import { ROUTES, type RouteId, type RouteSpec } from './routes/table.ts';
+import { createSecretHandlers } from './secrets/handlers.ts';
 import { createTokenHandlers } from './routes/tokens.ts';
 import { createUploadHandlers } from './routes/uploads.ts';
 import { createUsageHandlers } from './routes/usage.ts';
@@ -84,6 +85,7 @@ function createHandlers(parts: GatewayParts): Handlers {
     ...createUsageHandlers(parts),
     ...createEventHandlers(parts),
     ...createTokenHandlers(parts),
+    ...createSecretHandlers(parts),
     ...createPlatformHandlers(parts),
   };
 }

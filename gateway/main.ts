@@ -17,6 +17,7 @@ import { openBlockingRedis, openRedis, redisUrls } from '../infra/lib/redis.ts';
 import { Shutdown } from '../infra/lib/shutdown.ts';
 import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
+import { openSecretStore } from '../infra/secrets/secrets.ts';
 import { createId } from '../sdk/protocol/ids.ts';
 import { ensureAdminTokenFile, storeAdminToken } from './admin-token.ts';
 import { createApp } from './app.ts';
@@ -150,6 +151,7 @@ const server = createHttpServer({
     durable,
     fast,
     registry,
+    secrets: openSecretStore(durable, dataPaths(config.SKIFF_DATA_DIR).secretKey),
     builds,
     events,
     verifyToken: tokens.verify,

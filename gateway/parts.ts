@@ -4,6 +4,7 @@ import type { Catalog } from '../infra/catalog/catalog.ts';
 import type { Log } from '../infra/lib/log.ts';
 import type { Metrics } from '../infra/lib/metrics.ts';
 import type { Registry } from '../infra/oci/registry.ts';
+import type { SecretStore } from '../infra/secrets/secrets.ts';
 import type { BuildQueue } from './build-queue.ts';
 import type { EventParts } from './events/parts.ts';
 import type { TokenVerifier } from './middleware/auth.ts';
@@ -14,6 +15,7 @@ export interface GatewayParts {
   readonly durable: Redis;
   readonly fast: Redis;
   readonly registry: Registry;
+  readonly secrets: SecretStore;
   readonly builds: BuildQueue;
   readonly events: EventParts;
   readonly verifyToken: TokenVerifier;

@@ -16,6 +16,7 @@ import { Shutdown } from '../infra/lib/shutdown.ts';
 import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
 import { openStore } from '../infra/oci/store.ts';
+import { openSecretStore } from '../infra/secrets/secrets.ts';
 import { openSandboxHost } from '../infra/sandbox/host.ts';
 import { loadRunnerConfig } from './config.ts';
 import { Intake } from './invoke/intake.ts';
@@ -103,7 +104,11 @@ const dispatcher = new Dispatcher(redis);
 const current = new Current(catalog);
 await subscribeChanges(
   changesRedis,
-  (change) => current.onChange(change),
+  (change) => {
+    current.onChange(change);
+    // Sandboxes with the old value finish what they do and take no more.
+    if (change.kind === 'secret') pool.drainWhere(({ config }) => config.secrets.includes(change.name));
+  },
   () => current.onGap(),
 );
 
@@ -130,6 +135,7 @@ const pool: Pool = new Pool({
   stemsPerBase: config.SKIFF_RUNNER_STEMS,
   owner,
   networks,
+  secrets: openSecretStore(durableRedis, paths.secretKey),
   retract: (instance) => dispatcher.retract(instance.deployment.id, instance.liveMember, tokensOf(instance)),
 });
 const intake: Intake = new Intake({

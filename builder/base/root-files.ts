@@ -6,7 +6,7 @@ import type { LayerEntry } from '../../infra/oci/layer-pack.ts';
 import type { ImageConfig } from '../../infra/oci/manifest.ts';
 
 /** Must exist in a read-only root: things are mounted on them. */
-const MOUNT_POINTS = ['proc', 'dev', 'sys', 'run/skiff', 'var/task', 'skiff'];
+const MOUNT_POINTS = ['proc', 'dev', 'sys', 'run/skiff', 'run/secrets', 'var/task', 'skiff'];
 
 export const ROOT_FILES: readonly LayerEntry[] = [
   { path: 'etc/passwd', data: 'root:x:0:0:root:/:/nonexistent\napp:x:1000:1000:app:/tmp:/nonexistent\n' },

@@ -6,7 +6,10 @@ import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { durable } from '../contract/keys.ts';
 
-const Change = z.object({ kind: z.enum(['function', 'alias', 'tokens', 'cancel']), name: z.string() });
+const Change = z.object({
+  kind: z.enum(['function', 'alias', 'tokens', 'secret', 'cancel']),
+  name: z.string(),
+});
 export type Change = z.output<typeof Change>;
 
 export async function publishChange(redis: Redis, change: Change): Promise<void> {

@@ -24,6 +24,8 @@ export const durable = {
   build: (id: string) => `${CELL}:build:${id}`,
   /** Stream of BuildEvent (field `e`), capped, expires. */
   buildEvents: (id: string) => `${CELL}:build:${id}:events`,
+  /** Hash name -> JSON SecretRecord with the encrypted value. */
+  secrets: `${CELL}:secrets`,
   /** Hash sha256(token) hex -> JSON TokenRecord. */
   tokens: `${CELL}:tokens`,
   /**

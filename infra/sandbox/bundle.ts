@@ -10,7 +10,7 @@ import type { SeccompProfile } from './seccomp.ts';
 /** Uid and gid inside. With crun there is no other one: root does not exist there. */
 export const INNER_ID = 1000;
 /** Folders the configuration below mounts over, so the root file system must have them. */
-export const OWN_TARGETS = ['/proc', '/dev', '/tmp'] as const;
+export const OWN_TARGETS = ['/proc', '/dev', '/tmp', '/run/secrets'] as const;
 
 const KB = 1024;
 const MB = 1024 * KB;
@@ -142,6 +142,13 @@ function createOwnMounts(spec: SandboxSpec): object[] {
       type: 'tmpfs',
       source: 'tmpfs',
       options: ['nosuid', 'nodev', 'noexec', ...tmpOptions],
+    },
+    // Filled by the guest with what comes over its channel: a secret is on no disk of this host.
+    {
+      destination: '/run/secrets',
+      type: 'tmpfs',
+      source: 'tmpfs',
+      options: ['nosuid', 'nodev', 'noexec', 'size=1m', 'nr_inodes=128', ...owner, 'mode=700'],
     },
   ];
 }

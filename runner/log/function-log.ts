@@ -5,6 +5,7 @@
  * Deliberately absent: reading (the gateway does).
  */
 import type { Redis } from 'ioredis';
+import { LRUCache } from 'lru-cache';
 import type { Deployment, LogLine } from '../../sdk/protocol/api.ts';
 import {
   LOG_BYTES_KEPT_PER_FUNCTION,
@@ -12,9 +13,12 @@ import {
   LOG_LINES_KEPT_PER_FUNCTION,
 } from '../../sdk/protocol/limits.ts';
 import { fast } from '../../infra/contract/keys.ts';
+import type { Redact } from './redaction.ts';
 
 const FLUSH_MS = 20;
 const QUEUE_LINES_MAX = 20_000;
+/** Deployments with secrets that ran here lately; what runs now is a small part of them. */
+const REDACTIONS_MAX = 10_000;
 const LOG_TTL_S = 7 * 86_400;
 const CHECK_BYTES = LOG_BYTES_KEPT_PER_FUNCTION / 4;
 
@@ -23,6 +27,7 @@ export type NewLine = Omit<LogLine, 'cursor' | 'atMs' | 'deployment'>;
 export class FunctionLog {
   readonly #redis: Redis;
   readonly #queue: { functionName: string; json: string }[] = [];
+  readonly #redactions = new LRUCache<string, Redact>({ max: REDACTIONS_MAX });
   readonly #partial = new Map<string, string>();
   /** Bytes written for a function since its stream was measured. */
   readonly #unchecked = new Map<string, number>();
@@ -33,14 +38,22 @@ export class FunctionLog {
     this.#redis = redis;
   }
 
+  /** From now on lines of this deployment go through `redact`. */
+  redact(deployment: string, redact: Redact | undefined): void {
+    if (redact) this.#redactions.set(deployment, redact);
+    else this.#redactions.delete(deployment);
+  }
+
   write(deployment: Deployment, line: NewLine): void {
     if (this.#queue.length >= QUEUE_LINES_MAX) {
       this.#dropped++;
       return;
     }
-    const message = cut(line.message);
+    const redact = this.#redactions.get(deployment.id);
+    const message = cut(redact ? redact(line.message) : line.message);
     const record = { ...line, message, atMs: Date.now(), deployment: deployment.id };
     let json = JSON.stringify(record);
+    if (redact && line.fields) json = redact(json);
     if (json.length > LOG_LINE_BYTES_MAX * 2) json = JSON.stringify(shrink(record));
     this.#queue.push({ functionName: deployment.functionName, json });
     this.#timer ??= setTimeout(() => void this.flush(), FLUSH_MS);

@@ -12,8 +12,12 @@ import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { LayerStore } from '../../infra/oci/store.ts';
 import type { SandboxHost } from '../../infra/sandbox/contract.ts';
-import { PIDS_MAX, TMP_BYTES_MAX } from '../../sdk/protocol/limits.ts';
+import { PIDS_MAX, SECRETS_BYTES_PER_FUNCTION_MAX, TMP_BYTES_MAX } from '../../sdk/protocol/limits.ts';
+import type { LoadCommand } from '../../sdk/protocol/invocation.ts';
+import { secretEnvName } from '../../sdk/protocol/manifest.ts';
+import type { SecretStore } from '../../infra/secrets/secrets.ts';
 import type { FunctionLog } from '../log/function-log.ts';
+import { createRedaction } from '../log/redaction.ts';
 import { EGRESS } from '../network/egress-host.ts';
 import type { Networks } from '../network/networks.ts';
 import { Instance, type InstanceOwner } from './instance.ts';
@@ -31,6 +35,7 @@ export interface PoolOptions {
   readonly stemsPerBase: number;
   readonly owner: InstanceOwner;
   readonly networks: Pick<Networks, 'bind'>;
+  readonly secrets: Pick<SecretStore, 'reveal'>;
   /** Takes an instance's slots back from the queue; false when one is in use somewhere. */
   readonly retract: (instance: Instance) => Promise<boolean>;
 }
@@ -99,6 +104,11 @@ export class Pool {
       if (now - instance.lastUsedMs < keepMs || this.#isMinimum(instance, isCurrent)) continue;
       await this.#end(instance);
     }
+  }
+
+  /** Ends instances of these deployments as soon as their calls have ended. */
+  drainWhere(isConcerned: (deployment: Deployment) => boolean): void {
+    for (const instance of this.#instances.values()) if (isConcerned(instance.deployment)) instance.drain();
   }
 
   async close(): Promise<void> {
@@ -190,12 +200,27 @@ export class Pool {
     return root;
   }
 
+  /** Also teaches the log to leave them out. */
+  async #reveal({ id, functionName, config }: Deployment): Promise<ReadonlyMap<string, string>> {
+    const values = await this.#options.secrets.reveal(config.secrets);
+    const bytes = [...values.values()].reduce((sum, value) => sum + Buffer.byteLength(value), 0);
+    if (bytes > SECRETS_BYTES_PER_FUNCTION_MAX) {
+      throw new SkiffError(
+        'COLD_START_FAILED',
+        `the secrets of "${functionName}" have ${bytes} bytes; the limit is ${SECRETS_BYTES_PER_FUNCTION_MAX}`,
+      );
+    }
+    this.#options.log.redact(id, createRedaction(values));
+    return values;
+  }
+
   async #specialise(deployment: Deployment, receivedMs: number): Promise<Instance> {
     const { config, image, functionName } = deployment;
     const { store, stems, stemsPerBase, owner, log } = this.#options;
     const repository = repositoryOf(image.reference);
-    const [kind, layers] = await Promise.all([
+    const [kind, secrets, layers] = await Promise.all([
       this.#stemKind(deployment),
+      this.#reveal(deployment),
       Promise.all(image.layers.map((layer) => store.ensureLayer(repository, layer))),
     ]);
     if (stemsPerBase > 0) stems.keep(kind.key, kind.spec, stemsPerBase);
@@ -214,7 +239,7 @@ export class Pool {
         functionName,
         deployment: deployment.id,
         entry: deployment.entry,
-        env: config.env,
+        ...withSecrets(config.env, secrets),
         concurrency: config.concurrency,
         memoryBytes: config.memory,
       });
@@ -234,6 +259,16 @@ export class Pool {
       throw error;
     }
   }
+}
+
+/** Each secret is a variable and a file. */
+function withSecrets(
+  env: Readonly<Record<string, string>>,
+  secrets: ReadonlyMap<string, string>,
+): Pick<LoadCommand, 'env' | 'secrets'> {
+  if (secrets.size === 0) return { env };
+  const variables = [...secrets].map(([name, value]) => [secretEnvName(name), value] as const);
+  return { env: { ...env, ...Object.fromEntries(variables) }, secrets: Object.fromEntries(secrets) };
 }
 
 /** Sandboxes of deployments no alias points to any more: long enough for a rollback, short enough for the memory. */

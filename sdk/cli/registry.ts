@@ -179,6 +179,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/access/token.ts'),
   },
   {
+    name: 'secret',
+    aliases: ['secrets'],
+    summary: 'set, list and remove secrets of functions',
+    group: ACCESS,
+    load: () => import('./commands/access/secret.ts'),
+  },
+  {
     name: 'completion',
     aliases: ['completions'],
     summary: 'print the completion script of a shell',

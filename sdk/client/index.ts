@@ -90,6 +90,7 @@ export type {
   FunctionRecord,
   LogLine,
   NodeRecord,
+  SecretRecord,
   TokenRecord,
   Usage,
 } from '../protocol/api.ts';

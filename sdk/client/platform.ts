@@ -1,5 +1,5 @@
-/** The server itself: nodes, stores, tokens, health. */
-import type { NodeRecord, Scope, TokenRecord, Usage } from '../protocol/api.ts';
+/** The server itself: nodes, stores, tokens, secrets, health. */
+import type { NodeRecord, Scope, SecretRecord, TokenRecord, Usage } from '../protocol/api.ts';
 import { ClientError, readFailure } from './error.ts';
 import type { ClientResponse } from './fetch.ts';
 import type { CallOptions } from './functions.ts';
@@ -33,9 +33,20 @@ export interface Platform {
     ): Promise<CreatedToken>;
     remove(id: string, options?: CallOptions): Promise<void>;
   };
+  /** Of functions. No call returns a value. */
+  secrets: {
+    list(options?: CallOptions): Promise<SecretRecord[]>;
+    /** Makes it or gives it a new value. */
+    set(name: string, value: string, options?: CallOptions): Promise<SecretRecord>;
+    remove(name: string, options?: CallOptions): Promise<void>;
+    /** Encrypts all of them with a new key. */
+    rotateKey(options?: CallOptions): Promise<number>;
+  };
   /** Throws ClientError when nobody answers. */
   health(options?: CallOptions): Promise<Readiness>;
 }
+
+const secretPath = (name: string): string => `/v1/secrets/${encodeURIComponent(name)}`;
 
 export function createPlatform(transport: Transport<ClientResponse>): Platform {
   return {
@@ -66,6 +77,34 @@ export function createPlatform(transport: Transport<ClientResponse>): Platform {
         const response = await transport.send({ what: `remove token ${id}`, method: 'DELETE', path, signal });
         await response.text();
       },
+    },
+    secrets: {
+      list: ({ signal } = {}) =>
+        transport
+          .json<{ secrets: SecretRecord[] }>({ what: 'list secrets', path: '/v1/secrets', signal })
+          .then((body) => body.secrets),
+      set: (name, value, { signal } = {}) =>
+        transport.json({
+          what: `set secret "${name}"`,
+          method: 'PUT',
+          path: secretPath(name),
+          headers: [['content-type', 'application/json']],
+          body: JSON.stringify({ value }),
+          signal,
+        }),
+      async remove(name, { signal } = {}) {
+        const request = { what: `remove secret "${name}"`, method: 'DELETE', path: secretPath(name), signal };
+        await (await transport.send(request)).text();
+      },
+      rotateKey: ({ signal } = {}) =>
+        transport
+          .json<{ rotated: number }>({
+            what: 'rotate the key of secrets',
+            method: 'POST',
+            path: '/v1/secret-key/rotation',
+            signal,
+          })
+          .then((body) => body.rotated),
     },
     async health({ signal } = {}) {
       const never = (): boolean => false;

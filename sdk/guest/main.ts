@@ -4,7 +4,7 @@
  * and then ends. Without a channel (an ordinary `docker run -p 8080:8080`) it serves the image's function over HTTP.
  * Crashes are Node's: an uncaught error or unhandled rejection is logged, then the process exits with code 1.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect } from 'node:net';
 import type { GuestLog, LoadCommand } from '../protocol/invocation.ts';
 import { GuestConnection } from './channel/connection.ts';
@@ -25,6 +25,9 @@ const FLUSH_MS_MAX = 200;
 
 async function load(command: LoadCommand): Promise<Handler> {
   Object.assign(process.env, command.env);
+  for (const [name, value] of Object.entries(command.secrets ?? {})) {
+    writeFileSync(`/run/secrets/${name}`, value, { mode: 0o400 });
+  }
   process.title = `skiff ${command.functionName}`;
   if (command.memoryBytes > 0) patchMemory(process, command.memoryBytes);
   return loadHandler(command.entry);

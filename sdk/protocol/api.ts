@@ -3,7 +3,7 @@
  * builder and runner store them. Times are epoch milliseconds, sizes are bytes.
  */
 import { z } from 'zod';
-import { FunctionConfig, FunctionName } from './manifest.ts';
+import { FunctionConfig, FunctionName, SecretName } from './manifest.ts';
 
 export const Digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'a digest is "sha256:" and 64 hex digits');
 
@@ -156,6 +156,16 @@ export const TokenRecord = z.object({
   expiresMs: z.number().optional(),
 });
 export type TokenRecord = z.output<typeof TokenRecord>;
+
+/** A secret without its value, which no answer ever has. */
+export const SecretRecord = z.object({
+  name: SecretName,
+  /** Counts up with each new value. */
+  version: z.number().int(),
+  createdMs: z.number(),
+  updatedMs: z.number(),
+});
+export type SecretRecord = z.output<typeof SecretRecord>;
 
 /** One row of `skiff df`: a store with a budget. */
 export const Usage = z.object({

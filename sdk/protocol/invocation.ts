@@ -89,6 +89,8 @@ export interface LoadCommand {
   /** Absolute path inside the sandbox of the module to load. */
   readonly entry: string;
   readonly env: Readonly<Record<string, string>>;
+  /** Files to write to /run/secrets before the function is loaded: name -> content. */
+  readonly secrets?: Readonly<Record<string, string>>;
   readonly concurrency: number;
   readonly memoryBytes: number;
 }

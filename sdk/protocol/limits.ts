@@ -101,6 +101,12 @@ export const BUILDS_KEPT_MS = 86_400_000;
 export const BUILDS_KEPT = 1_000;
 /** Builds that wait for a builder; more of them means that none is working. */
 export const BUILDS_QUEUED_MAX = 200;
+/** Secrets: a certificate with its chain has some KB. */
+export const SECRET_BYTES_MAX = 64 * KB;
+export const SECRETS_MAX = 1_000;
+export const SECRETS_PER_FUNCTION_MAX = 50;
+/** They travel in one frame, as files and as variables. */
+export const SECRETS_BYTES_PER_FUNCTION_MAX = 256 * KB;
 /** API tokens: listing and revoking read them all. */
 export const TOKENS_MAX = 1_000;
 /** Streams of logs and build events one gateway serves at once: each holds a Redis connection. */

@@ -63,6 +63,17 @@ const EnvName = z
 /** What a platform sets itself or what would change how the runtime starts. */
 const RESERVED_ENV = /^(?:SKIFF_.*|LD_.*|NODE_OPTIONS|PATH|HOME|PORT)$/;
 
+export const SecretName = z
+  .string()
+  .max(63)
+  .regex(/^[A-Za-z_][A-Za-z0-9_-]*$/, 'a secret\u2019s name has letters, digits, "_" and "-"')
+  .refine((name) => !RESERVED_ENV.test(secretEnvName(name)), 'the platform sets a variable of this name');
+
+/** The environment variable that a secret arrives in, besides the file /run/secrets/<name>. */
+export function secretEnvName(name: string): string {
+  return name.replaceAll('-', '_').toUpperCase();
+}
+
 const EgressTarget = z
   .string()
   .min(1)
@@ -139,6 +150,8 @@ export const FunctionConfig = z.strictObject({
         context.addIssue({ code: 'custom', message: `${size} bytes; the limit is ${limits.ENV_BYTES_MAX}` });
       }
     }),
+  /** Names of secrets that it is given, as variables and as files of /run/secrets. */
+  secrets: z.array(SecretName).max(limits.SECRETS_PER_FUNCTION_MAX).default([]),
   network: Network.default('none'),
   access: z.enum(['public', 'private']).default('public'),
   isolation: z.enum(['strict', 'compat']).default('strict'),
@@ -146,7 +159,13 @@ export const FunctionConfig = z.strictObject({
     .string()
     .regex(/^[a-z0-9-]{1,32}$/)
     .default('crun'),
-  labels: z.record(z.string().max(63), z.string().max(253)).default({}),
+  labels: z
+    .record(z.string().max(63), z.string().max(253))
+    .refine(
+      (labels) => Object.keys(labels).length <= limits.LABELS_COUNT_MAX,
+      `at most ${limits.LABELS_COUNT_MAX} labels`,
+    )
+    .default({}),
   async: AsyncConfig.prefault({}),
 });
 export type FunctionConfig = z.output<typeof FunctionConfig>;

@@ -46,7 +46,8 @@ export function define(command: Command, session: Session): void {
     .option('--keep-alive <duration>', 'how long an idle sandbox is kept, such as 5m')
     .option('-e, --env <name=value>', 'environment variable; without a value, yours is taken', collect)
     .option('--env-file <file>', 'file with lines NAME=value', collect)
-    .option('--network <policy>', 'none or internet')
+    .option('-s, --secret <name>', 'secret it is given, as variable and as file of /run/secrets', collect)
+    .option('--network <policy>', 'none, internet, or what it may reach: api.example.com:443', collect)
     .option('--access <access>', 'public or private')
     .option('-l, --label <name=value>', 'label', collect)
     .optionsGroup('Options:')
@@ -69,7 +70,8 @@ export function define(command: Command, session: Session): void {
         min: options.min,
         max: options.max,
         keepAlive: options.keepAlive,
-        network: options.network,
+        secrets: options.secret,
+        network: readNetwork(options.network),
         access: options.access,
         env: readEnvOptions(session, options.env ?? [], options.envFile ?? []),
         labels: options.label && Object.fromEntries(options.label.map(parseAssignment)),
@@ -91,6 +93,15 @@ export function define(command: Command, session: Session): void {
       const size = `${plural(source.files.length, 'file')}, ${formatBytes(bytes)}`;
       printResult(await follow(client, start, size, session), plan, session);
     });
+}
+
+/** One word of the two, or an allow list. */
+function readNetwork(
+  values: readonly string[] | undefined,
+): string | { allow: readonly string[] } | undefined {
+  const [first] = values ?? [];
+  if (values === undefined || first === undefined) return undefined;
+  return values.length === 1 && !/[:./]/.test(first) ? first : { allow: values };
 }
 
 async function follow(

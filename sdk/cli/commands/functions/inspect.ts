@@ -65,6 +65,7 @@ function printDeployment({ output: { out } }: Session, deployment: Deployment, w
     ['scale', `${config.min} to ${config.max} sandboxes`],
     ['keep alive', formatMs(config.keepAlive)],
     ['network', network],
+    ['secrets', config.secrets.join(', ') || undefined],
     ['env', Object.keys(config.env).join(', ') || undefined],
     [
       'labels',
