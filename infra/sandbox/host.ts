@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:f
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { createId } from '../../sdk/protocol/ids.ts';
 import type { Log } from '../lib/log.ts';
 import { createCgroupParent, parseCgroupLayout } from './cgroup/layout.ts';
 import { releaseClaim, tryClaim } from './claim.ts';
@@ -35,6 +36,8 @@ export interface SandboxHostOptions {
 }
 
 const RUN_DIR = '/run/skiff';
+/** Not a sandbox's id: those begin with a small letter or digit. */
+const LAUNCHERS = '_launchers-';
 const ID_PATTERN = /^[a-z0-9][a-z0-9-]{0,62}$/;
 
 /** Rejects with SkiffError INVALID_CONFIG when another living process uses the state folder, or the host lacks something. */
@@ -54,7 +57,7 @@ export async function openSandboxHost(options: SandboxHostOptions): Promise<Sand
   const cgroups = createCgroupParent(layout, options.cgroupParent, options.memoryBytesMax);
   const uids = openUidPool(options.uidBase, join(runDir, 'uids'));
   undo.defer(() => uids.close());
-  const { refusesHybrid } = runtimeTraits(options.runtime);
+  const { refusesHybrid, nestsCgroup } = runtimeTraits(options.runtime);
   const hide = layout.mode === 'hybrid' && refusesHybrid ? layout.unified : undefined;
   const stage = await Stage.open({ folder: runDir, partsDir: join(stateDir, 'roots'), hide });
   const bundles = join(stateDir, 'bundles');
@@ -62,7 +65,8 @@ export async function openSandboxHost(options: SandboxHostOptions): Promise<Sand
   const runtime = { program: options.runtime, root: join(stateDir, 'runtime') };
   const seccomp = loadSeccompProfile(process.arch);
   undo.move();
-  return new OciSandboxHost({ stage, uids, cgroups, seccomp, runtime, bundles, log }, claim);
+  const launchers = nestsCgroup ? cgroups.createUnlimited(`${LAUNCHERS}${createId('run')}`) : undefined;
+  return new OciSandboxHost({ stage, uids, cgroups, launchers, seccomp, runtime, bundles, log }, claim);
 }
 
 class OciSandboxHost implements SandboxHost {
@@ -125,20 +129,26 @@ class OciSandboxHost implements SandboxHost {
   }
 
   async reap(): Promise<{ containers: number; mounts: number; cgroups: number }> {
-    const { cgroups, runtime, bundles, log } = this.#parts;
-    const isForeign = (name: string): boolean => !this.#sandboxes.has(name);
-    const groups = cgroups.list().filter(isForeign);
+    const { cgroups, launchers, runtime, bundles, log } = this.#parts;
+    const isForeign = (name: string): boolean => !this.#sandboxes.has(name) && name !== launchers?.name;
+    // Launchers first: one that lives on would make what was just removed.
+    const isLauncher = (name: string): number => Number(name.startsWith(LAUNCHERS));
+    const groups = cgroups
+      .list()
+      .filter(isForeign)
+      .toSorted((a, b) => isLauncher(b) - isLauncher(a));
     for (const name of groups) {
       const cgroup = cgroups.open(name);
       await cgroup.killAll();
       await cgroup.remove();
     }
+    const sandboxGroups = groups.filter((name) => !name.startsWith(LAUNCHERS));
     const containers = listFolder(bundles).filter(isForeign);
     for (const name of containers) rmSync(join(bundles, name), { recursive: true, force: true });
     for (const name of listFolder(runtime.root).filter(isForeign))
       rmSync(join(runtime.root, name), { recursive: true, force: true });
     // Mounts were in the dead process's stage, which ended with the processes that used it.
-    const counts = { containers: containers.length, mounts: 0, cgroups: groups.length };
+    const counts = { containers: containers.length, mounts: 0, cgroups: sandboxGroups.length };
     if (counts.containers + counts.cgroups > 0) log.warn(counts, 'removed what a previous process left');
     return counts;
   }
@@ -146,7 +156,7 @@ class OciSandboxHost implements SandboxHost {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    const { cgroups, stage, uids } = this.#parts;
+    const { cgroups, launchers, stage, uids } = this.#parts;
     const ends = [...this.#sandboxes.values()].map(async ({ launched }) => {
       const sandbox = await launched;
       sandbox.kill();
@@ -154,6 +164,7 @@ class OciSandboxHost implements SandboxHost {
     });
     // A launch that fails has cleaned up and told its caller.
     await Promise.allSettled(ends);
+    await launchers?.remove();
     await cgroups.remove();
     stage.close();
     uids.close();

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { createRuntimeConfig, OWN_TARGETS, type ResolvedMount } from './bundle.ts';
-import type { CgroupParent } from './cgroup/cgroup.ts';
+import type { Cgroup, CgroupParent } from './cgroup/cgroup.ts';
 import type { SandboxSpec } from './contract.ts';
 import { startRuntime } from './process.ts';
 import { nestedCgroupsPath, runFiles, type RuntimePaths, runtimeTraits } from './runtime.ts';
@@ -23,6 +23,8 @@ export interface LaunchParts {
   readonly cgroups: CgroupParent;
   readonly seccomp: SeccompProfile;
   readonly runtime: RuntimePaths;
+  /** Where runtimes stay that put only the container into its cgroup, so that a later owner finds them. */
+  readonly launchers: Cgroup | undefined;
   /** Folder of the OCI bundles, one for each sandbox. */
   readonly bundles: string;
   readonly log: Log;
@@ -35,7 +37,7 @@ export async function launchSandbox(
   uid: number,
   resources: AsyncDisposableStack,
 ): Promise<RunningSandbox> {
-  const { cgroups, stage, runtime, log } = parts;
+  const { cgroups, launchers, stage, runtime, log } = parts;
   const { nestsCgroup } = runtimeTraits(runtime.program);
   const root = await stage.acquireRoot(spec.lowerDirs, mountPoints(spec));
   resources.defer(() => root.release());
@@ -56,7 +58,7 @@ export async function launchSandbox(
     const process = await startRuntime({
       id: spec.id,
       enter: stage.enter,
-      procsFiles: nestsCgroup ? [] : cgroup.procsFiles,
+      procsFiles: (launchers ?? cgroup).procsFiles,
       runtime,
       files: runFiles(bundle),
     });

@@ -43,6 +43,8 @@ export interface CgroupParent {
   readonly name: string;
   /** With `isNested` the runtime makes a group of its own below ours and sets the device rules there. */
   create(name: string, limits: CgroupLimits, options?: { readonly isNested: boolean }): Cgroup;
+  /** A child without limits, to find processes by. */
+  createUnlimited(name: string): Cgroup;
   /** A child that exists already, whoever made it. */
   open(name: string): Cgroup;
   list(): string[];

@@ -76,6 +76,11 @@ export function createV1Parent(
       for (const rule of DEVICES_ALLOWED) writeKnob(join(own.devices, 'devices.allow'), rule);
       return cgroup;
     },
+    createUnlimited(child) {
+      const folder = join(folders.pids, child);
+      makeFolder(folder);
+      return { ...at(child), procsFiles: [join(folder, 'cgroup.procs')] };
+    },
     open: (child) => at(child),
     list() {
       const names = new Set<string>();

@@ -45,6 +45,11 @@ export function createV2Parent(mount: string, name: string, memoryBytesMax: numb
       writeKnob(join(folder, 'memory.oom.group'), 1);
       return cgroup;
     },
+    createUnlimited(child) {
+      const folder = join(parent, child);
+      makeFolder(folder);
+      return createV2Cgroup(child, folder);
+    },
     open: (child) => createV2Cgroup(child, join(parent, child)),
     list: () =>
       readdirSync(parent, { withFileTypes: true })

@@ -169,7 +169,7 @@ export class SandboxBench {
     const args = ['/sys/fs/cgroup', '-type', 'd', '-path', `*/${this.cgroupParent}/*`];
     return execFileSync('find', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
       .split('\n')
-      .filter(Boolean);
+      .filter((path) => path !== '' && !path.includes('/_launchers-'));
   }
 
   async close(): Promise<void> {
