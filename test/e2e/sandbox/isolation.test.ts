@@ -79,6 +79,7 @@ describe.each(RUNTIMES)('a sandbox of %s', (runtime) => {
       '/',
       '/dev',
       '/proc',
+      '/run/secrets',
       '/tmp',
     ]);
     const options = (point: string) => mounts.find((fields) => fields[4] === point)?.[5]?.split(',');

@@ -27,7 +27,7 @@ export const RUNTIMES = ['crun', 'runc'].filter((program) => {
   return isThere;
 });
 
-const MOUNT_POINTS = ['proc', 'dev', 'tmp', 'run/skiff', 'var/task', 'work'];
+const MOUNT_POINTS = ['proc', 'dev', 'tmp', 'run/secrets', 'run/skiff', 'var/task', 'work'];
 const PROGRAMS = ['/bin/sh', '/bin/cat', '/bin/sleep'];
 
 /** Hard links where the file system allows: node is 150 MB. */

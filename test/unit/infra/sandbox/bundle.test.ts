@@ -84,7 +84,12 @@ describe('the runtime configuration', () => {
   });
 
   test('mounts nothing of /sys, no control group, no /dev/shm', () => {
-    expect(config().mounts.map((mount) => mount.destination)).toEqual(['/proc', '/dev', '/tmp']);
+    expect(config().mounts.map((mount) => mount.destination)).toEqual([
+      '/proc',
+      '/dev',
+      '/tmp',
+      '/run/secrets',
+    ]);
   });
 
   test('bounds files, and the disk too unless it may write to a folder', () => {
