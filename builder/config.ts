@@ -8,6 +8,8 @@ const settings = {
   SKIFF_BUILDER_CONCURRENCY: z.coerce.number().int().min(1).max(32).default(2),
   /** npm registry for installs; what `npm config get registry` says on this host when absent. */
   SKIFF_NPM_REGISTRY: z.url().optional(),
+  /** Python package index for installs; what pip is set up for on this host when absent. */
+  SKIFF_PIP_INDEX: z.url().optional(),
   /** First host uid of sandboxes; runner and builder claim blocks of their own from it on. */
   SKIFF_RUNNER_UID_BASE: z.coerce.number().int().min(1_000_000).default(2_000_000),
   /** OCI runtime of the install sandboxes. */

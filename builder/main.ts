@@ -27,8 +27,12 @@ import { engineFolders, openBundlerEngine } from './bundle/engine.ts';
 import { loadBuilderConfig } from './config.ts';
 import { DependencyStore } from './install/dependency-store.ts';
 import { Installer } from './install/install.ts';
-import { NpmMirror } from './install/mirror.ts';
-import { findNpm } from './install/npm-host.ts';
+import { findNpm } from './install/npm/host.ts';
+import { NpmMirror } from './install/npm/mirror.ts';
+import { createNpmTool } from './install/npm/tool.ts';
+import { findPip } from './install/pip/host.ts';
+import { PipMirror } from './install/pip/mirror.ts';
+import { createPipTool } from './install/pip/tool.ts';
 import { TarballCache } from './install/tarball-cache.ts';
 import { BaseImages } from './job/base-images.ts';
 import { runBuild, type BuildParts } from './job/build.ts';
@@ -99,25 +103,36 @@ const store = await openStore({
   registry,
   bytesMax: BUILDER_STORE_BYTES_MAX,
 });
+const npm = await findNpm(process.env['PATH'] ?? '', config.SKIFF_NPM_REGISTRY);
 const bases = new BaseImages({
   registry,
   store,
+  npmFolder: npm.folder,
   workDir: join(paths.builder, 'base'),
   onProgress: (runtime, line) => log.info({ runtime, detail: line }, 'base image'),
 });
-const npm = await findNpm(process.env['PATH'] ?? '', config.SKIFF_NPM_REGISTRY);
 const cache = new TarballCache(join(paths.builder, 'tarballs'), TARBALL_CACHE_BYTES_MAX);
 const mirror = new NpmMirror({ registry: npm.registry, certificates: npm.certificates, cache, log });
 shutdown.add('npm mirror', () => mirror.close());
+const pip = createPipTool(
+  async (runtime) =>
+    findPip({
+      workDir: join(paths.builder, 'base'),
+      rootfs: (await bases.openRootfs(runtime)).lowerDirs[0] as string,
+      index: config.SKIFF_PIP_INDEX ?? process.env['PIP_INDEX_URL'],
+      cafile: process.env['PIP_CERT'],
+    }),
+  ({ index, certificates }) => new PipMirror({ registry: index, certificates, cache, log }),
+);
+shutdown.add('pip mirror', () => pip.close());
 const dependencies = new DependencyStore(folders.dependencies, INSTALLED_TREES_BYTES_MAX);
 const installer = new Installer({
   host,
-  mirror,
+  tools: { javascript: createNpmTool(mirror, npm.folder), python: pip },
   store: dependencies,
   openRootfs: (runtime) => bases.openRootfs(runtime),
-  npmFolder: npm.folder,
   workFolder: join(paths.builder, 'installs'),
-  channelFolder: join(paths.run, 'npm'),
+  channelFolder: join(paths.run, 'install'),
   log,
 });
 await installer.open();

@@ -1,8 +1,8 @@
 /**
  * Assembles the base images of the runtimes, `skiff/node:26` and its like, and puts them into the registry.
- * Two layers: system and Node (large, changes with their versions) and guest (small, changes with Skiff).
+ * Two layers: system and language (large, changes with their versions) and guest (small, changes with Skiff).
  * Invariant: an image's tag `<version>-<hash of its inputs>` exists only for the image those inputs give, so an
- * unchanged input costs one request. Deliberately absent: runtimes other than Node.
+ * unchanged input costs one request. Deliberately absent: what a runtime is made of (infra/runtimes).
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,24 +10,27 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { baseImage } from '../../infra/contract/jobs.ts';
 import { digestOf } from '../../infra/oci/digest.ts';
-import { packLayer, packLayerFile, type LayerEntry } from '../../infra/oci/layer-pack.ts';
+import { listEntries, packLayer, packLayerFile, type LayerEntry } from '../../infra/oci/layer-pack.ts';
 import { imageArchitecture, MEDIA, type ImageConfig } from '../../infra/oci/manifest.ts';
 import type { Registry } from '../../infra/oci/registry.ts';
 import type { LayerDescriptor } from '../../infra/oci/store.ts';
-import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { findRuntime } from '../../infra/runtimes/catalog.ts';
+import type { GuestSource, Runtime } from '../../infra/runtimes/contract.ts';
 import { loadBaseImage } from '../image/function-image.ts';
 import { createImageDocument } from '../image/image-document.ts';
 import { listPackages, unpackPackages, type DebianPackage } from './debian-packages.ts';
-import { findNode, type NodeBinary } from './node-binary.ts';
-import { BASE_CONFIG, ROOT_FILES } from './root-files.ts';
+import { findProgram, type FoundProgram } from './npm-program.ts';
+import { createBaseConfig, ROOT_FILES } from './root-files.ts';
 
 export interface BaseImageOptions {
-  /** `node:26`, `node:24` or `node:22`. */
+  /** A name of infra/runtimes. */
   readonly runtime: string;
   readonly registry: Registry;
   /** Keeps downloads between runs. */
   readonly workDir: string;
   readonly onProgress?: (line: string) => void;
+  /** npm's own folder on this host; the `npm` of the search path when absent. */
+  readonly npmFolder?: string;
   /** Module that is bundled as the guest; sdk/guest/main.ts when absent. */
   readonly guestEntry?: string;
 }
@@ -53,28 +56,28 @@ const SYSTEM_LEVEL = 1;
 export async function ensureBaseImage(options: BaseImageOptions): Promise<BaseImage> {
   const { registry, workDir } = options;
   const onProgress = options.onProgress ?? (() => {});
-  const [kind, major = ''] = options.runtime.split(':');
-  if (kind !== 'node')
-    throw new SkiffError(
-      'INVALID_CONFIG',
-      `there is no base image for runtime "${options.runtime}"; known are node:22, node:24, node:26`,
-    );
-  const { repository, tag } = baseImage(options.runtime);
+  const runtime = findRuntime(options.runtime);
+  const { repository, tag } = baseImage(runtime.name);
   // Before anything that takes longer.
   await registry.ping();
-  const [guest, node, packages] = await Promise.all([
-    bundleGuest(options.guestEntry ?? join(ROOT, 'sdk/guest/main.ts')),
-    findNode(major, join(ROOT, 'node_modules'), join(workDir, 'node')),
-    listPackages(join(workDir, 'debian'), onProgress),
+  const { program: wanted, packages: names } = runtime.base;
+  const [guest, program, packages] = await Promise.all([
+    collectGuest(runtime.guest, options.guestEntry),
+    wanted && findProgram(wanted, join(ROOT, 'node_modules'), join(workDir, 'npm'), options.npmFolder),
+    listPackages(names, join(workDir, 'debian'), onProgress),
   ]);
+  const { without, keep, prepare } = runtime.base;
   const system = hashOf({
     architecture: imageArchitecture(),
-    node: node.identity,
+    program: program?.identity,
     packages,
+    recipe: [String(without), String(keep), prepare],
     files: ROOT_FILES,
     level: SYSTEM_LEVEL,
   });
-  const inputs = hashOf({ system, guest: digestOf(guest), config: BASE_CONFIG });
+  const packed = await packLayer(guest);
+  const config = createBaseConfig(runtime);
+  const inputs = hashOf({ system, guest: packed.digest, config });
   const inputTag = `${tag}-${inputs}`;
 
   const existing = await registry.headManifest(repository, inputTag);
@@ -84,19 +87,18 @@ export async function ensureBaseImage(options: BaseImageOptions): Promise<BaseIm
   }
   const systemLayer =
     (await findSystemLayer(registry, repository, tag, system)) ??
-    (await pushSystemLayer(options, repository, node, packages, onProgress));
-  const packed = await packLayer([{ path: 'skiff/guest.cjs', data: guest }]);
+    (await pushSystemLayer(options, repository, runtime, program, packages, onProgress));
   const image = createImageDocument({
-    config: BASE_CONFIG,
+    config,
     layers: [
       systemLayer,
       { digest: packed.digest, diffId: packed.diffId, bytes: packed.bytes, mediaType: packed.mediaType },
     ],
-    history: [`Debian libraries and Node ${node.version}`, 'skiff guest'],
+    history: [`Debian packages and ${runtime.title}`, 'skiff guest'],
     annotations: {
       [SYSTEM_ANNOTATION]: system,
       'org.opencontainers.image.title': `${repository}:${tag}`,
-      'org.opencontainers.image.version': node.version,
+      'org.opencontainers.image.version': runtime.title,
     },
   });
   await Promise.all([
@@ -140,7 +142,8 @@ async function findSystemLayer(
 async function pushSystemLayer(
   options: BaseImageOptions,
   repository: string,
-  node: NodeBinary,
+  runtime: Runtime,
+  program: FoundProgram | undefined,
   packages: readonly DebianPackage[],
   onProgress: (line: string) => void,
 ): Promise<LayerDescriptor> {
@@ -149,17 +152,17 @@ async function pushSystemLayer(
   try {
     const libraries = await unpackPackages(
       packages,
+      runtime.base,
       join(options.workDir, 'debian'),
       join(temporary, 'root'),
       onProgress,
     );
-    const binary = await node.open(onProgress);
-    onProgress(`packing Node ${node.version} and its libraries`);
-    const entries: LayerEntry[] = [
-      ...libraries,
-      ...ROOT_FILES,
-      { path: 'usr/bin/node', file: binary, isExecutable: true },
-    ];
+    const entries: LayerEntry[] = [...libraries, ...ROOT_FILES];
+    if (program && runtime.base.program) {
+      const file = await program.open(onProgress);
+      entries.push({ path: runtime.base.program.path, file, isExecutable: true });
+    }
+    onProgress(`packing ${runtime.title} and its libraries`);
     const file = join(temporary, 'system.tar.gz');
     const layer = await packLayerFile(entries, file, { level: SYSTEM_LEVEL });
     onProgress(`pushing ${Math.round(layer.bytes / 1e6)} MB to the registry`);
@@ -170,14 +173,23 @@ async function pushSystemLayer(
   }
 }
 
+/** `entry` replaces the module of a guest that is bundled. */
+async function collectGuest(guest: GuestSource, entry: string | undefined): Promise<LayerEntry[]> {
+  if ('folder' in guest) {
+    const entries = await listEntries(join(ROOT, guest.folder), guest.path);
+    return entries.filter(({ path }) => !path.includes('__pycache__'));
+  }
+  return [{ path: guest.path, data: await bundleGuest(entry ?? join(ROOT, guest.bundle), guest.target) }];
+}
+
 /** CommonJS, since an ES module that imports node:http starts 25 ms later. */
-async function bundleGuest(entry: string): Promise<Buffer> {
+async function bundleGuest(entry: string, target: string): Promise<Buffer> {
   const result = await build({
     entryPoints: [entry],
     bundle: true,
     write: false,
     platform: 'node',
-    target: 'node22',
+    target,
     format: 'cjs',
     charset: 'utf8',
     absWorkingDir: ROOT,

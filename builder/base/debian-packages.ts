@@ -1,6 +1,6 @@
 /**
- * The few shared libraries that Node needs, from Debian's own packages by the host's apt: signed, patched, and with
- * their package records, so that scanners of images recognise them.
+ * What a runtime needs of Debian, from its own packages by the host's apt: signed, patched, and with their package
+ * records, so that scanners of images recognise them.
  */
 import { execFile } from 'node:child_process';
 import { access, mkdir, readFile, stat } from 'node:fs/promises';
@@ -9,11 +9,10 @@ import { promisify } from 'node:util';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { digestOf } from '../../infra/oci/digest.ts';
 import { listEntries, type LayerEntry } from '../../infra/oci/layer-pack.ts';
+import type { BaseRecipe } from '../../infra/runtimes/contract.ts';
 import { remembered } from './remembered.ts';
 
-/** libatomic1: Node 26 links to it, 22 and 24 do not mind. */
-const PACKAGES = ['libc6', 'libstdc++6', 'libgcc-s1', 'libatomic1'];
-/** Character set modules, audit hooks and debugger scripts: 8 MB that no function reads. */
+/** Documentation, character set modules, audit hooks and debugger scripts: 8 MB that no function reads. */
 const DROPPED =
   /^usr\/(?:share\/(?!doc\/[^/]+\/copyright$)|lib\/[^/]+\/(?:gconv|audit)\/)|\/(?:gconv|audit)(?:\/|$)/;
 /** `apt-get update` replaces files in it. */
@@ -35,6 +34,7 @@ export interface DebianPackage {
  * only after its lists changed. @throws SkiffError UNAVAILABLE when this host has no apt or no package lists
  */
 export async function listPackages(
+  names: readonly string[],
   folder: string,
   onProgress: (line: string) => void,
 ): Promise<DebianPackage[]> {
@@ -42,12 +42,17 @@ export async function listPackages(
     (found) => found.mtimeMs,
     () => 0,
   );
-  const key = `${PACKAGES.join(' ')} ${process.arch} ${changedMs}`;
-  return remembered(join(folder, 'packages.json'), key, () => askApt(onProgress));
+  const list = names.join(' ');
+  const key = `${list} ${process.arch} ${changedMs}`;
+  const file = join(folder, `${digestOf(list).slice(7, 19)}.json`);
+  return remembered(file, key, () => askApt(names, onProgress));
 }
 
-async function askApt(onProgress: (line: string) => void): Promise<DebianPackage[]> {
-  const query = (): Promise<string> => apt(['--print-uris', 'download', ...PACKAGES]);
+async function askApt(
+  names: readonly string[],
+  onProgress: (line: string) => void,
+): Promise<DebianPackage[]> {
+  const query = (): Promise<string> => apt(['--print-uris', 'download', ...names]);
   const text = await query().catch(async () => {
     onProgress('refreshing the lists of Debian packages');
     await apt(['update']);
@@ -56,7 +61,7 @@ async function askApt(onProgress: (line: string) => void): Promise<DebianPackage
   const found = [...text.matchAll(/^'\S+' ((\S+?)_\S+\.deb) \d+ SHA256:([0-9a-f]{64})$/gm)].map(
     ([, file, name, hex]) => ({ name: name as string, file: file as string, digest: `sha256:${hex}` }),
   );
-  const missing = PACKAGES.filter((name) => !found.some((one) => one.name === name));
+  const missing = names.filter((name) => !found.some((one) => one.name === name));
   if (missing.length > 0) {
     throw new SkiffError(
       'UNAVAILABLE',
@@ -66,9 +71,13 @@ async function askApt(onProgress: (line: string) => void): Promise<DebianPackage
   return found.sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Downloads what is not in `folder` yet, checks it and returns the files for a layer. */
+/**
+ * Downloads what is not in `folder` yet, checks it, unpacks it below `root`, prepares it there and returns the files
+ * for a layer. The recipe's command runs with that root as its "/" and an empty environment.
+ */
 export async function unpackPackages(
   packages: readonly DebianPackage[],
+  recipe: BaseRecipe,
   folder: string,
   root: string,
   onProgress: (line: string) => void,
@@ -95,9 +104,31 @@ export async function unpackPackages(
     const { stdout } = await run('dpkg-deb', ['--field', file], { timeout: APT_MS_MAX });
     records.push({ path: `var/lib/dpkg/status.d/${one.name}`, data: stdout });
   }
+  if (recipe.prepare) await prepare(recipe.prepare, root);
   const files = await listEntries(root);
+  const isKept = ({ path }: LayerEntry): boolean =>
+    recipe.without?.test(path) !== true && (!DROPPED.test(path) || recipe.keep?.test(path) === true);
   // Folders come back as parents of the files that are kept.
-  return [...files.filter((entry) => !DROPPED.test(entry.path) && !('directory' in entry)), ...records];
+  return [...files.filter((entry) => !('directory' in entry) && isKept(entry)), ...records];
+}
+
+async function prepare([program, ...args]: readonly string[], root: string): Promise<void> {
+  try {
+    // A fixed hash seed, as compiled modules hold sets in the order of their hashes.
+    const env = { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8', PYTHONHASHSEED: '0' };
+    await run('/usr/sbin/chroot', [root, program as string, ...args], { timeout: APT_MS_MAX, env });
+  } catch (cause) {
+    throw new SkiffError(
+      'UNAVAILABLE',
+      `preparing the base image with ${program} failed: ${lastLineOf(cause) || (cause as Error).message}`,
+      { cause },
+    );
+  }
+}
+
+function lastLineOf(error: unknown): string {
+  const text = String((error as { stderr?: string }).stderr ?? '');
+  return text.trim().split('\n').at(-1) ?? '';
 }
 
 async function apt(args: readonly string[], cwd?: string): Promise<string> {
@@ -108,14 +139,9 @@ async function apt(args: readonly string[], cwd?: string): Promise<string> {
     });
     return stdout;
   } catch (cause) {
-    const lastLine =
-      String((cause as { stderr?: string }).stderr ?? '')
-        .trim()
-        .split('\n')
-        .at(-1) ?? '';
     throw new SkiffError(
       'UNAVAILABLE',
-      `apt-get ${args.join(' ')} failed: ${lastLine || (cause as Error).message}`,
+      `apt-get ${args.join(' ')} failed: ${lastLineOf(cause) || (cause as Error).message}`,
       { cause },
     );
   }

@@ -4,6 +4,8 @@
  */
 import type { LayerEntry } from '../../infra/oci/layer-pack.ts';
 import type { ImageConfig } from '../../infra/oci/manifest.ts';
+import { runtimeEnv } from '../../infra/runtimes/catalog.ts';
+import type { Runtime } from '../../infra/runtimes/contract.ts';
 
 /** Must exist in a read-only root: things are mounted on them. */
 const MOUNT_POINTS = ['proc', 'dev', 'sys', 'run/skiff', 'run/secrets', 'var/task', 'skiff'];
@@ -18,10 +20,13 @@ export const ROOT_FILES: readonly LayerEntry[] = [
   ...MOUNT_POINTS.map((path) => ({ path, directory: true as const })),
 ];
 
-export const BASE_CONFIG: NonNullable<ImageConfig['config']> = {
-  User: '1000',
-  Env: ['PATH=/usr/local/bin:/usr/bin:/bin', 'HOME=/tmp', 'TMPDIR=/tmp', 'LANG=C.UTF-8'],
-  Entrypoint: ['/usr/bin/node', '/skiff/guest.cjs'],
-  WorkingDir: '/var/task',
-  ExposedPorts: { '8080/tcp': {} },
-};
+/** How another engine runs the image: as our runners do, but without a channel, so the guest serves HTTP. */
+export function createBaseConfig(runtime: Runtime): NonNullable<ImageConfig['config']> {
+  return {
+    User: '1000',
+    Env: Object.entries(runtimeEnv(runtime)).map(([name, value]) => `${name}=${value}`),
+    Entrypoint: [...runtime.command()],
+    WorkingDir: '/var/task',
+    ExposedPorts: { '8080/tcp': {} },
+  };
+}

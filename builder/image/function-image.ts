@@ -24,6 +24,8 @@ export interface FunctionImageInput {
   readonly layers: readonly (
     | { readonly entries: readonly LayerEntry[] }
     | { readonly dir: string; readonly prefix?: string }
+    /** Packed before, in a file. */
+    | { readonly packed: LayerDescriptor; readonly file: string }
   )[];
   /** Absolute path of the module inside the image, for example `/var/task/index.cjs`. */
   readonly entry: string;
@@ -67,9 +69,10 @@ export async function pushFunctionImage(input: FunctionImageInput): Promise<Depl
   const repository = functionRepository(input.functionName);
   const [base, ...packed] = await Promise.all([
     loadBaseImage(registry, input.base.reference),
-    ...input.layers.map(async (layer) =>
-      packLayer('dir' in layer ? await listEntries(layer.dir, layer.prefix) : layer.entries),
-    ),
+    ...input.layers.map(async (layer) => {
+      if ('packed' in layer) return { ...layer.packed, data: { file: layer.file } };
+      return packLayer('dir' in layer ? await listEntries(layer.dir, layer.prefix) : layer.entries);
+    }),
   ]);
   const layers = packed.map(({ digest, diffId, bytes, mediaType }) => ({ digest, diffId, bytes, mediaType }));
   const image = createImageDocument({

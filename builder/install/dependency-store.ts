@@ -11,11 +11,16 @@ import { z } from 'zod';
 
 const run = promisify(execFile);
 const RECORD = 'skiff.json';
+/** Beside it, when the packages become one layer. */
+export const LAYER_FILE = 'layer.tar.gz';
 
 const Record = z.object({
   bytes: z.number(),
   native: z.object({ names: z.array(z.string()), incomplete: z.array(z.string()) }),
   hasLocalPackages: z.boolean(),
+  layer: z
+    .object({ digest: z.string(), diffId: z.string(), bytes: z.number(), mediaType: z.string() })
+    .optional(),
 });
 export type DependencyRecord = z.output<typeof Record>;
 

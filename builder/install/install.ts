@@ -1,34 +1,34 @@
 /**
- * Installs the npm packages of a function, once for each set of package.json and lock file.
+ * Installs the packages of a function, once for each set of what names them (package.json and lock file,
+ * requirements.txt).
  *
- * Invariants: npm runs only inside a sandbox, with scripts off, given reduced manifests and a lock file and nothing
- * else of the upload, and reaches one registry through the mirror's socket and nothing else; no credential is inside.
- * What it leaves is settled (settle.ts) before anything on this host reads it.
- * Deliberately absent: the npm cache between installs (the mirror keeps tarballs on our side of the fence, so no
- * install writes where another reads), pnpm, yarn and install scripts.
+ * Invariants: npm and pip run only inside a sandbox, without install scripts, given what names the packages and nothing
+ * else of the upload, and reach one registry through the mirror's socket and nothing else; no credential is inside.
+ * What they leave is settled (settle.ts) before anything on this host reads it.
+ * Deliberately absent: the tools' caches between installs (the mirror keeps package files on our side of the fence, so
+ * no install writes where another reads), and install scripts.
  */
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Log } from '../../infra/lib/log.ts';
+import { listEntries, type PackedLayer, packLayerFile } from '../../infra/oci/layer-pack.ts';
+import type { Language } from '../../infra/runtimes/contract.ts';
 import type { SandboxHost } from '../../infra/sandbox/contract.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import { findNativePackages } from '../bundle/native.ts';
+import { findNativePackages, NO_NATIVE_PACKAGES } from '../bundle/native.ts';
 import type { SourceTree } from '../source/tree.ts';
-import type { Dependencies, DependencyStore } from './dependency-store.ts';
-import type { NpmMirror } from './mirror.ts';
-import { runNpm } from './npm-run.ts';
-import { type InstallPlan, planInstall } from './plan.ts';
+import { type Dependencies, type DependencyStore, LAYER_FILE } from './dependency-store.ts';
+import { runTool } from './run.ts';
 import { settleTree } from './settle.ts';
+import { CHANNEL, PACKAGES_FOLDER, type InstallPlan, type PackageTool } from './tool.ts';
 
 export interface InstallerOptions {
   readonly host: SandboxHost;
-  readonly mirror: NpmMirror;
   readonly store: DependencyStore;
-  /** Root file system of a runtime's base image, and where Node is in it. */
-  readonly openRootfs: (runtime: string) => Promise<{ lowerDirs: readonly string[]; node: string }>;
-  /** npm's own folder on this host. */
-  readonly npmFolder: string;
+  readonly tools: Readonly<Record<Language, PackageTool>>;
+  /** Root file system of a runtime's base image. */
+  readonly openRootfs: (runtime: string) => Promise<{ lowerDirs: readonly string[] }>;
   /** Folder for installs that run, on the same file system as the store. Ours alone; emptied by `open`. */
   readonly workFolder: string;
   /** Short path for sockets. */
@@ -38,10 +38,14 @@ export interface InstallerOptions {
 
 export interface InstallRequest {
   readonly tree: SourceTree;
+  readonly language: Language;
   readonly runtime: string;
   readonly signal: AbortSignal;
   readonly onLog: (level: 'info' | 'warn', line: string) => void;
 }
+
+/** The large layers of the platform are packed for speed: level 6 takes more than twice the time for a tenth less. */
+const LAYER_LEVEL = 1;
 
 export class Installer {
   readonly #options: InstallerOptions;
@@ -61,12 +65,12 @@ export class Installer {
 
   /**
    * Undefined when the source needs no packages. The caller must `release` the result.
-   * @throws SkiffError INVALID_SOURCE, BUILD_FAILED with npm's words, UNAVAILABLE; the reason of `signal`.
+   * @throws SkiffError INVALID_SOURCE, BUILD_FAILED with the tool's words, UNAVAILABLE; the reason of `signal`.
    */
   async install(request: InstallRequest): Promise<Dependencies | undefined> {
-    const plan = await planInstall(request.tree, request.runtime);
+    const { store, tools } = this.#options;
+    const plan = await tools[request.language].plan(request.tree, request.runtime);
     if (!plan) return undefined;
-    const { store } = this.#options;
     const known = await store.tryAcquire(plan.key);
     if (known) return known;
     for (const warning of plan.warnings) request.onLog('warn', warning);
@@ -101,21 +105,25 @@ export class Installer {
   }
 
   async #run(plan: InstallPlan, request: InstallRequest, attempt = 1): Promise<void> {
-    const { host, mirror, npmFolder, openRootfs, store, workFolder, channelFolder } = this.#options;
+    const { host, tools, openRootfs, store, workFolder, channelFolder } = this.#options;
+    const tool = tools[request.language];
     const name = randomBytes(8).toString('hex');
     const folder = join(workFolder, name);
     const channel = join(channelFolder, name);
-    const rootfs = await openRootfs(request.runtime);
+    const socket = join(channel, basename(CHANNEL));
+    const command = await tool.command(plan, request.runtime);
+    const { lowerDirs } = await openRootfs(command.runtime);
     await mkdir(channel, { mode: 0o711 });
-    const session = await mirror.open(join(channel, 'npm.sock'));
+    const session = await tool.openMirror(socket, request.runtime);
     let isDamaged = false;
     try {
-      await chmod(join(channel, 'npm.sock'), 0o666);
-      await runNpm({
+      await chmod(socket, 0o666);
+      await runTool({
         host,
-        ...rootfs,
-        npmFolder,
+        tool,
+        command,
         plan,
+        lowerDirs,
         folder,
         channel,
         signal: request.signal,
@@ -123,14 +131,18 @@ export class Installer {
       });
       const tree = join(folder, 'tree');
       const { bytes } = await settleTree(tree, process.getuid?.() ?? 0);
+      const layer = await packPackages(tool, tree);
       await store.put(plan.key, tree, {
         bytes,
-        native: toRecord(await findNativePackages(tree)),
+        native: toRecord(
+          request.language === 'javascript' ? await findNativePackages(tree) : NO_NATIVE_PACKAGES,
+        ),
         hasLocalPackages: plan.hasLocalPackages,
+        ...(layer ? { layer } : {}),
       });
     } catch (error) {
       isDamaged = isIntegrityError(error) && attempt === 1;
-      if (!isDamaged) throw describeFailure(error, session.problems);
+      if (!isDamaged) throw describeFailure(error, session.problems, tool);
       await session.forget();
     } finally {
       await session.close();
@@ -141,6 +153,14 @@ export class Installer {
   }
 }
 
+/** Packing takes seconds where there are thousands of files, so it is done once and not in every build. */
+async function packPackages(tool: PackageTool, tree: string): Promise<PackedLayer | undefined> {
+  if (tool.layerPrefix === undefined) return undefined;
+  const entries = await listEntries(join(tree, PACKAGES_FOLDER), tool.layerPrefix);
+  const files = entries.filter((entry) => !('directory' in entry));
+  return packLayerFile(files, join(tree, LAYER_FILE), { level: LAYER_LEVEL });
+}
+
 function toRecord(native: { names: readonly string[]; incomplete: readonly string[] }): {
   names: string[];
   incomplete: string[];
@@ -149,17 +169,17 @@ function toRecord(native: { names: readonly string[]; incomplete: readonly strin
 }
 
 function isIntegrityError(error: unknown): boolean {
-  return error instanceof SkiffError && /\bEINTEGRITY\b/.test(error.message);
+  return error instanceof SkiffError && /\bEINTEGRITY\b|DO NOT MATCH THE HASHES/.test(error.message);
 }
 
 /** When the registry did not answer at all, it is not the function's fault. */
-function describeFailure(error: unknown, problems: readonly string[]): unknown {
+function describeFailure(error: unknown, problems: readonly string[], tool: PackageTool): unknown {
   const silent = problems.find((problem) => /^(?:no answer|50[0-9]) /.test(problem));
-  const isNpm = error instanceof SkiffError && error.code === 'BUILD_FAILED';
-  if (!isNpm || silent === undefined) return error;
+  const isTools = error instanceof SkiffError && error.code === 'BUILD_FAILED';
+  if (!isTools || silent === undefined) return error;
   return new SkiffError(
     'UNAVAILABLE',
-    `the npm registry did not answer (${silent}); try again, or set SKIFF_NPM_REGISTRY`,
+    `the ${tool.name} registry did not answer (${silent}); try again, or set ${tool.setting}`,
     { cause: error },
   );
 }

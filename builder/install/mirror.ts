@@ -1,9 +1,10 @@
 /**
- * The only way out of an install sandbox: a read-only view of one npm registry on a unix socket, one session for each
- * install. TLS, host certificates and registry credentials stay here, on our side; the sandbox speaks plain HTTP to a
- * socket and cannot name another host, write, or reach the registry's account endpoints.
- * Tarballs never change once published, so they are kept on disk and shared by all installs. That is safe because
- * only the registry's answers get in, and npm checks each against the digest in the lock file or package document.
+ * The only way out of an install sandbox: a read-only view of one package registry on a unix socket, one session for
+ * each install. TLS, host certificates and registry credentials stay here, on our side; the sandbox speaks plain HTTP
+ * to a socket and cannot name another host, write, or reach the registry's account endpoints.
+ * Package files never change once published, so they are kept on disk and shared by all installs. That is safe because
+ * only the registry's answers get in, and npm and pip check each against the digest they were told for it.
+ * Deliberately absent: which paths there are; npm/mirror.ts and pip/mirror.ts know.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { once } from 'node:events';
@@ -44,21 +45,17 @@ const PASSED_HEADERS = [
   'last-modified',
   'cache-control',
 ];
-/** Package documents, versions and tarballs; never `/-/…`, where accounts, tokens and audits are. */
-const ALLOWED_PATH =
-  /^\/(?!-\/)(?:@[\w.~-]+(?:\/|%2[fF]))?[\w.~-]+(?:\/-\/(?:@[\w.~-]+\/)?[\w.~+-]+\.tgz|\/[\w.~+-]+)?$/;
-
-export class NpmMirror {
+export abstract class Mirror {
   readonly #options: MirrorOptions;
-  readonly #base: URL;
+  protected readonly base: URL;
   readonly #credentials: string | undefined;
   readonly #agent: Agent;
 
   constructor(options: MirrorOptions) {
     this.#options = options;
-    this.#base = new URL(options.registry.endsWith('/') ? options.registry : `${options.registry}/`);
-    if (this.#base.username !== '') {
-      const pair = `${decodeURIComponent(this.#base.username)}:${decodeURIComponent(this.#base.password)}`;
+    this.base = new URL(options.registry.endsWith('/') ? options.registry : `${options.registry}/`);
+    if (this.base.username !== '') {
+      const pair = `${decodeURIComponent(this.base.username)}:${decodeURIComponent(this.base.password)}`;
       this.#credentials = `Basic ${Buffer.from(pair).toString('base64')}`;
     }
     const { certificates } = options;
@@ -74,8 +71,8 @@ export class NpmMirror {
   async open(socketPath: string): Promise<MirrorSession> {
     const state: SessionState = { bytes: 0, problems: [], cached: new Set(), answering: new Set() };
     const server = createServer((incoming, outgoing) => {
-      const answer = this.#answer(incoming, outgoing, state).catch((error: unknown) => {
-        this.#options.log.warn({ error, path: incoming.url }, 'the npm registry could not be asked');
+      const answer = this.answer(incoming, outgoing, state).catch((error: unknown) => {
+        this.#options.log.warn({ error, path: incoming.url }, 'the package registry could not be asked');
         note(state.problems, `no answer ${incoming.url}`);
         if (outgoing.headersSent) outgoing.destroy();
         else outgoing.writeHead(502).end();
@@ -103,52 +100,56 @@ export class NpmMirror {
     await this.#agent.destroy();
   }
 
-  async #answer(incoming: IncomingMessage, outgoing: ServerResponse, state: SessionState): Promise<void> {
-    const path = incoming.url ?? '/';
-    if ((incoming.method !== 'GET' && incoming.method !== 'HEAD') || !ALLOWED_PATH.test(this.#strip(path))) {
-      note(state.problems, `refused ${incoming.method} ${path}`);
-      outgoing.writeHead(403).end();
-      return;
-    }
-    if (state.bytes > DEPENDENCIES_DOWNLOAD_BYTES_MAX) {
-      note(state.problems, `more than ${DEPENDENCIES_DOWNLOAD_BYTES_MAX} bytes of packages`);
-      outgoing.writeHead(413).end();
-      return;
-    }
-    const isTarball = incoming.method === 'GET' && path.endsWith('.tgz');
-    const url = new URL(`.${this.#strip(path)}`, this.#base);
-    const cached = isTarball ? await this.#options.cache.tryOpen(url.pathname) : undefined;
-    if (cached) {
-      outgoing.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': cached.bytes });
-      await pipeline(cached.stream, count(state), outgoing);
-      state.cached.add(url.pathname);
-      return;
-    }
-    await this.#forward(incoming, outgoing, url, isTarball, state);
+  /** Answers one request; a rejection becomes 502. */
+  protected abstract answer(
+    incoming: IncomingMessage,
+    outgoing: ServerResponse,
+    state: SessionState,
+  ): Promise<void>;
+
+  /** Ends a request that is not allowed, or comes after too many bytes. */
+  protected refuse(incoming: IncomingMessage, outgoing: ServerResponse, state: SessionState): boolean {
+    if (state.bytes <= DEPENDENCIES_DOWNLOAD_BYTES_MAX) return false;
+    note(state.problems, `more than ${DEPENDENCIES_DOWNLOAD_BYTES_MAX} bytes of packages`);
+    outgoing.writeHead(413).end();
+    incoming.resume();
+    return true;
   }
 
-  /** Registries below a path put that path into their tarball URLs. */
-  #strip(path: string): string {
-    const base = this.#base.pathname;
-    return base !== '/' && path.startsWith(base) ? path.slice(base.length - 1) : path;
+  protected forbid(incoming: IncomingMessage, outgoing: ServerResponse, state: SessionState): void {
+    note(state.problems, `refused ${incoming.method} ${incoming.url}`);
+    outgoing.writeHead(403).end();
   }
 
-  async #forward(
+  /** A file that never changes: from the cache, or from the registry and kept. */
+  protected async passFile(
     incoming: IncomingMessage,
     outgoing: ServerResponse,
     url: URL,
-    isTarball: boolean,
     state: SessionState,
   ): Promise<void> {
-    const reply = await this.#send(
+    const cached = incoming.method === 'GET' ? await this.#options.cache.tryOpen(url.pathname) : undefined;
+    if (!cached) return this.pass(incoming, outgoing, url, state, incoming.method === 'GET');
+    outgoing.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': cached.bytes });
+    await pipeline(cached.stream, count(state), outgoing);
+    state.cached.add(url.pathname);
+  }
+
+  protected async pass(
+    incoming: IncomingMessage,
+    outgoing: ServerResponse,
+    url: URL,
+    state: SessionState,
+    isFile = false,
+  ): Promise<void> {
+    const reply = await this.send(
       incoming.method as 'GET' | 'HEAD',
       url,
       pickHeaders(incoming.headers, ['accept', 'accept-encoding', 'if-none-match']),
     );
-    if (reply.statusCode >= 400)
-      note(state.problems, `${reply.statusCode} ${this.#strip(incoming.url ?? '')}`);
+    if (reply.statusCode >= 400) note(state.problems, `${reply.statusCode} ${incoming.url}`);
     outgoing.writeHead(reply.statusCode, pickHeaders(reply.headers, PASSED_HEADERS));
-    const isKept = isTarball && reply.statusCode === 200 && reply.headers['content-encoding'] === undefined;
+    const isKept = isFile && reply.statusCode === 200 && reply.headers['content-encoding'] === undefined;
     if (!isKept) return pipeline(reply.body, count(state), outgoing);
     const length = reply.headers['content-length'];
     await this.#options.cache.keep(
@@ -163,14 +164,14 @@ export class NpmMirror {
   }
 
   /** Follows redirects by itself, so that credentials go to the registry's own host only. */
-  async #send(
+  protected async send(
     method: 'GET' | 'HEAD',
     url: URL,
     headers: Record<string, string>,
   ): Promise<Dispatcher.ResponseData> {
     let at = url;
     for (let redirects = 0; ; redirects++) {
-      const isHome = at.origin === this.#base.origin;
+      const isHome = at.origin === this.base.origin;
       const authorization =
         isHome && this.#credentials !== undefined ? { authorization: this.#credentials } : {};
       const target = new URL(at);
@@ -190,13 +191,13 @@ export class NpmMirror {
         return reply;
       await reply.body.dump();
       at = new URL(location, at);
-      if (at.protocol !== 'https:' && at.origin !== this.#base.origin)
+      if (at.protocol !== 'https:' && at.origin !== this.base.origin)
         throw new Error(`redirect to ${at.origin}, which is not encrypted`);
     }
   }
 }
 
-interface SessionState {
+export interface SessionState {
   bytes: number;
   readonly problems: string[];
   readonly cached: Set<string>;
@@ -216,7 +217,7 @@ function count(state: SessionState) {
   };
 }
 
-function note(problems: string[], text: string): void {
+export function note(problems: string[], text: string): void {
   if (problems.length < PROBLEMS_KEPT) problems.push(text.slice(0, 300));
 }
 

@@ -7,14 +7,13 @@ import type { Registry } from '../../infra/oci/registry.ts';
 import type { LayerStore } from '../../infra/oci/store.ts';
 import { type BaseImage, ensureBaseImage } from '../base/base-image.ts';
 
-/** Where the base images have Node. */
-const NODE_PATH = '/usr/bin/node';
-
 export interface BaseImagesOptions {
   readonly registry: Registry;
   readonly store: LayerStore;
   /** Keeps downloads between runs. */
   readonly workDir: string;
+  /** npm's own folder on this host. */
+  readonly npmFolder: string;
   readonly onProgress: (runtime: string, line: string) => void;
 }
 
@@ -44,18 +43,19 @@ export class BaseImages {
     return image;
   }
 
-  async openRootfs(runtime: string): Promise<{ lowerDirs: string[]; node: string }> {
+  async openRootfs(runtime: string): Promise<{ lowerDirs: string[] }> {
     const { reference } = await this.ensure(runtime);
     const { lowerDirs } = await this.#options.store.ensureRootfs(reference);
-    return { lowerDirs, node: NODE_PATH };
+    return { lowerDirs };
   }
 
   #assemble(runtime: string): Promise<BaseImage> {
-    const { registry, workDir, onProgress } = this.#options;
+    const { registry, workDir, npmFolder, onProgress } = this.#options;
     const image = ensureBaseImage({
       runtime,
       registry,
       workDir,
+      npmFolder,
       onProgress: (line) => onProgress(runtime, line),
     });
     this.#images.set(runtime, image);

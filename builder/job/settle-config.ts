@@ -5,12 +5,14 @@
  */
 import type { BuildJob } from '../../infra/contract/jobs.ts';
 import { type CodeConfig, mergeConfig } from '../../sdk/protocol/source/code-config.ts';
+import { defaultRuntime } from '../../infra/runtimes/catalog.ts';
+import type { Language } from '../../infra/runtimes/contract.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { describeIssues, FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { BundlerEngine } from '../bundle/engine.ts';
 import { readConfigInCode } from '../source/config-in-code.ts';
 import { detectSource } from '../source/detect.ts';
-import type { FetchedSource } from './compile.ts';
+import type { FetchedSource } from '../compile/source.ts';
 import { InputIndex, type RememberedConfig } from './input-index.ts';
 
 export interface ConfigParts {
@@ -19,9 +21,7 @@ export interface ConfigParts {
 }
 
 /** Raised when more, or less, of a module counts as its configuration. */
-const READER_VERSION = 1;
-/** Only to find the entry module; the configuration in it may name another. */
-const RUNTIME_GUESS = 'node:26';
+const READER_VERSION = 2;
 
 /** Undefined when this source has not been read before. @throws SkiffError INVALID_CONFIG */
 export async function trySettleConfig(
@@ -29,21 +29,21 @@ export async function trySettleConfig(
   job: BuildJob,
 ): Promise<FunctionConfig | undefined> {
   const known = await configs.tryGet(keyOf(job));
-  return known && parse(job, known.config === 'none' ? undefined : known.config);
+  return known && parse(job, known.language, known.config === 'none' ? undefined : known.config);
 }
 
 /** @throws SkiffError INVALID_CONFIG, INVALID_SOURCE; the signal's reason. */
 export async function settleConfig(parts: ConfigParts, source: FetchedSource): Promise<FunctionConfig> {
   const { job, tree, progress, signal } = source;
-  const runtime = job.config.runtime ?? RUNTIME_GUESS;
-  const { kind, entry } = await detectSource(tree, { entry: job.entry, runtime });
+  // The configuration in the code may name another runtime, but not one of another language.
+  const { language, entry } = await detectSource(tree, { entry: job.entry, runtime: job.config.runtime });
   const inCode =
-    kind === 'javascript'
+    language === 'javascript'
       ? await readConfigInCode(parts.engine, tree.root, entry, signal, (text) => progress.log('warn', text))
       : undefined;
   if (inCode) progress.log('info', `config in ${entry}: ${Object.keys(inCode).join(', ')}`);
-  const config = parse(job, inCode);
-  await parts.configs.put(keyOf(job), { config: inCode ?? 'none' });
+  const config = parse(job, language, inCode);
+  await parts.configs.put(keyOf(job), { language, config: inCode ?? 'none' });
   return config;
 }
 
@@ -51,8 +51,12 @@ function keyOf(job: BuildJob): string {
   return InputIndex.key([READER_VERSION, job.source.digest, job.entry ?? '', job.config.runtime ?? '']);
 }
 
-function parse(job: BuildJob, inCode: CodeConfig | undefined): FunctionConfig {
-  const parsed = FunctionConfig.safeParse(mergeConfig(inCode ?? {}, job.config));
+function parse(job: BuildJob, language: Language, inCode: CodeConfig | undefined): FunctionConfig {
+  const merged = mergeConfig(inCode ?? {}, job.config);
+  const parsed = FunctionConfig.safeParse({
+    ...merged,
+    runtime: merged.runtime ?? defaultRuntime(language).name,
+  });
   if (parsed.success) return parsed.data;
   throw new SkiffError(
     'INVALID_CONFIG',

@@ -21,13 +21,7 @@ export async function detectJavaScript(
     isFile: (path) => isFileWithin(tree.root, path),
   };
   const found = await tryFindEntry(question);
-  if (found && !request.runtime.startsWith('node:')) {
-    throw new SkiffError(
-      'INVALID_SOURCE',
-      `runtime "${request.runtime}" cannot run ${found.entry} yet; use node:22, node:24 or node:26`,
-    );
-  }
-  if (found) return { kind: 'javascript', ...found };
+  if (found) return { language: 'javascript', ...found };
   if (tree.packageJson && request.entry === undefined) throw createNoEntryError(tree, tree.packageJson);
   return undefined;
 }

@@ -1,17 +1,17 @@
 /** What every kind of source has in common: the question, the answer and how one is refused. */
-import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
+import type { Language } from '../../infra/runtimes/contract.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { SourceTree } from './tree.ts';
 
 export interface SourceRequest {
   /** As the user gave it, normalised: a path inside the upload. */
   readonly entry: string | undefined;
-  readonly runtime: FunctionConfig['runtime'];
+  /** As the request or the configuration has it; absent where nobody said. */
+  readonly runtime: string | undefined;
 }
 
-/** The only kind that can be built today. */
 export interface DetectedSource {
-  readonly kind: 'javascript';
+  readonly language: Language;
   /** Entry module, relative to the root. */
   readonly entry: string;
   /** How it was found, for the build log. */
@@ -22,7 +22,7 @@ export interface DetectedSource {
 export type SourceKind = (tree: SourceTree, request: SourceRequest) => Promise<DetectedSource | undefined>;
 
 export const SUPPORTED_SOURCES =
-  'a JavaScript or TypeScript file, or a folder with package.json, index.* or src/index.* (ts, tsx, mts, js, jsx, mjs, cjs)';
+  'a JavaScript, TypeScript or Python file, or a folder with package.json, index.*, src/index.* (ts, tsx, mts, js, jsx, mjs, cjs), main.py or app.py';
 
 export function listNames(tree: SourceTree): string {
   const shown = tree.names.slice(0, 12).join(', ');

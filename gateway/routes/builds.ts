@@ -3,6 +3,7 @@ import { traceparentOf } from '../../infra/lib/telemetry.ts';
 import { trace } from '@opentelemetry/api';
 import { isBuildEnded } from '../../infra/catalog/builds.ts';
 import { type BuildJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
+import { findRuntime } from '../../infra/runtimes/catalog.ts';
 import type { BuildRecord, DeployRequest } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
@@ -87,6 +88,7 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
       details: { issues: listIssues(checked.error) },
     });
   }
+  findRuntime(checked.data.runtime);
   const bytes = await parts.registry.headBlob(SOURCE_REPOSITORY, request.source.digest);
   if (bytes === undefined) {
     throw new SkiffError(

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { LayerStore } from '../../infra/oci/store.ts';
+import { findRuntime, runtimeEnv } from '../../infra/runtimes/catalog.ts';
 import type { SandboxHost } from '../../infra/sandbox/contract.ts';
 import { PIDS_MAX, SECRETS_BYTES_PER_FUNCTION_MAX, TMP_BYTES_MAX } from '../../sdk/protocol/limits.ts';
 import type { LoadCommand } from '../../sdk/protocol/invocation.ts';
@@ -22,7 +23,6 @@ import { EGRESS } from '../network/egress-host.ts';
 import type { Networks } from '../network/networks.ts';
 import { Instance, type InstanceOwner } from './instance.ts';
 import type { GuestSpec } from './guest-sandbox.ts';
-import { GUEST_ENV, guestCommand } from './runtimes.ts';
 import type { Stems } from './stems.ts';
 import { attachLayer } from './task-folder.ts';
 
@@ -174,10 +174,12 @@ export class Pool {
     if (!image.base)
       throw new SkiffError('COLD_START_FAILED', 'the image is not built on one of our base images');
     const root = await this.#ensureBase(image.base);
+    // The command is ours, never the image's: a function cannot change how its runtime boots.
+    const runtime = findRuntime(config.runtime);
     const spec: GuestSpec = {
       lowerDirs: root.lowerDirs,
-      args: guestCommand(config.runtime, config.memory),
-      env: GUEST_ENV,
+      args: runtime.command(config.memory),
+      env: runtimeEnv(runtime),
       cwd: '/var/task',
       memoryBytes: config.memory,
       cpu: 1,

@@ -105,11 +105,19 @@ export const AsyncConfig = z.strictObject({
 });
 export type AsyncConfig = z.output<typeof AsyncConfig>;
 
-export const RUNTIMES = ['node:22', 'node:24', 'node:26', 'bun', 'deno', 'python:3.11', 'image'] as const;
+/**
+ * `family` or `family:version`. Which ones there are a server knows and says when it refuses one; `image` is an image
+ * that listens on $PORT.
+ */
+export const RuntimeName = z
+  .string()
+  .max(63)
+  .regex(/^[a-z][a-z0-9-]*(?::[a-z0-9.]+)?$/, 'a runtime is a name like node:26 or python:3.11');
+const RUNTIME_DEFAULT = 'node:26';
 
 /** Every field has a default, so `FunctionConfig.parse({})` is the default configuration. */
 export const FunctionConfig = z.strictObject({
-  runtime: z.enum(RUNTIMES).default('node:26'),
+  runtime: RuntimeName.default(RUNTIME_DEFAULT),
   memory: bytes(limits.MEMORY_BYTES_MIN, limits.MEMORY_BYTES_MAX).default(limits.MEMORY_BYTES_DEFAULT),
   cpu: z.coerce.number().min(limits.CPU_MIN).max(limits.CPU_MAX).default(1),
   /** Whole duration of an invocation. */

@@ -207,6 +207,6 @@ test('leaves no install, channel or source behind', () => {
   const list = (...path: string[]): string[] => readdirSync(join(server.dataDir, ...path));
   expect(list('builder', 'installs')).toEqual([]);
   expect(list('builder', 'bundler', 'work')).toEqual([]);
-  expect(list('run', 'npm')).toEqual([]);
+  expect(list('run', 'install')).toEqual([]);
   expect(list('builder', 'sandboxes', 'bundles')).toEqual([]);
 });

@@ -172,10 +172,10 @@ test.each<
     { code: 'INVALID_SOURCE', message: /entry "main\.ts" is not in the upload/ },
   ],
   [
-    'Python',
-    { 'main.py': '' },
+    'a runtime of another language',
+    { 'index.ts': '' },
     { runtime: 'python:3.11' },
-    { code: 'INVALID_SOURCE', message: /Python.*cannot be built yet/ },
+    { code: 'INVALID_SOURCE', message: /runtime "python:3\.11" cannot run index\.ts/ },
   ],
 ])(
   'fails for %s with words for its author and leaves nothing',

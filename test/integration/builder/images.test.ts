@@ -106,11 +106,37 @@ describe('a base image', () => {
   });
 
   test('is not there for other runtimes', async () => {
-    for (const runtime of ['bun', 'node:18', 'node']) {
+    for (const runtime of ['ruby', 'node:18', 'node']) {
       const making = ensureBaseImage({ runtime, registry, workDir: join(dir, 'work') });
       await expect(making).rejects.toMatchObject({ code: 'INVALID_CONFIG' });
     }
   });
+
+  test('of Python has compiled modules and certificates, and the same digest wherever it is assembled', async () => {
+    const other = await startTestRegistry();
+    const client = openRegistry({ url: other.url });
+    try {
+      const [one, two] = await Promise.all(
+        [registry, client].map((each, i) =>
+          ensureBaseImage({ runtime: 'python:3.11', registry: each, workDir: join(dir, `python-${i}`) }),
+        ),
+      );
+      expect(one?.digest).toBe(two?.digest);
+      const store = await openStore({ dir: join(dir, 'python-store'), registry, bytesMax: 1e9 });
+      const { rootfs } = await store.ensureRootfs((one as BaseImage).reference);
+      const { stdout } = await run('chroot', [
+        rootfs,
+        '/usr/bin/python3.11',
+        '-I',
+        '-c',
+        'import asyncio, json, ssl, sqlite3; print(json.__cached__, bool(ssl.create_default_context().get_ca_certs()))',
+      ]);
+      expect(stdout.trim()).toBe('/usr/lib/python3.11/json/__pycache__/__init__.cpython-311.pyc True');
+    } finally {
+      await client.close();
+      await other.stop();
+    }
+  }, 180_000);
 
   test('cannot be had while the registry is away', async () => {
     const away = openRegistry({ url: 'http://127.0.0.1:1' });

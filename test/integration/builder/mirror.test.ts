@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { Client } from 'undici';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { type MirrorSession, NpmMirror } from '../../../builder/install/mirror.ts';
+import type { MirrorSession } from '../../../builder/install/mirror.ts';
+import { NpmMirror } from '../../../builder/install/npm/mirror.ts';
 import { TarballCache } from '../../../builder/install/tarball-cache.ts';
 import { waitFor } from '../../helpers/wait.ts';
 

@@ -5,11 +5,7 @@ import { detectSource } from '../../../../builder/source/detect.ts';
 import { openSourceTree } from '../../../../builder/source/tree.ts';
 import { createSourceFolder } from '../../../helpers/source-folder.ts';
 
-async function detect(
-  files: Record<string, string | object>,
-  entry?: string,
-  runtime: 'node:26' | 'python:3.11' | 'image' | 'bun' = 'node:26',
-) {
+async function detect(files: Record<string, string | object>, entry?: string, runtime?: string) {
   await using folder = await createSourceFolder(files);
   return await detectSource(await openSourceTree(folder.path), { entry, runtime });
 }
@@ -51,8 +47,24 @@ test.each<[string, Record<string, string | object>, string]>([
     'b.js',
   ],
   ['"exports" as a text', { 'package.json': { exports: './b.js' }, 'b.js': '', 'index.js': '' }, 'b.js'],
+  ['a package.json beside Python', { 'package.json': {}, 'index.ts': '', 'main.py': '' }, 'index.ts'],
 ])('finds the entry of %s', async (_what, files, entry) => {
-  await expect(detect(files)).resolves.toMatchObject({ kind: 'javascript', entry });
+  await expect(detect(files)).resolves.toMatchObject({ language: 'javascript', entry });
+});
+
+test.each<[string, Record<string, string | object>, string]>([
+  ['a single file', { 'hello.py': '' }, 'hello.py'],
+  ['a single file beside tests', { 'hello.py': '', 'test_hello.py': '', 'conftest.py': '' }, 'hello.py'],
+  ['main.py before app.py', { 'app.py': '', 'main.py': '', 'requirements.txt': 'x' }, 'main.py'],
+  ['src/app.py', { 'src/app.py': '', 'pyproject.toml': '' }, 'src/app.py'],
+])('finds the Python entry of %s', async (_what, files, entry) => {
+  await expect(detect(files)).resolves.toMatchObject({ language: 'python', entry });
+});
+
+test('lets the runtime decide what a mixed folder is', async () => {
+  const files = { 'index.ts': '', 'main.py': '' };
+  await expect(detect(files, undefined, 'python:3.11')).resolves.toMatchObject({ entry: 'main.py' });
+  await expect(detect(files, undefined, 'node:26')).resolves.toMatchObject({ entry: 'index.ts' });
 });
 
 test('takes the given entry, in any spelling', async () => {
@@ -102,11 +114,11 @@ test.each<
     /"main" names x\.js, which is not in the upload/,
   ],
   [
-    'Python',
-    { 'main.py': '', 'requirements.txt': '' },
+    'Python modules without one to begin with',
+    { 'a.py': '', 'b.py': '' },
     undefined,
-    'python:3.11',
-    /Python.*cannot be built yet; supported is a JavaScript or TypeScript file/,
+    undefined,
+    /which Python module is the function\? The upload has a\.py, b\.py; name one main\.py or give --entry/,
   ],
   [
     'a Containerfile',
@@ -117,11 +129,11 @@ test.each<
   ],
   ['an image reference', { 'readme.md': '' }, undefined, 'image', /an image reference cannot be built yet/],
   [
-    'a runtime without a guest',
+    'a runtime of another language',
     { 'index.ts': '' },
     undefined,
-    'bun',
-    /runtime "bun" cannot run index\.ts yet; use node:22, node:24 or node:26/,
+    'python:3.11',
+    /runtime "python:3\.11" cannot run index\.ts; leave --runtime away or give one for javascript/,
   ],
   [
     'something else',

@@ -4,7 +4,7 @@ import { access, readFile, realpath } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
 import { getCACertificates } from 'node:tls';
 import { promisify } from 'node:util';
-import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { SkiffError } from '../../../sdk/protocol/errors.ts';
 
 const run = promisify(execFile);
 
@@ -55,18 +55,22 @@ async function findFolder(searchPath: string): Promise<string> {
   );
 }
 
-async function readSettings(folder: string): Promise<Record<string, string>> {
+/** The host's npm, as the host has it set up. */
+export function npmCommand(folder: string): { readonly program: string; readonly args: readonly string[] } {
   // npm looks for its global settings beside the Node that runs it, which is ours and not the host's.
   const globalConfig = join(folder, '../../../etc/npmrc');
-  const args = [
-    join(folder, 'bin/npm-cli.js'),
-    'config',
-    'get',
-    'registry',
-    'cafile',
-    `--globalconfig=${globalConfig}`,
-  ];
-  const { stdout } = await run(process.execPath, args, { timeout: 30_000, cwd: '/' });
+  return {
+    program: process.execPath,
+    args: [join(folder, 'bin/npm-cli.js'), `--globalconfig=${globalConfig}`],
+  };
+}
+
+async function readSettings(folder: string): Promise<Record<string, string>> {
+  const { program, args } = npmCommand(folder);
+  const { stdout } = await run(program, [...args, 'config', 'get', 'registry', 'cafile'], {
+    timeout: 30_000,
+    cwd: '/',
+  });
   const lines = stdout.split('\n').map((line) => /^(\w+)=(.*)$/.exec(line.trim()));
   const pairs = lines.flatMap((match) =>
     match && match[2] !== 'null' && match[2] !== '' ? [[match[1], match[2]]] : [],

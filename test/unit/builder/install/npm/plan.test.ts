@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
-import { planInstall } from '../../../../builder/install/plan.ts';
-import { openSourceTree } from '../../../../builder/source/tree.ts';
-import { createSourceFolder } from '../../../helpers/source-folder.ts';
+import { planNpm } from '../../../../../builder/install/npm/plan.ts';
+import { openSourceTree } from '../../../../../builder/source/tree.ts';
+import { createSourceFolder } from '../../../../helpers/source-folder.ts';
 
 async function plan(files: Record<string, string | object>, runtime = 'node:26') {
   await using folder = await createSourceFolder(files);
-  return await planInstall(await openSourceTree(folder.path), runtime);
+  return await planNpm(await openSourceTree(folder.path), runtime);
 }
 
 const DEPENDENCIES = { dependencies: { zod: '^4' } };
@@ -27,7 +27,7 @@ test('gives npm the manifest without scripts, and the lock file as it is', async
     '.npmrc': 'registry=http://evil',
     'index.ts': '',
   });
-  expect(found).toMatchObject({ command: 'ci', hasLocalPackages: false, warnings: [] });
+  expect(found).toMatchObject({ title: 'npm ci', args: ['ci'], hasLocalPackages: false, warnings: [] });
   expect(found?.files.map(({ path }) => path)).toEqual(['package.json', 'package-lock.json']);
   expect(JSON.parse(found?.files[0]?.text ?? '')).toEqual(DEPENDENCIES);
   expect(found?.files[1]?.text).toBe(lock);
@@ -92,7 +92,7 @@ test.each([
 ])('takes the version %j', async (spec) => {
   await expect(
     plan({ 'package.json': { dependencies: { a: spec } }, 'packages/a/package.json': {} }),
-  ).resolves.toMatchObject({ command: 'install' });
+  ).resolves.toMatchObject({ args: ['install'] });
 });
 
 test.each([['pnpm-lock.yaml'], ['yarn.lock']])('says that %s is not read', async (name) => {

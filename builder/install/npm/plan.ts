@@ -6,19 +6,9 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SkiffError } from '../../sdk/protocol/errors.ts';
-import { isFileWithin, type SourceTree } from '../source/tree.ts';
-
-export interface InstallPlan {
-  readonly key: string;
-  /** `ci` installs exactly what the lock file says. */
-  readonly command: 'ci' | 'install';
-  /** What npm is given, relative to its folder. */
-  readonly files: readonly { readonly path: string; readonly text: string }[];
-  /** Some dependencies are folders of the upload, which npm links instead of copying. */
-  readonly hasLocalPackages: boolean;
-  readonly warnings: readonly string[];
-}
+import { SkiffError } from '../../../sdk/protocol/errors.ts';
+import { isFileWithin, type SourceTree } from '../../source/tree.ts';
+import type { InstallPlan } from '../tool.ts';
 
 /** Raised when an install gives another result for the same input. */
 const PLAN_VERSION = 1;
@@ -47,7 +37,7 @@ const KEPT_FIELDS = [
 const DEPENDENCY_FIELDS = ['dependencies', 'optionalDependencies'] as const;
 
 /** Undefined when there is nothing to install. @throws SkiffError INVALID_SOURCE for what cannot be installed. */
-export async function planInstall(tree: SourceTree, runtime: string): Promise<InstallPlan | undefined> {
+export async function planNpm(tree: SourceTree, runtime: string): Promise<InstallPlan | undefined> {
   const manifest = tree.packageJson;
   if (!manifest || tree.names.includes('node_modules/')) return undefined;
   const names = Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies });
@@ -63,7 +53,8 @@ export async function planInstall(tree: SourceTree, runtime: string): Promise<In
   const hash = createHash('sha256').update(JSON.stringify([PLAN_VERSION, runtime, process.arch, files]));
   return {
     key: hash.digest('hex'),
-    command: lock ? 'ci' : 'install',
+    title: lock ? 'npm ci' : 'npm install',
+    args: [lock ? 'ci' : 'install'],
     files,
     hasLocalPackages,
     warnings: lock ? [] : [describeMissingLock(tree)],

@@ -1,0 +1,1 @@
+"""The agent inside a Python sandbox; __main__.py starts it. Standard library only."""
