@@ -14,7 +14,7 @@ import {
   type InvocationFailure,
   type RunnerTiming,
 } from '../../sdk/protocol/invocation.ts';
-import { STREAM_WINDOW_BYTES } from '../../sdk/protocol/limits.ts';
+import { HEAD_BYTES_MAX, STREAM_WINDOW_BYTES } from '../../sdk/protocol/limits.ts';
 import type { CallRequest, CallResponse } from './caller.ts';
 import { failureOfCause, tryBuildHeaders, tryReadHead, writeFailure, type FailureInfo } from './answer.ts';
 import { RequestBody } from './request-body.ts';
@@ -144,6 +144,8 @@ export class Call {
     } catch {
       return this.#failInvalid();
     }
+    const headBytes = frame.payload.length - TIMING_BYTES - 4 - parsed.body.length;
+    if (headBytes > HEAD_BYTES_MAX) return this.#failInvalid();
     const head = tryReadHead(parsed.head);
     const isBodiless = this.request.method === 'HEAD' || head?.status === 204 || head?.status === 304;
     const headers =

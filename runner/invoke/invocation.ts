@@ -41,6 +41,9 @@ export class Invocation implements StreamSink {
   #isRequestDone: boolean;
   #isEnded = false;
   #guestCredit = STREAM_WINDOW_BYTES;
+  /** Request body passed to the guest, and credit it gave for more: it can only have taken what it got. */
+  #sentBytes = 0;
+  #grantedBytes = 0;
   #lastByteMs = this.startedMs;
   /** Set once the guest was told to stop: when it must have answered, and with what we end then. */
   #cancelledMs = 0;
@@ -70,6 +73,7 @@ export class Invocation implements StreamSink {
   }
 
   start(payload: Buffer): void {
+    this.#sentBytes += payload.length - 4 - payload.readUInt32LE(0);
     this.instance.guest.send(FrameType.REQUEST | (this.#isRequestDone ? END : 0), this.#stream, payload);
     // "It has started": the gateway may send body, and knows which runner has it.
     if (this.route.more || this.route.token === undefined)
@@ -90,6 +94,7 @@ export class Invocation implements StreamSink {
       case FrameType.DATA:
         if (this.#isRequestDone) return;
         this.#isRequestDone = frame.isEnd;
+        this.#sentBytes += frame.payload.length;
         this.instance.guest.send(FrameType.DATA | (frame.isEnd ? END : 0), this.#stream, frame.payload);
         return;
       case FrameType.WINDOW:
@@ -115,6 +120,9 @@ export class Invocation implements StreamSink {
         return;
       case FrameType.WINDOW:
         if (frame.payload.length !== 4) return this.instance.guest.violate('WINDOW without a number');
+        this.#grantedBytes += frame.payload.readUInt32LE(0);
+        if (this.#grantedBytes > this.#sentBytes)
+          return this.instance.guest.violate('credit for more than it was sent');
         if (!this.#isRequestDone) this.link.send(FrameType.WINDOW, this.route.stream, frame.payload);
         return;
       case FrameType.ERROR:
@@ -133,6 +141,7 @@ export class Invocation implements StreamSink {
     this.#hasResponse = true;
     this.#lastByteMs = performance.now();
     this.#guestCredit -= bodyBytes;
+    if (this.#guestCredit < 0) return this.instance.guest.violate('more body than was granted');
     // Its answer and our CANCEL crossed: nobody reads it, but the slot is free.
     if (this.#cancelEnd) return frame.isEnd ? this.#end(this.#cancelEnd) : undefined;
     this.link.send(

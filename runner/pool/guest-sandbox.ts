@@ -19,7 +19,11 @@ import {
   type LoadCommand,
   type LoadResult,
 } from '../../sdk/protocol/invocation.ts';
-import { COLD_START_MS_MAX } from '../../sdk/protocol/limits.ts';
+import {
+  COLD_START_MS_MAX,
+  OUTPUT_BYTES_PER_SECOND_MAX,
+  STREAM_WINDOW_BYTES,
+} from '../../sdk/protocol/limits.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
 import type { Sandbox, SandboxExit, SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
 import { readPaced } from '../log/paced-output.ts';
@@ -35,6 +39,10 @@ export interface GuestHandlers {
 export type GuestSpec = Omit<SandboxSpec, 'id' | 'uid' | 'mounts'>;
 
 const STDERR_TAIL_BYTES = 4096;
+/** What one frame costs us besides its bytes, as bytes: 60,000 empty ones a second are the limit. */
+const CHATTER_FRAME_BYTES = 256;
+/** Beside what the windows of its calls allow. */
+const UNSENT_BYTES_BASE = 16 * 1024 ** 2;
 
 export class GuestSandbox {
   readonly id: string;
@@ -48,6 +56,10 @@ export class GuestSandbox {
   #exit: SandboxExit | undefined;
   #violation: string | undefined;
   #stderrTail = '';
+  #isGreeted = false;
+  #chatterWindowMs = 0;
+  #chatterBytes = 0;
+  #unsentBytesMax = UNSENT_BYTES_BASE;
   // Streams begin at a random place so that a guest cannot learn how many calls came before.
   #nextStream = randomInt(1, 2 ** 30);
 
@@ -151,6 +163,23 @@ export class GuestSandbox {
 
   send(type: number, stream: number, payload?: Buffer): void {
     this.#connection.send(type, stream, payload);
+    if (this.#connection.bufferedBytes > this.#unsentBytesMax) this.violate('it does not read its channel');
+  }
+
+  /**
+   * A frame that moves no call on. A guest may send some of them; one that sends them without end is read as slowly as
+   * its output is, so that it costs the runner no more than that.
+   */
+  chatter(frame: Frame): void {
+    const now = Date.now();
+    if (now - this.#chatterWindowMs >= 1_000) {
+      this.#chatterWindowMs = now;
+      this.#chatterBytes = 0;
+    }
+    this.#chatterBytes += frame.payload.length + CHATTER_FRAME_BYTES;
+    if (this.#chatterBytes < OUTPUT_BYTES_PER_SECOND_MAX || this.#connection.socket.isPaused()) return;
+    this.#connection.socket.pause();
+    setTimeout(() => this.#connection.socket.resume(), this.#chatterWindowMs + 1_000 - now).unref();
   }
 
   /** Makes the stem this deployment's. Rejects with COLD_START_FAILED when the sandbox dies or takes too long. */
@@ -174,6 +203,7 @@ export class GuestSandbox {
         `the function ended while it was loading: ${why}${tail ? `\n${tail}` : ''}`,
       );
     });
+    this.#unsentBytesMax = UNSENT_BYTES_BASE + command.concurrency * 2 * STREAM_WINDOW_BYTES;
     this.#connection.sendJson(FrameType.LOAD, 0, command);
     try {
       return await Promise.race([answer, gone, late.promise]);
@@ -201,15 +231,21 @@ export class GuestSandbox {
   #onFrame(frame: Frame): void {
     switch (frame.type) {
       case FrameType.HELLO: {
+        if (this.#isGreeted) return this.violate('a second HELLO');
         const hello = parseJson(frame.payload) as Partial<GuestHello> | null;
         if (hello?.protocol !== GUEST_PROTOCOL) this.violate(`guest speaks protocol ${hello?.protocol}`);
-        else this.#hello.resolve();
+        else {
+          this.#isGreeted = true;
+          this.#hello.resolve();
+        }
         return;
       }
       case FrameType.LOADED:
-        this.#loaded?.(frame);
+        if (!this.#loaded) return this.violate('LOADED without a LOAD');
+        this.#loaded(frame);
         return;
       case FrameType.LOG:
+        this.chatter(frame);
         this.handlers?.onLog(frame.stream, frame.payload);
         return;
       case FrameType.RESPONSE:
@@ -220,6 +256,7 @@ export class GuestSandbox {
         this.handlers?.onStreamFrame(frame);
         return;
       case FrameType.PONG:
+        this.chatter(frame);
         return;
       default:
         this.violate(`guest sent a frame of type ${frame.type}`);

@@ -37,6 +37,8 @@ export interface InstanceOwner {
 
 /** How long an instance must be quiet before it is frozen. */
 const FREEZE_AFTER_MS = 1_000;
+/** Answered calls whose `waitUntil` may go on at once. */
+const UNSETTLED_MAX = 10_000;
 
 export class Instance {
   readonly deployment: Deployment;
@@ -111,6 +113,7 @@ export class Instance {
     slot.stream = stream;
     this.#sinks.set(stream, sink);
     this.#unsettled.add(stream);
+    if (this.#unsettled.size > UNSETTLED_MAX) this.guest.violate('it never settles its calls');
     this.uses++;
     this.lastUsedMs = Date.now();
     if (this.#freezeTimer) clearTimeout(this.#freezeTimer);
@@ -161,6 +164,8 @@ export class Instance {
   #onStreamFrame(frame: Frame): void {
     const sink = this.#sinks.get(frame.stream);
     if (sink) sink.onFrame(frame);
+    else if (frame.type !== FrameType.SETTLED || !this.#unsettled.has(frame.stream))
+      this.guest.chatter(frame);
     // Late frames of a stream that was cut are normal; SETTLED comes after the answer.
     if (frame.isEnd || frame.type === FrameType.SETTLED) this.#settle(frame);
   }

@@ -49,6 +49,8 @@ export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
 export const FRAME_HEADER_BYTES = 9;
 const EMPTY = Buffer.alloc(0);
+/** Pieces of one frame that are held before they are joined: each has some cost of its own. */
+const CHUNKS_MAX = 1024;
 
 export class FrameError extends Error {
   override name = 'FrameError';
@@ -116,7 +118,10 @@ export function parseJson(payload: Buffer): unknown {
  * FrameError on a bad length. After a throw the reader must not be used again.
  */
 export class FrameReader {
-  #pending: Buffer = EMPTY;
+  /** What came of a frame that is not whole yet, and how many bytes make it so. */
+  #chunks: Buffer[] = [];
+  #pendingBytes = 0;
+  #neededBytes = 4;
   readonly #onFrame: (frame: Frame) => void;
 
   constructor(onFrame: (frame: Frame) => void) {
@@ -124,7 +129,8 @@ export class FrameReader {
   }
 
   push(chunk: Buffer): void {
-    const buffer = this.#pending.length === 0 ? chunk : Buffer.concat([this.#pending, chunk]);
+    const buffer = this.#gather(chunk);
+    if (!buffer) return;
     let offset = 0;
     while (buffer.length - offset >= 4) {
       const length = buffer.readUInt32LE(offset);
@@ -141,6 +147,25 @@ export class FrameReader {
       });
       offset += 4 + length;
     }
-    this.#pending = offset === buffer.length ? EMPTY : buffer.subarray(offset);
+    this.#keep(buffer.subarray(offset));
+  }
+
+  /** Undefined while the next frame is not whole: joining the pieces each time would cost the square of its length. */
+  #gather(chunk: Buffer): Buffer | undefined {
+    if (this.#pendingBytes === 0) return chunk;
+    this.#chunks.push(chunk);
+    this.#pendingBytes += chunk.length;
+    const isWhole = this.#pendingBytes >= this.#neededBytes;
+    if (!isWhole && this.#chunks.length < CHUNKS_MAX) return undefined;
+    const buffer = Buffer.concat(this.#chunks, this.#pendingBytes);
+    if (isWhole) return buffer;
+    this.#chunks = [buffer];
+    return undefined;
+  }
+
+  #keep(rest: Buffer): void {
+    this.#chunks = rest.length === 0 ? [] : [rest];
+    this.#pendingBytes = rest.length;
+    this.#neededBytes = rest.length >= 4 ? 4 + rest.readUInt32LE(0) : 4;
   }
 }

@@ -111,5 +111,29 @@ export function defineLife(ground: () => Ground): void {
       );
       expect(await stubborn.run(() => 'again')).toBe('again');
     });
+
+    it.each([
+      ['bytes that are no frame', [0, 0, 0, 0, 0, 0]],
+      ['a frame longer than any', [255, 255, 255, 255, 6, 0, 0, 0, 0]],
+      ['a frame of a type that it may not send', [5, 0, 0, 0, 4, 1, 0, 0, 0]],
+    ])('D6: %s on its channel ends it, and it alone', async (_name, bytes) => {
+      const { bench, neighbourUrl } = ground();
+      const liar = await bench.deploy('liar', { concurrency: 1 });
+      const answer = await liar.send(({ load }, message) => {
+        const fs = load('fs');
+        const sockets = fs.readdirSync('/proc/self/fd').filter((fd) => {
+          try {
+            return Number(fd) > 2 && fs.readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:');
+          } catch {
+            return false;
+          }
+        });
+        for (const fd of sockets) fs.writeSync(Number(fd), Uint8Array.from(message));
+        return load('timers/promises').setTimeout(5_000, sockets.length);
+      }, bytes);
+      expect(answer).toMatchObject({ status: 502, cause: 'crash' });
+      expect((await fetch(neighbourUrl)).status).toBe(200);
+      expect(await liar.run(() => 'again')).toBe('again');
+    });
   });
 }
