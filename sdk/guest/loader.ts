@@ -4,23 +4,21 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire, Module } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import vm from 'node:vm';
 import type { Handler } from './channel/invocation.ts';
-import { createWebNames, installWebGlobals } from './web/globals.ts';
+import { installWebGlobals, shadowWebNames } from './web/globals.ts';
 
 export async function loadHandler(entry: string): Promise<Handler> {
   return resolveHandler(await loadModule(entry), entry);
 }
 
 async function loadModule(entry: string): Promise<unknown> {
-  if (entry.endsWith('.mjs')) {
-    installWebGlobals();
-    return import(pathToFileURL(entry).href);
-  }
+  shadowWebNames();
+  if (entry.endsWith('.mjs')) return import(pathToFileURL(entry).href);
   const source = readFileSync(entry, 'utf8');
-  if (reachesGlobals(source) || existsSync(join(dirname(entry), 'node_modules'))) installWebGlobals();
+  if (reachesGlobals(source)) installWebGlobals();
   const cache = `${entry}.cache`;
   return runModule(entry, compileModule(entry, source, existsSync(cache) ? readFileSync(cache) : undefined));
 }
@@ -32,12 +30,10 @@ export function reachesGlobals(source: string): boolean {
   );
 }
 
-/** Two functions, so that a bundle may declare any of the outer names itself. */
-const HEAD =
-  '(function (Request, Response, Headers, fetch) { return function (exports, require, module, __filename, __dirname) { ';
+const HEAD = '(function (exports, require, module, __filename, __dirname) { ';
 
 export function compileModule(entry: string, source: string, cachedData?: Buffer): vm.Script {
-  return new vm.Script(`${HEAD}${source}\n}})`, {
+  return new vm.Script(`${HEAD}${source}\n})`, {
     filename: entry,
     // Positions in stack traces, and so in source maps, are those of the file.
     columnOffset: -HEAD.length,
@@ -53,10 +49,7 @@ export function runModule(entry: string, script: vm.Script): unknown {
   module.paths = nodeModulePaths(dirname(entry));
   const require = createRequire(entry);
   require.cache[entry] = module;
-  const { Request, Response, Headers, fetch } = createWebNames();
-  type Wrapped = (...values: unknown[]) => void;
-  const outer = script.runInThisContext() as (...values: unknown[]) => Wrapped;
-  const run = outer(Request, Response, Headers, fetch);
+  const run = script.runInThisContext() as (...values: unknown[]) => void;
   run.call(module.exports, module.exports, require, module, entry, dirname(entry));
   module.loaded = true;
   return module.exports;

@@ -1,9 +1,10 @@
 /**
  * Gives a function the light Request, Response and Headers in the place of the runtime's, and teaches the places that
- * take one from the user (constructors, fetch) to see the real one behind it. A bundle gets them as names around its
- * code (loader.ts), since putting them on the global object would load the runtime's own first.
+ * take one from the user (constructors, fetch) to see the real one behind it. They are declared in front of the global
+ * object's, since putting them on the global object would load the runtime's own first.
  */
 import { inspect } from 'node:util';
+import vm from 'node:vm';
 import { LightHeaders } from './light-headers.ts';
 import { LightRequest } from './light-request.ts';
 import { LightResponse } from './light-response.ts';
@@ -53,7 +54,7 @@ function createLazyRequest(): typeof Request {
   return lazy;
 }
 
-export interface WebNames {
+interface WebNames {
   readonly Request: unknown;
   readonly Response: unknown;
   readonly Headers: unknown;
@@ -63,7 +64,7 @@ export interface WebNames {
 let names: WebNames | undefined;
 
 /** What a function's code gets under these names. */
-export function createWebNames(): WebNames {
+function createWebNames(): WebNames {
   if (names) return names;
   Object.defineProperty(LightResponse, 'name', { value: 'Response' });
   Object.defineProperty(LightHeaders, 'name', { value: 'Headers' });
@@ -84,6 +85,20 @@ export function createWebNames(): WebNames {
     },
   };
   return names;
+}
+
+let isShadowed = false;
+
+/**
+ * Declares the names in the scope that all scripts and modules share, in front of the global object's properties:
+ * code finds ours under the bare names, and the runtime's own are not touched.
+ */
+export function shadowWebNames(): void {
+  if (isShadowed) return;
+  isShadowed = true;
+  const declare =
+    'let Request, Response, Headers, fetch; (names) => { ({ Request, Response, Headers, fetch } = names); }';
+  (vm.runInThisContext(declare) as (names: WebNames) => void)(createWebNames());
 }
 
 /** For code that reaches them through the global object. Loads the runtime's own, since that cannot be avoided then. */
