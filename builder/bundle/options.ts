@@ -1,4 +1,5 @@
 /** esbuild's options for one function. */
+import { findRuntime } from '../../infra/runtimes/catalog.ts';
 import type { BuildOptions } from 'esbuild';
 import { ASSET_LOADERS, chooseJsxImportSource } from '../../sdk/protocol/source/bundling.ts';
 import type { ProjectTypescript } from './tsconfig.ts';
@@ -25,9 +26,9 @@ export interface OptionsInput {
   readonly setsNodeEnv: boolean;
 }
 
-/** `node:26` -> `node26`. */
+/** What the bundler compiles for. */
 export function chooseTarget(runtime: string): string {
-  return runtime.replace(':', '');
+  return findRuntime(runtime).bundleTarget ?? 'esnext';
 }
 
 export function createBuildOptions(input: OptionsInput) {
@@ -48,6 +49,7 @@ export function createBuildOptions(input: OptionsInput) {
     format: input.format,
     platform: 'node',
     target: chooseTarget(input.runtime),
+    external: [...(findRuntime(input.runtime).builtins ?? [])],
     sourcemap: 'linked',
     sourcesContent: true,
     charset: 'utf8',

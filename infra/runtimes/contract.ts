@@ -49,4 +49,6 @@ export interface Runtime {
   /** JavaScript: what esbuild compiles for, and the runtime whose base image has the Node that npm needs. */
   readonly bundleTarget?: string;
   readonly installsOn?: string;
+  /** JavaScript: modules that the runtime has beside Node's, as esbuild's `external` says them. */
+  readonly builtins?: readonly string[];
 }

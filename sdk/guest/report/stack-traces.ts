@@ -56,9 +56,10 @@ function tryMapPlace(site: NodeJS.CallSite): string | undefined {
   const line = site.getLineNumber();
   const column = site.getColumnNumber();
   if (!line || !column) return undefined;
-  const origin = tryLoadMap(file)?.findOrigin(line, column);
-  return origin && 'lineNumber' in origin
-    ? `${origin.fileName}:${origin.lineNumber}:${origin.columnNumber}`
+  // Not findOrigin: Bun's answers nothing.
+  const entry = tryLoadMap(file)?.findEntry(line - 1, column - 1);
+  return entry && 'originalSource' in entry && entry.originalSource !== undefined
+    ? `${entry.originalSource}:${entry.originalLine + 1}:${entry.originalColumn + 1}`
     : undefined;
 }
 
