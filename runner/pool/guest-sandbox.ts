@@ -39,6 +39,8 @@ export interface GuestHandlers {
 export type GuestSpec = Omit<SandboxSpec, 'id' | 'uid' | 'mounts'>;
 
 const STDERR_TAIL_BYTES = 4096;
+/** How long a process without a channel may live on. */
+const CLOSED_MS_MAX = 250;
 /** What one frame costs us besides its bytes, as bytes: 60,000 empty ones a second are the limit. */
 const CHATTER_FRAME_BYTES = 256;
 /** Beside what the windows of its calls allow. */
@@ -71,7 +73,8 @@ export class GuestSandbox {
       onFrame: (frame) => this.#onFrame(frame),
       onClose: (error) => {
         if (error instanceof FrameError) this.violate(error.message);
-        else this.kill();
+        // Usually its process is ending, and how it ends says why: out of memory, or its own exit code.
+        else setTimeout(() => this.kill(), CLOSED_MS_MAX).unref();
       },
     });
     this.#collectOutput();
