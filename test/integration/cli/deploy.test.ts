@@ -1,4 +1,5 @@
 /** `skiff deploy` as a process, against a real gateway, registry and queue. */
+import { FunctionConfig } from '../../../sdk/protocol/manifest.ts';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { unpackTar } from 'modern-tar';
@@ -101,23 +102,22 @@ test('hands on every option, and takes a variable without a value from the envir
   const args = ['deploy', 'hello.ts', ...options.split(' '), ...more.split(' ')];
   const { code, stderr } = await cli.run(args, { env: { FROM_SHELL: 'yes' } });
   expect([code, stderr]).toEqual([0, expect.any(String)]);
-  expect(builder.jobs[0]).toMatchObject({
-    functionName: 'greet',
-    entry: 'hello.ts',
-    config: {
-      memory: 512 * 1024 ** 2,
-      cpu: 0.5,
-      timeout: 10_000,
-      concurrency: 4,
-      min: 1,
-      max: 3,
-      keepAlive: 60_000,
-      env: { A: 'flag', B: 'file', FROM_SHELL: 'yes' },
-      network: 'internet',
-      access: 'private',
-      labels: { team: 'red' },
-      runtime: 'node:24',
-    },
+  const [job] = builder.jobs;
+  expect(job).toMatchObject({ functionName: 'greet', entry: 'hello.ts' });
+  // What was said, as the builder will read it.
+  expect(FunctionConfig.parse(job?.config)).toMatchObject({
+    memory: 512 * 1024 ** 2,
+    cpu: 0.5,
+    timeout: 10_000,
+    concurrency: 4,
+    min: 1,
+    max: 3,
+    keepAlive: 60_000,
+    env: { A: 'flag', B: 'file', FROM_SHELL: 'yes' },
+    network: 'internet',
+    access: 'private',
+    labels: { team: 'red' },
+    runtime: 'node:24',
   });
 });
 
