@@ -46,6 +46,7 @@ test('deploys, answers, and leaves nothing when it is stopped', async () => {
   expect(await greet(server, 'Ann')).toBe('200 Hello, Ann');
   expect(Object.keys(server.state.processes).sort()).toEqual([
     'builder',
+    'events',
     'gateway',
     'redis',
     'redis-fast',

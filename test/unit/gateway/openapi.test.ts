@@ -73,7 +73,8 @@ describe('the document', () => {
     expect(Object.keys(config.properties).toSorted()).toEqual(Object.keys(stored).toSorted());
     for (const [name, value] of Object.entries(stored)) {
       const { type, anyOf } = config.properties[name] as { type?: string; anyOf?: unknown };
-      const actual = Number.isInteger(value) && type === 'integer' ? 'integer' : typeof value;
+      const plain = Array.isArray(value) ? 'array' : typeof value;
+      const actual = Number.isInteger(value) && type === 'integer' ? 'integer' : plain;
       expect([name, type ?? (anyOf && actual)]).toEqual([name, actual]);
     }
   });
