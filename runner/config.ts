@@ -37,6 +37,21 @@ const settings = {
   SKIFF_RUNNER_LINK_HOST: z.string().optional(),
   SKIFF_RUNNER_LABELS: z.string().default(''),
   SKIFF_RUNTIME: z.string().default('crun'),
+  /** Runtimes that functions may ask for by name, `class=program` with commas. They must speak runc's command line. */
+  SKIFF_RUNTIME_CLASSES: z
+    .string()
+    .default('crun=crun,runc=runc')
+    .transform((text, context) => {
+      const pairs = text.split(',').filter((part) => part.trim() !== '');
+      return new Map(
+        pairs.flatMap((pair): [string, string][] => {
+          const [, name, program] = /^\s*([a-z0-9-]{1,32})=(\S+)\s*$/.exec(pair) ?? [];
+          if (name !== undefined && program !== undefined) return [[name, program]];
+          context.addIssue({ code: 'custom', message: `"${pair}" is not class=program` });
+          return [];
+        }),
+      );
+    }),
   /** Resolver that names of functions with egress are asked of, `address` or `address:port`; absent: this host's own. */
   SKIFF_EGRESS_DNS: z.string().optional(),
   /** Devices that lead outside, with commas; empty: those with a default route. */

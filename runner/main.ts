@@ -28,6 +28,7 @@ import { Networks } from './network/networks.ts';
 import { Current } from './pool/current.ts';
 import type { Instance } from './pool/instance.ts';
 import { Pool } from './pool/pool.ts';
+import { withRuntimeClasses } from './pool/runtime-hosts.ts';
 import { Stems } from './pool/stems.ts';
 import { Worker } from './worker.ts';
 
@@ -84,15 +85,24 @@ const networks = new Networks({
   onDenied: (deployment, denial) => functionLog.write(deployment, describeDenial(denial)),
 });
 shutdown.add('networks', () => networks.close());
-const plainHost = await openSandboxHost({
-  stateDir: join(paths.runner, 'state'),
-  cgroupParent: `skiff-${hash}`,
+const openHost = (runtime: string, stateDir: string, cgroupParent: string) =>
+  openSandboxHost({
+    stateDir,
+    cgroupParent,
+    runtime,
+    uidBase: config.SKIFF_RUNNER_UID_BASE,
+    memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
+    log,
+  });
+const stateDirOf = (runtimeClass: string): string => join(paths.runner, `state-${runtimeClass}`);
+const hosts = withRuntimeClasses({
+  host: await openHost(config.SKIFF_RUNTIME, join(paths.runner, 'state'), `skiff-${hash}`),
   runtime: config.SKIFF_RUNTIME,
-  uidBase: config.SKIFF_RUNNER_UID_BASE,
-  memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
-  log,
+  classes: config.SKIFF_RUNTIME_CLASSES,
+  stateDirOf,
+  open: (name, program) => openHost(program, stateDirOf(name), `skiff-${name}-${hash}`),
 });
-const host = withEgress(plainHost, networks);
+const host = withEgress(hosts, networks);
 shutdown.add('sandbox host', () => host.close());
 const reaped = { ...(await host.reap()), networks: await networks.reap() };
 await rm(paths.sandboxes, { recursive: true, force: true });

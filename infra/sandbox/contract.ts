@@ -20,6 +20,8 @@ export interface SandboxSpec {
   readonly pidsMax: number;
   readonly tmpBytes: number;
   readonly isolation: 'strict' | 'compat';
+  /** Which of several runtimes; for whoever stands in front of several hosts. Absent: the default. */
+  readonly runtimeClass?: string;
   /** Name of a network namespace (ip netns) to join; absent: an empty one of its own. */
   readonly networkNamespace?: string;
   /** Host folders to mount. Read-only ones are nosuid,nodev; writable ones are nosuid,nodev,noexec unless `exec`. */

@@ -186,10 +186,12 @@ export class Pool {
       pidsMax: PIDS_MAX,
       tmpBytes: Math.min(TMP_BYTES_MAX, config.memory / 2),
       isolation: config.isolation,
+      runtimeClass: config.runtimeClass,
       ...(config.network === 'none' ? {} : { networkNamespace: EGRESS }),
     };
     const network = config.network === 'none' ? 'none' : EGRESS;
-    return { key: `${image.base.digest} ${config.memory} ${config.isolation} ${network}`, spec };
+    const kind = [image.base.digest, config.memory, config.isolation, network, config.runtimeClass];
+    return { key: kind.join(' '), spec };
   }
 
   /** Base images in use stay: stems stand on them. */

@@ -163,10 +163,11 @@ export const FunctionConfig = z.strictObject({
   network: Network.default('none'),
   access: z.enum(['public', 'private']).default('public'),
   isolation: z.enum(['strict', 'compat']).default('strict'),
+  /** OCI runtime of its sandboxes: `default` is the server's, others are named in SKIFF_RUNTIME_CLASSES. */
   runtimeClass: z
     .string()
     .regex(/^[a-z0-9-]{1,32}$/)
-    .default('crun'),
+    .default('default'),
   labels: z
     .record(z.string().max(63), z.string().max(253))
     .refine(

@@ -49,6 +49,7 @@ export function define(command: Command, session: Session): void {
     .option('-s, --secret <name>', 'secret it is given, as variable and as file of /run/secrets', collect)
     .option('--network <policy>', 'none, internet, or what it may reach: api.example.com:443', collect)
     .option('--access <access>', 'public or private')
+    .option('--runtime-class <class>', 'container runtime that the server offers, such as runc')
     .option('-l, --label <name=value>', 'label', collect)
     .optionsGroup('Options:')
     .option('-d, --detach', 'order the build and do not wait for it')
@@ -73,6 +74,7 @@ export function define(command: Command, session: Session): void {
         secrets: options.secret,
         network: readNetwork(options.network),
         access: options.access,
+        runtimeClass: options.runtimeClass,
         env: readEnvOptions(session, options.env ?? [], options.envFile ?? []),
         labels: options.label && Object.fromEntries(options.label.map(parseAssignment)),
       };
