@@ -59,7 +59,7 @@ function findErrorDifferences(): Finding[] {
 function findCommandDifferences(): Finding[] {
   const tables = text
     .split('\n')
-    .filter((line) => /^\| (?:functions|events|releases|server|access|tool) \|/.test(line));
+    .filter((line) => /^\| (?:functions|events|applications|releases|server|access|tool) +\|/.test(line));
   const inReadme = tables.flatMap((line) =>
     [...line.matchAll(/`([\w-]+)`/g)].map((match) => match[1] as string),
   );

@@ -26,9 +26,9 @@ function forbids(from: string, to: string): string | undefined {
     if (!to.startsWith('sdk/'))
       return 'sdk runs at users and in sandboxes; it imports neither infra nor a service';
     if (from === 'sdk/protocol') return 'sdk/protocol stands on nothing';
-    const isUsed = from === 'sdk/cli' && (to === 'sdk/client' || to === 'sdk/dev');
+    const isUsed = from === 'sdk/cli' && ['sdk/client', 'sdk/compose', 'sdk/dev'].includes(to);
     if (to === 'sdk/protocol' || isUsed) return undefined;
-    return 'parts of sdk share sdk/protocol only (and the CLI uses the client and local development)';
+    return 'parts of sdk share sdk/protocol only (and the CLI uses the client, compose and dev)';
   }
   if (to.startsWith('sdk/'))
     return to === 'sdk/protocol' ? undefined : 'the platform uses of sdk its protocol only';

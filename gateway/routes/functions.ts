@@ -82,7 +82,7 @@ async function describe(parts: GatewayParts, entries: readonly FunctionEntry[]):
       ...(alias && { live: alias }),
       deployments: [...entry.deployments],
       ...(count !== undefined && { sandboxes: count }),
-      ...(config && { runtime: config.runtime, access: config.access }),
+      ...(config && { runtime: config.runtime, access: config.access, labels: config.labels }),
     };
   });
 }

@@ -20,6 +20,7 @@ export interface CommandEntry {
 }
 
 const FUNCTIONS = 'Functions:';
+const APPLICATIONS = 'Applications (compose.yaml):';
 const RELEASES = 'Releases:';
 const EVENTS = 'Events:';
 const SERVER = 'Server:';
@@ -43,7 +44,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'deploy',
-    aliases: ['up', 'publish'],
+    aliases: ['publish'],
     summary: 'build a file or folder and make it live',
     group: FUNCTIONS,
     load: () => import('./commands/functions/deploy.ts'),
@@ -57,7 +58,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'ls',
-    aliases: ['list', 'ps'],
+    aliases: ['list'],
     summary: 'list functions',
     group: FUNCTIONS,
     load: () => import('./commands/functions/ls.ts'),
@@ -88,6 +89,37 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: 'remove functions',
     group: FUNCTIONS,
     load: () => import('./commands/functions/rm.ts'),
+  },
+  {
+    name: 'up',
+    summary: 'create or update the application of a compose file',
+    group: APPLICATIONS,
+    load: () => import('./commands/application/up.ts'),
+  },
+  {
+    name: 'down',
+    summary: 'remove the application of a compose file',
+    group: APPLICATIONS,
+    load: () => import('./commands/application/down.ts'),
+  },
+  {
+    name: 'ps',
+    summary: 'show what an application has on the server',
+    group: APPLICATIONS,
+    load: () => import('./commands/application/ps.ts'),
+  },
+  {
+    name: 'config',
+    aliases: ['convert'],
+    summary: 'check compose files and print what they come to',
+    group: APPLICATIONS,
+    load: () => import('./commands/application/config.ts'),
+  },
+  {
+    name: 'compose',
+    summary: 'provider of docker compose: functions beside containers',
+    group: APPLICATIONS,
+    load: () => import('./commands/application/compose.ts'),
   },
   {
     name: 'versions',

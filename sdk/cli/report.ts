@@ -2,6 +2,7 @@
 import { ClientError } from '../client/index.ts';
 import { adminTokenPath, isLoopback } from './connection/local-server.ts';
 import { chooseServer } from './connection/server.ts';
+import { SkiffError } from '../protocol/errors.ts';
 import { CliFailure, ExitCode } from './failure.ts';
 import type { Session } from './session.ts';
 
@@ -35,6 +36,7 @@ function describe(error: unknown, session: Session): Report {
   if (error instanceof CliFailure)
     return { message: error.message, hint: error.hint, exitCode: error.exitCode };
   if (error instanceof ClientError) return describeClientError(error, session);
+  if (error instanceof SkiffError) return { message: error.message, exitCode: ExitCode.usage };
   const bug = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return {
     message: `unexpected: ${bug}`,

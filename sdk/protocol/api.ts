@@ -52,6 +52,8 @@ export const FunctionRecord = z.object({
   sandboxes: z.number().optional(),
   runtime: z.string().optional(),
   access: z.enum(['public', 'private']).optional(),
+  /** Of the live deployment. */
+  labels: z.record(z.string(), z.string()).optional(),
 });
 export type FunctionRecord = z.output<typeof FunctionRecord>;
 

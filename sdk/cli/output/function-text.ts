@@ -24,3 +24,19 @@ export function formatLogFields(out: Channel, fields: LogLine['fields']): string
   const hasFields = fields !== undefined && Object.keys(fields).length > 0;
   return hasFields ? ` ${out.style('dim', makeSafe(JSON.stringify(fields)))}` : '';
 }
+
+const TIME_AT = 11;
+const TIME_CHARS = 12;
+const ID_CHARS = 8;
+
+/** With a line feed. */
+export function formatLogLine(out: Channel, line: LogLine, hasDate: boolean): string {
+  const iso = new Date(line.atMs).toISOString();
+  const time = out.style('dim', hasDate ? iso : iso.slice(TIME_AT, TIME_AT + TIME_CHARS));
+  const level = formatLevel(out, line.level);
+  // The end of an id is its random part: enough to see which lines belong together.
+  const id = line.invocation === undefined ? '-'.padEnd(ID_CHARS) : line.invocation.slice(-ID_CHARS);
+  const source = line.source === 'platform' ? out.style('magenta', 'skiff: ') : '';
+  const text = `${makeSafe(line.message)}${formatLogFields(out, line.fields)}`;
+  return `${time} ${level} ${out.style('dim', id)} ${source}${text}\n`;
+}

@@ -1,10 +1,13 @@
 /** `skiff logs`: what a function logged, and with -f what it is logging. */
 import { type Command, Option } from '@commander-js/extra-typings';
-import type { LogLine } from '../../../client/index.ts';
+import { tryFindFiles } from '../../../compose/load/file-set.ts';
+import { followApplication } from '../../application/follow.ts';
+import { readProject } from '../../application/options.ts';
+import { membersOf } from '../../application/plan.ts';
 import { openClient } from '../../connection/server.ts';
 import { parseCount, parseSince } from '../../options/parse.ts';
-import type { Channel } from '../../output/channel.ts';
-import { formatLevel, formatLogFields, makeSafe } from '../../output/function-text.ts';
+import { usage } from '../../failure.ts';
+import { formatLogLine } from '../../output/function-text.ts';
 import type { Session } from '../../session.ts';
 
 const EXAMPLES = `
@@ -14,6 +17,7 @@ Examples:
   $ skiff logs hello --since 10m --level error
   $ skiff logs hello --invocation inv-01…   of one call; its id is in the answer's Skiff-Invocation-Id
   $ skiff logs hello --json | jq .message
+  $ skiff logs -f                           all functions of the application in this folder
 `;
 
 const TAIL_DEFAULT = 100;
@@ -21,7 +25,7 @@ const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 
 export function define(command: Command, session: Session): void {
   command
-    .argument('<function>', 'name of the function')
+    .argument('[function]', 'name of the function; without one, all of the application in this folder')
     .option('-f, --follow', 'go on with new lines')
     .option(
       '-n, --tail <lines>',
@@ -38,7 +42,7 @@ export function define(command: Command, session: Session): void {
     .action(async (name, options) => {
       const sinceMs = options.since === undefined ? undefined : parseSince(options.since, Date.now());
       const isNarrow = sinceMs !== undefined || options.invocation !== undefined;
-      const lines = openClient(session).logs(name, {
+      const selection = {
         follow: options.follow,
         tail: options.tail ?? (isNarrow ? undefined : TAIL_DEFAULT),
         sinceMs,
@@ -46,31 +50,30 @@ export function define(command: Command, session: Session): void {
         invocation: options.invocation,
         egress: options.egress,
         signal: session.signal,
-      });
+      };
+      const client = openClient(session);
+      const hasDate = options.timestamps === true;
+      if (name === undefined) {
+        const functions = membersOf(await client.list({ signal: session.signal }), findProject(session));
+        const isJson = options.json === true;
+        return followApplication(session, client, functions, { ...selection, isJson, hasDate });
+      }
       const { out } = session.output;
-      for await (const line of lines) {
-        await out.write(
-          options.json ? `${JSON.stringify(line)}\n` : formatLine(out, line, options.timestamps === true),
-        );
+      for await (const line of client.logs(name, selection)) {
+        await out.write(options.json ? `${JSON.stringify(line)}\n` : formatLogLine(out, line, hasDate));
       }
     });
 }
 
-function createLevelOption() {
-  return new Option('--level <level>', 'this level and worse').choices(LEVELS);
+function findProject(session: Session): string {
+  if (tryFindFiles(session.cwd) === undefined && !session.env['COMPOSE_FILE'])
+    throw usage(
+      'which function?',
+      'skiff logs hello; or, in a folder with a compose.yaml, all of it: skiff logs',
+    );
+  return readProject(session, {}).name;
 }
 
-const TIME_AT = 11;
-const TIME_CHARS = 12;
-const ID_CHARS = 8;
-
-function formatLine(out: Channel, line: LogLine, hasDate: boolean): string {
-  const iso = new Date(line.atMs).toISOString();
-  const time = out.style('dim', hasDate ? iso : iso.slice(TIME_AT, TIME_AT + TIME_CHARS));
-  const level = formatLevel(out, line.level);
-  // The end of an id is its random part: enough to see which lines belong together.
-  const id = line.invocation === undefined ? '-'.padEnd(ID_CHARS) : line.invocation.slice(-ID_CHARS);
-  const source = line.source === 'platform' ? out.style('magenta', 'skiff: ') : '';
-  const text = `${makeSafe(line.message)}${formatLogFields(out, line.fields)}`;
-  return `${time} ${level} ${out.style('dim', id)} ${source}${text}\n`;
+function createLevelOption() {
+  return new Option('--level <level>', 'this level and worse').choices(LEVELS);
 }

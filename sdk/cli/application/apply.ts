@@ -1,0 +1,144 @@
+/**
+ * Carries a plan out: secrets first, then members as soon as what they depend on is live, a few at a time, then
+ * orphans. Invariant: what fails keeps those that depend on it from starting, and nothing else; what was live stays.
+ */
+import type { BuildEvent } from '../../client/index.ts';
+import { ApplicationLabel } from '../../compose/function-wish.ts';
+import type { CliClient } from '../connection/server.ts';
+import type { Board } from '../output/board.ts';
+import { packSource } from '../source/pack.ts';
+import type { Member, Plan } from './plan.ts';
+import type { SecretPlan } from './secrets.ts';
+
+export interface AppliedMember {
+  readonly service: string;
+  readonly name: string;
+  readonly action: Member['action'];
+  readonly url?: string | undefined;
+  readonly deployment?: string;
+  readonly error?: string;
+}
+
+/** The builder works on as many at a time; more would only wait there. */
+const AT_ONCE_MAX = 4;
+
+export async function applyMembers(
+  client: CliClient,
+  plan: Plan,
+  secrets: readonly SecretPlan[],
+  board: Board,
+  signal: AbortSignal,
+): Promise<AppliedMember[]> {
+  for (const { name, action, read } of secrets) {
+    if (action !== 'keep') await client.secrets.set(name, read(), { signal });
+  }
+  const gate = createGate(AT_ONCE_MAX);
+  const running = new Map<string, Promise<AppliedMember>>();
+  for (const member of plan.members) {
+    // Dependencies come first in the plan, so that theirs are running already.
+    const needed = Object.keys(member.service.dependsOn).flatMap((name) => running.get(name) ?? []);
+    running.set(member.service.name, applyOne(client, member, needed, gate, board, signal));
+  }
+  return Promise.all(running.values());
+}
+
+async function applyOne(
+  client: CliClient,
+  member: Member,
+  needed: readonly Promise<AppliedMember>[],
+  gate: Gate,
+  board: Board,
+  signal: AbortSignal,
+): Promise<AppliedMember> {
+  const { service, wish, action } = member;
+  const base = { service: service.name, name: wish.name, action };
+  const failed = (await Promise.all(needed)).find(({ error }) => error !== undefined);
+  if (failed) {
+    const error = `needs ${failed.service}, which failed`;
+    board.done(service.name, 'skipped', error);
+    return { ...base, error };
+  }
+  if (action === 'keep') {
+    board.done(service.name, 'ok', `unchanged  ${member.url ?? ''}`.trimEnd());
+    return { ...base, url: member.url };
+  }
+  return gate(async () => {
+    try {
+      const result = await deploy(client, member, board, signal);
+      board.done(service.name, 'ok', `${action === 'create' ? 'created' : 'updated'}  ${result.url}`);
+      return { ...base, url: result.url, deployment: result.deployment };
+    } catch (error) {
+      const { message } = error as Error;
+      board.done(service.name, 'failed', message.split('\n', 1)[0] ?? 'failed');
+      return { ...base, error: message };
+    }
+  });
+}
+
+const CANCEL_MS_MAX = 3_000;
+
+async function deploy(client: CliClient, member: Member, board: Board, signal: AbortSignal) {
+  const { service, wish, source, hash } = member;
+  const { labels } = wish.config as { labels: object };
+  let build: string | undefined;
+  board.set(service.name, 'upload');
+  try {
+    return await client.deploy(wish.name, {
+      source: () => packSource(source.files),
+      entry: wish.entry,
+      config: { ...wish.config, labels: { ...labels, [ApplicationLabel.hash]: hash } },
+      signal,
+      onStarted: (started) => {
+        build = started.build;
+        board.set(service.name, 'queue');
+      },
+      onEvent: (event: BuildEvent) => {
+        if (event.type === 'step' && event.status === 'start') board.set(service.name, event.step);
+      },
+    });
+  } catch (error) {
+    // Ctrl-C takes back what was ordered.
+    if (signal.aborted && build !== undefined)
+      await client.cancelBuild(build, { signal: AbortSignal.timeout(CANCEL_MS_MAX) }).catch(() => {});
+    throw error;
+  }
+}
+
+export async function removeFunctions(
+  client: CliClient,
+  names: readonly string[],
+  board: Board,
+  signal: AbortSignal,
+): Promise<boolean> {
+  let isWhole = true;
+  await Promise.all(
+    names.map(async (name) => {
+      board.set(name, 'removing');
+      try {
+        await client.remove(name, { signal });
+        board.done(name, 'ok', 'removed');
+      } catch (error) {
+        isWhole = false;
+        board.done(name, 'failed', (error as Error).message);
+      }
+    }),
+  );
+  return isWhole;
+}
+
+type Gate = <Result>(run: () => Promise<Result>) => Promise<Result>;
+
+function createGate(atOnceMax: number): Gate {
+  let active = 0;
+  const waiting: (() => void)[] = [];
+  return async (run) => {
+    if (active >= atOnceMax) await new Promise<void>((resolve) => waiting.push(resolve));
+    active++;
+    try {
+      return await run();
+    } finally {
+      active--;
+      waiting.shift()?.();
+    }
+  };
+}

@@ -1,0 +1,113 @@
+/** What a service that is a function asks for: where its source is, and its configuration. */
+import { resolve } from 'node:path';
+import { z } from 'zod';
+import { SkiffError } from '../protocol/errors.ts';
+import { describeIssues, FunctionConfig, FunctionName } from '../protocol/manifest.ts';
+import { invalid } from './document/yaml-file.ts';
+import type { Project, Service } from './model.ts';
+
+export interface FunctionWish {
+  readonly service: string;
+  /** Name on the server. */
+  readonly name: string;
+  /** Absolute folder or file; undefined when it is an image. */
+  readonly source?: string;
+  readonly image?: string;
+  readonly entry?: string;
+  /** As a deploy sends it: checked, without defaults. */
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+export const ApplicationLabel = {
+  project: 'dev.skiff.application',
+  service: 'dev.skiff.service',
+  /** Of everything that a deploy would send: equal hashes need no deploy. */
+  hash: 'dev.skiff.hash',
+} as const;
+
+const Own = z.looseObject({
+  name: FunctionName.optional(),
+  entry: z.string().optional(),
+  source: z.string().optional(),
+});
+
+/** The name by which a member of an application is known on the server. */
+export function memberName(project: Pick<Project, 'name'>, service: Service): string {
+  const given = service.functionOptions?.['name'] ?? service.provider?.options['name']?.[0];
+  if (typeof given === 'string') return given;
+  const text = `${project.name}-${service.name}`.toLowerCase().replaceAll(/[^a-z0-9-]+/g, '-');
+  return text
+    .replace(/^[^a-z]+/, '')
+    .slice(0, 63)
+    .replace(/-+$/, '');
+}
+
+/** @throws SkiffError INVALID_CONFIG */
+export function createFunctionWish(project: Project, service: Service): FunctionWish {
+  const path = `services.${service.name}`;
+  const options = { ...fromProvider(service), ...service.functionOptions };
+  const own = Own.safeParse(options);
+  if (!own.success) throw invalid(describeIssues(own.error, `${path}.x-skiff-function`));
+  const { name: _name, entry, source: given, ...settings } = own.data;
+  const name = memberName(project, service);
+  if (!FunctionName.safeParse(name).success)
+    throw invalid(
+      `${path}: no name of a function can be made of "${service.name}"; give one: x-skiff-function.name`,
+    );
+  const source = given === undefined ? service.build?.context : resolve(project.folder, given);
+  if (source === undefined && service.image === undefined)
+    throw invalid(`${path}: a function needs build (the folder of its source) or image`);
+  const config = createConfig(project, service, settings);
+  const checked = FunctionConfig.safeParse(config);
+  if (!checked.success) throw new SkiffError('INVALID_CONFIG', describeIssues(checked.error, path));
+  return {
+    service: service.name,
+    name,
+    ...(source === undefined ? { image: service.image as string } : { source }),
+    ...(entry === undefined ? {} : { entry }),
+    config,
+  };
+}
+
+/** `provider: { type: skiff, options: { memory: 512MB, env: [A=b] } }` says the same in docker compose's words. */
+function fromProvider({ name, provider }: Service): Record<string, unknown> {
+  if (!provider) return {};
+  const entries = Object.entries(provider.options).map(([key, values]): [string, unknown] => {
+    if (key === 'env') return [key, Object.fromEntries(values.map((text) => splitAssignment(name, text)))];
+    return [key, values.length === 1 ? values[0] : values];
+  });
+  return Object.fromEntries(entries);
+}
+
+function splitAssignment(service: string, text: string): [string, string] {
+  const at = text.indexOf('=');
+  if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
+  throw invalid(`services.${service}.provider.options.env: "${text}" is not NAME=value`);
+}
+
+/** The service's own keys first; x-skiff-function wins over them. */
+function createConfig(
+  project: Project,
+  service: Service,
+  settings: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const { memory, cpus, replicas, constraints } = service.deploy;
+  const { env, labels, ...rest } = settings as { env?: object; labels?: object };
+  return {
+    ...(memory === undefined ? {} : { memory: typeof memory === 'number' ? memory : String(memory) }),
+    ...(cpus === undefined ? {} : { cpu: cpus }),
+    ...(replicas === undefined
+      ? {}
+      : { min: replicas.min, ...(replicas.isRange ? { max: replicas.max } : {}) }),
+    ...(constraints.length === 0 ? {} : { constraints }),
+    ...(service.secrets.length === 0 ? {} : { secrets: service.secrets.map(({ source }) => source) }),
+    ...rest,
+    env: { ...service.env, ...env },
+    labels: {
+      ...service.labels,
+      ...labels,
+      [ApplicationLabel.project]: project.name,
+      [ApplicationLabel.service]: service.name,
+    },
+  };
+}

@@ -1,0 +1,116 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { createFunctionWish } from '../../../sdk/compose/function-wish.ts';
+import { loadProject } from '../../../sdk/compose/project.ts';
+import { formatSupport, judge, kindOf, listSupport } from '../../../sdk/compose/support.ts';
+import { createSourceFolder } from '../../helpers/source-folder.ts';
+import { ROOT } from '../../helpers/source-tree.ts';
+
+async function load(text: string) {
+  await using folder = await createSourceFolder({ 'compose.yaml': text });
+  const project = loadProject({ cwd: folder.path, env: {}, projectName: 'shop' });
+  const [service] = project.services;
+  if (service === undefined) throw new Error('no service');
+  return { project, service, folder: folder.path };
+}
+
+test('a service is a function by x-skiff-function, a range of replicas, or the provider skiff', async () => {
+  const kind = async (yaml: string) => kindOf((await load(`services: { a: ${yaml} }`)).service);
+  expect(await kind('{ build: ., x-skiff-function: }')).toBe('function');
+  expect(await kind('{ build: ., x-skiff-function: true }')).toBe('function');
+  expect(await kind('{ build: ., deploy: { replicas: 0..5 } }')).toBe('function');
+  expect(await kind('{ provider: { type: skiff, options: { source: ./a } } }')).toBe('function');
+  expect(await kind('{ image: x, deploy: { replicas: 0 } }')).toBe('service');
+});
+
+test('takes memory, processors, scale, variables and labels from the service, below its own options', async () => {
+  const { project, service, folder } = await load(`
+services:
+  Resize_img:
+    build: ./fn
+    environment: { A: service, B: service }
+    deploy: { replicas: 1..20, resources: { limits: { memory: 256M, cpus: 0.5 } } }
+    labels: { team: images }
+    x-skiff-function: { entry: main.ts, timeout: 5s, memory: 1GB, env: { B: own } }`);
+  expect(createFunctionWish(project, service)).toEqual({
+    service: 'Resize_img',
+    name: 'shop-resize-img',
+    source: `${folder}/fn`,
+    entry: 'main.ts',
+    config: {
+      memory: '1GB',
+      cpu: 0.5,
+      min: 1,
+      max: 20,
+      timeout: '5s',
+      env: { A: 'service', B: 'own' },
+      labels: { team: 'images', 'dev.skiff.application': 'shop', 'dev.skiff.service': 'Resize_img' },
+    },
+  });
+});
+
+test('takes options of the provider as docker compose writes them', async () => {
+  const { project, service, folder } = await load(
+    'services: { fn: { provider: { type: skiff, options: { source: ./a, memory: 128MB, name: my-fn, concurrency: 4 } } } }',
+  );
+  expect(createFunctionWish(project, service)).toMatchObject({
+    name: 'my-fn',
+    source: `${folder}/a`,
+    config: { memory: '128MB', concurrency: '4' },
+  });
+});
+
+test.each([
+  ['{ x-skiff-function: {} }', 'services.a: a function needs build'],
+  ['{ build: ., x-skiff-function: { memory: lots } }', 'services.a.memory: "lots" is not a size'],
+  ['{ build: ., x-skiff-function: { memroy: 1GB } }', 'memroy'],
+  [
+    '{ build: ., x-skiff-function: { name: "Not Good" } }',
+    'services.a.x-skiff-function.name: a name has lower-case',
+  ],
+  [
+    '{ build: ., x-skiff-function: { env: { PATH: x } } }',
+    'services.a.env.PATH: PATH is set by the platform',
+  ],
+])('refuses the function %s', async (yaml, message) => {
+  const { project, service } = await load(`services: { a: ${yaml} }`);
+  expect(() => createFunctionWish(project, service)).toThrow(message);
+});
+
+test('every key of the specification is used, moot or refused, and says why', () => {
+  const rows = listSupport();
+  expect(rows.length).toBeGreaterThan(85);
+  for (const [key, row] of rows) {
+    expect(row, key).toBeDefined();
+    for (const treatment of Object.values(row))
+      expect(treatment).toMatch(/^(?:used|moot: .{10,}|no: .{10,})$/);
+  }
+});
+
+test('lists what cannot be done and what changes nothing, each with its place', async () => {
+  const { project } = await load(`
+services:
+  fn: { build: "https://example.org/x.git", x-skiff-function: , ports: ["80:80"], privileged: true, container_name: x, healthcheck: { test: x } }
+  db: { image: d, ports: ["80:80"], devices: [/dev/kvm], container_name: y, healthcheck: { test: x } }
+  other: { provider: { type: model } }`);
+  const { refused, moot } = judge(project.services);
+  expect(refused.map(({ path }) => path)).toEqual([
+    'services.fn.ports',
+    'services.fn.privileged',
+    'services.fn.build.context',
+    'services.db.devices',
+    'services.other.provider',
+  ]);
+  expect(moot.map(({ path }) => path)).toEqual([
+    'services.fn.container_name',
+    'services.fn.healthcheck',
+    'services.db.container_name',
+  ]);
+});
+
+test('the documented table of keys is that of the code', async () => {
+  const documented = await readFile(join(ROOT, 'sdk/compose/keys.md'), 'utf8');
+  const plain = (text: string): string => text.replaceAll(/ +/g, ' ').replaceAll(/-{3,}/g, '---');
+  expect(plain(documented)).toBe(plain(formatSupport()));
+});
