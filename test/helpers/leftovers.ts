@@ -86,9 +86,9 @@ export function findLeftovers(before: Snapshot, dataDir: string): string[] {
   const mounts = tryRead('/proc/self/mountinfo')
     .split('\n')
     .filter((line) => line.includes(dataDir));
-  const own = cgroupMark(dataDir);
-  // Other servers may begin while this one runs: their cgroups are not ours.
-  const isForeign = (thing: string) => thing.startsWith('cgroup ') && !thing.endsWith(own);
+  // Other servers and tests may begin while this one runs. All that ours makes has its data folder's mark in its name.
+  const mark = cgroupMark(dataDir).slice(1);
+  const isForeign = (thing: string) => !thing.includes(mark);
   const added = [...takeSnapshot().things].filter((thing) => !before.things.has(thing) && !isForeign(thing));
   return [...processesOf(dataDir), ...mounts.map((line) => `mount ${line}`), ...added];
 }
