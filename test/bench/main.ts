@@ -48,7 +48,8 @@ else say('no dockerd here: the rows against B1 are left out');
 for (const subject of [leased, queued]) {
   await subject.deploy(WARM, join(apps, 'hello'));
   await subject.deploy(COLD, join(apps, 'hello'), { keepAlive: 0, concurrency: 1, max: 100 });
-  await subject.deploy('slow', join(apps, 'slow'), { concurrency: 1, max: 30, memory: '128MB' });
+  await subject.deploy('slow', join(apps, 'slow'));
+  await subject.deploy('slow-single', join(apps, 'slow'), { concurrency: 1, max: 30, memory: '128MB' });
   await subject.deploy('idle', join(apps, 'hello'), { concurrency: 1, max: 10 });
 }
 
@@ -60,7 +61,10 @@ for (let round = 1; round <= rounds; round++) {
   if (only.has('sustained')) await sustainedRound(cold, 3);
   if (only.has('warm')) await warmRound({ record, barePort: port + 20, leased, queued }, 3);
   if (only.has('deploy')) await deployRound(record, leased, 5);
-  if (only.has('step')) await stepRound(record, leased, 'slow');
+  if (only.has('step')) {
+    await stepRound(record, leased, 'slow', 'step 1 to 20 callers, 95 % reached');
+    await stepRound(record, leased, 'slow-single', 'the same, one call for each sandbox');
+  }
   if (only.has('memory')) await memoryRound(record, leased, port + 30, 4);
 }
 
