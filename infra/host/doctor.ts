@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { dataPaths, type ServerState } from '../contract/paths.ts';
+import * as audit from './checks/audit.ts';
 import { createHostView, ok, type Check, type HostView } from './checks/check.ts';
 import * as kernel from './checks/kernel.ts';
 import { checkNode, checkPrograms } from './checks/programs.ts';
@@ -72,6 +73,16 @@ function tryReadRunningServer(config: HostConfig): ServerState | undefined {
   }
 }
 
+async function auditServer(view: HostView, config: HostConfig): Promise<Check[]> {
+  const paths = dataPaths(config.SKIFF_DATA_DIR);
+  return [
+    audit.checkPrivateFiles({ root: paths.root, secrets: [paths.adminToken, paths.secretKey] }),
+    audit.checkExposure(config.SKIFF_GATEWAY_HOST),
+    await audit.checkForwardPolicy(view),
+    audit.checkSandboxes(view, config.SKIFF_DATA_DIR),
+  ];
+}
+
 export interface DoctorOptions {
   readonly isJson: boolean;
   readonly isSecurity: boolean;
@@ -89,7 +100,9 @@ export async function runDoctor(
     ? [ok('server', `runs as pid ${running.pid} at ${running.url}`)]
     : checkPorts(view, config, ['gateway']);
   const checks = [...(await checkHost(view, config)), ...ports];
-  if (options.isSecurity) checks.push(...(await checkSecurity(view, config.SKIFF_RUNTIME)));
+  if (options.isSecurity) {
+    checks.push(...(await checkSecurity(view, config.SKIFF_RUNTIME)), ...(await auditServer(view, config)));
+  }
   const isFit = checks.every(({ status }) => status !== 'missing');
   terminal.print(options.isJson ? JSON.stringify({ ok: isFit, checks }, null, 2) : formatChecks(checks));
   return isFit ? 0 : 1;

@@ -3,7 +3,7 @@
  * The host is reached through `HostView` so that a test can show a check another machine's files.
  */
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export type CheckStatus = 'ok' | 'warning' | 'missing';
@@ -21,6 +21,8 @@ export interface Check {
 export interface HostView {
   /** Text of a file, without the last newline; undefined when it cannot be read. */
   tryRead(path: string): string | undefined;
+  /** Names in a folder; none when it cannot be read. */
+  list(path: string): string[];
   /** First line of a program's output; undefined when it is not there or fails. */
   tryRun(command: string, args: readonly string[]): Promise<string | undefined>;
 }
@@ -50,6 +52,13 @@ export function createHostView(root: string, path: string): HostView {
         return readFileSync(join(root, file), 'utf8').trimEnd();
       } catch {
         return undefined;
+      }
+    },
+    list(folder) {
+      try {
+        return readdirSync(join(root, folder));
+      } catch {
+        return [];
       }
     },
     tryRun: (command, args) =>

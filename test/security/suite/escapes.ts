@@ -63,6 +63,17 @@ export function defineEscapes(runtime: string): void {
         for (const [file, digest] of files) expect(after.get(file), file).toBe(digest);
       });
 
+      it('A28: the doctor finds every process of the running sandboxes confined', async () => {
+        const { stdout } = await ground.bench.server.cli(['doctor', '--security', '--json']);
+        const { checks } = JSON.parse(stdout) as { checks: { id: string; status: string; detail: string }[] };
+        const find = (id: string) => checks.find((check) => check.id === id);
+        expect(find('sandboxes')).toMatchObject({
+          status: 'ok',
+          detail: expect.stringMatching(/^[1-9]\d* processes/),
+        });
+        expect(find('private-files')?.status).toBe('ok');
+      });
+
       it('the neighbour answers', async () => {
         expect((await fetch(ground.neighbourUrl)).status).toBe(200);
       });

@@ -1,7 +1,9 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { checkExposure, checkPrivateFiles, checkSandboxes } from '../../../infra/host/checks/audit.ts';
 import { createHostView, type HostView } from '../../../infra/host/checks/check.ts';
 import * as kernel from '../../../infra/host/checks/kernel.ts';
 import { checkNode, checkPrograms, isAtLeast, parseVersion } from '../../../infra/host/checks/programs.ts';
@@ -171,6 +173,67 @@ describe('security', () => {
     put('/sys/kernel/security/lsm', 'lockdown,capability,apparmor');
     for (const id of ['protected-symlinks', 'core-pattern', 'lsm'])
       expect((await find(id))?.status, id).toBe('ok');
+  });
+});
+
+describe('audit of a running server', () => {
+  const DATA = '/srv/skiff';
+  const mark = createHash('sha256').update(DATA).digest('hex').slice(0, 8);
+  const status = (changes: Record<string, string> = {}) => {
+    const zero = '0000000000000000';
+    const sets = { CapInh: zero, CapPrm: zero, CapEff: zero, CapBnd: zero, CapAmb: zero };
+    const fields = {
+      Uid: '2000001\t2000001\t2000001\t2000001',
+      NSpid: '7\t1',
+      NoNewPrivs: '1',
+      Seccomp: '2',
+      ...sets,
+      ...changes,
+    };
+    return Object.entries(fields)
+      .map(([name, value]) => `${name}:\t${value}\n`)
+      .join('');
+  };
+  const putProcess = (pid: number, changes?: Record<string, string>) => {
+    put(`/proc/${pid}/cgroup`, `4:memory:/skiff-${mark}/sbx-1\n`);
+    put(`/proc/${pid}/status`, status(changes));
+  };
+
+  test('confined processes are counted; the runtime beside them and other servers are not', () => {
+    putProcess(7);
+    putProcess(8, { NSpid: '8', Uid: '0\t0\t0\t0' });
+    put('/proc/9/cgroup', '4:memory:/skiff-00000000/sbx-1\n');
+    put('/proc/9/status', status({ NoNewPrivs: '0' }));
+    expect(checkSandboxes(view, DATA)).toMatchObject({
+      status: 'ok',
+      detail: expect.stringContaining('1 processes'),
+    });
+  });
+
+  test.each([
+    ['capabilities', { CapEff: '0000003fffffffff' }],
+    ['gain privileges', { NoNewPrivs: '0' }],
+    ['no system call filter', { Seccomp: '0' }],
+    ['uid of the host', { Uid: '0\t0\t0\t0' }],
+  ])('a process with %s makes the doctor fail', (what, changes) => {
+    putProcess(7, changes);
+    expect(checkSandboxes(view, DATA)).toMatchObject({
+      status: 'missing',
+      detail: expect.stringContaining(what),
+    });
+  });
+
+  test('keys that others may read make the doctor fail', () => {
+    put('/data/secret.key', 'x', 0o644);
+    const key = join(root, 'data/secret.key');
+    expect(checkPrivateFiles({ root: '/nowhere', secrets: [key] }).status).toBe('missing');
+    chmodSync(key, 0o600);
+    expect(checkPrivateFiles({ root: '/nowhere', secrets: [key] }).status).toBe('ok');
+  });
+
+  test('a gateway that strangers reach is warned of', () => {
+    expect(checkExposure('127.0.0.1').status).toBe('ok');
+    expect(checkExposure('0.0.0.0').status).toBe('warning');
   });
 });
 
