@@ -2,7 +2,7 @@
  * Remembers what came out of which input, so that an unchanged source is not read or built again.
  * A file for each input below one folder; the least recently used go first. Losing it costs a build, nothing else.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -51,8 +51,10 @@ export class InputIndex<Result> {
   async put(key: string, result: Result): Promise<void> {
     await mkdir(this.#folder, { recursive: true });
     const file = join(this.#folder, key);
-    await writeFile(`${file}.new`, JSON.stringify(this.#schema.parse(result)));
-    await rename(`${file}.new`, file);
+    // A name of its own: two builds of one input may end at the same time.
+    const draft = `${file}.${randomUUID()}`;
+    await writeFile(draft, JSON.stringify(this.#schema.parse(result)));
+    await rename(draft, file);
     if (this.#writes++ % 100 === 0) await this.#prune();
   }
 

@@ -15,7 +15,7 @@ import { dirname, join } from 'node:path';
 import { readFileSync, readdirSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import type { FunctionConfigInput } from '../../sdk/protocol/manifest.ts';
-import { createClient } from '../../sdk/client/index.ts';
+import { ClientError, createClient } from '../../sdk/client/index.ts';
 import { findSource } from '../../sdk/cli/source/files.ts';
 import { packSource } from '../../sdk/cli/source/pack.ts';
 import { functionFixture } from '../helpers/fixtures.ts';
@@ -106,8 +106,12 @@ export async function openBench(runtime: string, env: Record<string, string> = {
   const client = createClient({ url: server.url, token: server.adminToken });
   const deployFrom = async (path: string, name: string, config: FunctionConfigInput): Promise<string> => {
     const { files, entry } = findSource(path);
-    const { url } = await client.deploy(name, { source: () => packSource(files), entry, config });
-    return url;
+    try {
+      return (await client.deploy(name, { source: () => packSource(files), entry, config })).url;
+    } catch (error) {
+      const isOurs = error instanceof ClientError && error.code === 'INTERNAL';
+      throw isOurs ? new Error(server.log('builder').slice(-4_000), { cause: error }) : error;
+    }
   };
   return {
     server,
