@@ -50,7 +50,7 @@ export const events = {
   ended: (id: string) => `${CELL}:inv-ended:${id}`,
   /** Sorted set of ids of one function that wait to be put into BullMQ; score = priority, then order of acceptance. */
   room: (functionName: string) => `${CELL}:ev:room:${functionName}`,
-  /** Sorted set of ids of one function that are in BullMQ or run; score = when they left the room. */
+  /** Sorted set of ids of one function that are in BullMQ or run; score = when it was last made sure that they are. */
   window: (functionName: string) => `${CELL}:ev:window:${functionName}`,
   /** Sorted set of unfinished ids with one ordering key, in order of acceptance. `key` is `function/sha1`. */
   line: (key: string) => `${CELL}:ev:line:${key}`,
@@ -68,8 +68,6 @@ export const events = {
   leases: `${CELL}:ev:leases`,
   /** Sorted set of all unfinished ids; score = end of their maximum age. */
   expiry: `${CELL}:ev:expiry`,
-  /** Sorted set of ids in BullMQ that have not begun; score = when it was last made sure that their job exists. */
-  released: `${CELL}:ev:released`,
   /** Hash function name -> count of its unfinished invocations. */
   unfinished: `${CELL}:ev:unfinished`,
   /** Hash of counters: one for each state, `accepted`, `bytes`, `seq`, … */

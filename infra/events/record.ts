@@ -3,7 +3,8 @@
  * s state · fn function · acc accepted · exp end of its maximum age · due when it runs next · seq order of acceptance ·
  * pri priority · key line · by bytes · pol policy · org origin · n attempts · c counted tries · l lost attempts · f newest
  * fence · df fence of the last written end · a1… attempts · end, why: final · red replays · resx result's expiry ·
- * ik idempotency scope · job its BullMQ job · cs consumer · died runners that ended under it.
+ * ik idempotency scope · job its BullMQ job · cs consumer · died runners that ended under it · rms how long a result is kept ·
+ * nx what was begun in the write of the last end.
  */
 import { Attempt, InvocationRecord, PRIORITIES } from '../../sdk/protocol/events.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -46,13 +47,6 @@ export interface EventResultHead {
 }
 
 export type Hash = Readonly<Record<string, Buffer>>;
-
-/** Flat reply of HGETALL in a script. */
-export function toHash(flat: readonly Buffer[]): Hash {
-  const hash: Record<string, Buffer> = {};
-  for (let i = 0; i + 1 < flat.length; i += 2) hash[String(flat[i])] = flat[i + 1] as Buffer;
-  return hash;
-}
 
 export function readText(hash: Hash, field: string): string {
   const value = hash[field];

@@ -12,7 +12,6 @@ import type { AttemptOutcome, InvocationRecord, InvocationState } from '../../sd
 import { durable, events } from '../contract/keys.ts';
 import {
   readJson,
-  toHash,
   toInvocationRecord,
   type BlobReference,
   type EventHead,
@@ -48,24 +47,27 @@ export interface Acceptance {
 }
 
 export type AcceptReply =
-  | {
-      readonly kind: 'accepted';
-      readonly acceptedMs: number;
-      readonly state: InvocationState;
-      readonly jobs: ReleasedJob[];
-    }
+  | { readonly kind: 'accepted'; readonly acceptedMs: number; readonly state: InvocationState }
   /** Accepted before: by the same id, or with the same idempotency key. */
   | { readonly kind: 'known'; readonly id: string }
   | { readonly kind: 'other_request'; readonly id: string }
-  | { readonly kind: 'full'; readonly what: 'count' | 'bytes'; readonly count: number }
-  /** Not the store that promises were made in. */
-  | { readonly kind: 'foreign_store' };
+  | { readonly kind: 'full'; readonly what: 'count' | 'bytes'; readonly count: number };
 
+/** A new attempt, and what it needs. */
 export interface Begun {
   readonly id: string;
   readonly fence: number;
-  readonly record: Hash;
-  readonly request: Hash;
+  readonly number: number;
+  readonly functionName: string;
+  /** Failed tries that count, before this one. */
+  readonly counted: number;
+  readonly policy: EventPolicy;
+  readonly origin: EventOrigin;
+  readonly head: EventHead;
+  readonly body: Buffer;
+  readonly blob: BlobReference | undefined;
+  /** Of this process's clock. */
+  readonly startedMs: number;
 }
 
 export interface AttemptEnd {
@@ -76,7 +78,12 @@ export interface AttemptEnd {
   readonly counts: boolean;
   readonly reason?: string | undefined;
   readonly delayMs?: number;
+  /** What is written of the attempt beside number, fence and times. */
   readonly detail: Readonly<Record<string, string | number>>;
+  readonly number: number;
+  readonly startedMs: number;
+  /** The caller will run the function's next invocation, if one waits. */
+  readonly takesNext?: boolean;
   readonly result?:
     | { readonly head: EventResultHead; readonly body: Buffer; readonly blob?: BlobReference | undefined }
     | undefined;
@@ -85,7 +92,12 @@ export interface AttemptEnd {
 }
 
 export type EndReply =
-  | { readonly kind: 'written'; readonly state: InvocationState; readonly jobs: ReleasedJob[] }
+  | {
+      readonly kind: 'written';
+      readonly state: InvocationState;
+      /** The function's next invocation, begun for the caller in the same write. */
+      readonly next: Begun | undefined;
+    }
   /** Somebody holds a newer token: the end was refused. */
   | { readonly kind: 'fenced'; readonly state: string };
 
@@ -97,6 +109,8 @@ export interface StoredResult {
 
 type Reply = readonly unknown[];
 
+const NOTHING = Buffer.alloc(0);
+
 export class EventStore {
   readonly redis: Redis;
   readonly #run: RunScript;
@@ -107,28 +121,24 @@ export class EventStore {
     this.#run = defineEventScripts(redis);
   }
 
-  /** The reply is the moment from which the promise holds. */
-  async accept(event: Acceptance, epoch: string): Promise<AcceptReply> {
-    const reply = (await this.#run('accept', [durable.epoch, epoch, ...acceptArguments(event)])) as Reply;
-    switch (String(reply[0])) {
-      case 'OK':
-        return {
-          kind: 'accepted',
-          acceptedMs: Number(reply[1]),
-          state: String(reply[2]) as InvocationState,
-          jobs: parseJobs(reply.slice(3)),
-        };
-      case 'SAME':
-        return { kind: 'known', id: String(reply[1]) };
-      case 'EXISTS':
-        return { kind: 'known', id: event.id };
-      case 'OTHER':
-        return { kind: 'other_request', id: String(reply[1]) };
-      case 'FULL':
-        return { kind: 'full', what: String(reply[1]) as 'count' | 'bytes', count: Number(reply[2]) };
-      default:
-        return { kind: 'foreign_store' };
-    }
+  /**
+   * A reply for each, in order, or undefined for all when this is not the store that promises were made in. The reply is
+   * the moment from which the promise holds.
+   */
+  async acceptMany(
+    accepted: readonly Acceptance[],
+    epoch: string,
+  ): Promise<{ replies: AcceptReply[]; jobs: ReleasedJob[] } | undefined> {
+    const args = accepted.flatMap(acceptArguments);
+    const [first, ...replies] = (await this.#run('accept', [durable.epoch, epoch, ...args])) as [
+      unknown,
+      ...Reply[],
+    ];
+    if (!Array.isArray(first)) return undefined;
+    return {
+      replies: replies.map((reply, i) => toAcceptReply(reply, (accepted[i] as Acceptance).id)),
+      jobs: parseJobs(first),
+    };
   }
 
   /** Those of `ids` that are this job's to run, with their new fence tokens. */
@@ -138,39 +148,20 @@ export class EventStore {
     jobId: string,
     ids: readonly string[],
   ): Promise<{ begun: Begun[]; jobs: ReleasedJob[] }> {
-    const [jobs, ...entries] = (await this.#run('begin', [consumer, leaseMs, jobId, ...ids])) as [
-      Reply,
-      ...Reply[],
-    ];
-    const begun = entries.flatMap((entry, i): Begun[] => {
-      if (entry[0] !== 1) return [];
-      const record = toHash(entry[1] as Buffer[]);
-      const request = toHash(entry[2] as Buffer[]);
-      return [{ id: ids[i] as string, fence: Number(record['f']), record, request }];
-    });
-    return { begun, jobs: parseJobs(jobs) };
+    const reply = await this.#run('begin', [consumer, leaseMs, jobId, ...ids]);
+    const [jobs, ...begun] = reply as [Reply, ...Reply[]];
+    return { begun: begun.map(toBegun), jobs: parseJobs(jobs) };
   }
 
-  /** May be repeated until it succeeds: the same end is written once. */
-  async finish(end: AttemptEnd): Promise<EndReply> {
-    const { result } = end;
-    const reply = (await this.#run('finish', [
-      end.id,
-      end.fence,
-      end.follows,
-      end.outcome,
-      end.counts ? 1 : 0,
-      end.reason ?? '',
-      end.delayMs ?? 0,
-      JSON.stringify(end.detail),
-      result ? JSON.stringify(result.head) : '',
-      result?.body ?? '',
-      result?.blob ? JSON.stringify(result.blob) : '',
-      end.died ?? '',
-    ])) as Reply;
-    const [kind, state, ...jobs] = reply;
-    if (String(kind) === 'FENCED') return { kind: 'fenced', state: String(state) };
-    return { kind: 'written', state: String(state) as InvocationState, jobs: parseJobs(jobs) };
+  /** May be repeated until it succeeds: the same end is written once. A reply for each, in order. */
+  async finishMany(
+    consumer: string,
+    leaseMs: number,
+    ends: readonly AttemptEnd[],
+  ): Promise<{ replies: EndReply[]; jobs: ReleasedJob[] }> {
+    const reply = await this.#run('finish', [consumer, leaseMs, ...ends.flatMap(endArguments)]);
+    const [jobs, ...replies] = reply as [Reply, ...Reply[]];
+    return { replies: replies.map(toEndReply), jobs: parseJobs(jobs) };
   }
 
   /** Returns those that are not the caller's any more. */
@@ -228,10 +219,8 @@ export class EventStore {
     maxAgeMs: number,
     policy: EventPolicy | undefined,
   ): Promise<{ isChanged: boolean; state: InvocationState | undefined; jobs: ReleasedJob[] }> {
-    return this.#change(
-      await this.#run('redrive', [id, maxAgeMs, policy ? JSON.stringify(policy) : '']),
-      'ready',
-    );
+    const args = [id, maxAgeMs, policy ? JSON.stringify(policy) : '', policy?.resultMs ?? 0];
+    return this.#change(await this.#run('redrive', args), 'ready');
   }
 
   #change(reply: unknown, changed: InvocationState) {
@@ -281,7 +270,7 @@ export class EventStore {
     if (hash['h'] === undefined) return undefined;
     return {
       head: readJson<EventResultHead>(hash, 'h'),
-      body: hash['b'] ?? Buffer.alloc(0),
+      body: hash['b'] ?? NOTHING,
       blob: hash['blob'] && readJson<BlobReference>(hash, 'blob'),
     };
   }
@@ -294,7 +283,7 @@ export class EventStore {
     if (hash['h'] === undefined) return undefined;
     return {
       head: readJson<EventHead>(hash, 'h'),
-      body: hash['b'] ?? Buffer.alloc(0),
+      body: hash['b'] ?? NOTHING,
       blob: hash['blob'] && readJson<BlobReference>(hash, 'blob'),
     };
   }
@@ -313,10 +302,12 @@ export class EventStore {
     return this.redis.zremrangebyscore(events.dead, '-inf', untilMs);
   }
 
-  /** Counters by name: `accepted`, one for each final state, `outcome:…`, `bytes`, `redriven`, `purged`. */
+  /** Counters by name: `accepted`, one for each final state, `outcome:…` for all but ok, `bytes`, `redriven`, `purged`. */
   async stats(): Promise<Record<string, number>> {
-    const hash = await this.redis.hgetall(events.stats);
-    return Object.fromEntries(Object.entries(hash).map(([name, value]) => [name, Number(value)]));
+    const { seq = '0', ...hash } = await this.redis.hgetall(events.stats);
+    const counters = Object.fromEntries(Object.entries(hash).map(([name, value]) => [name, Number(value)]));
+    // Every place in the order of acceptance was given to a new invocation or to a replayed one.
+    return { accepted: Number(seq) - (counters['redriven'] ?? 0), ...counters };
   }
 
   async countUnfinished(): Promise<number> {
@@ -324,7 +315,70 @@ export class EventStore {
   }
 }
 
-/** What accept.lua takes after the epoch; tick.lua takes it, too. */
+function toBegun(reply: Reply): Begun {
+  const [id, fence, number, functionName, counted, policy, origin, head, body, blob] =
+    reply as (Buffer | null)[];
+  return {
+    id: String(id),
+    fence: Number(fence),
+    number: Number(number),
+    functionName: String(functionName),
+    counted: Number(counted),
+    policy: JSON.parse(String(policy)) as EventPolicy,
+    origin: JSON.parse(String(origin)) as EventOrigin,
+    head: JSON.parse(String(head)) as EventHead,
+    body: body ?? NOTHING,
+    blob: blob ? (JSON.parse(String(blob)) as BlobReference) : undefined,
+    startedMs: Date.now(),
+  };
+}
+
+function toAcceptReply([kind, detail, count]: Reply, id: string): AcceptReply {
+  switch (String(kind)) {
+    case 'OK':
+      return { kind: 'accepted', acceptedMs: Number(detail), state: String(count) as InvocationState };
+    case 'SAME':
+      return { kind: 'known', id: String(detail) };
+    case 'EXISTS':
+      return { kind: 'known', id };
+    case 'OTHER':
+      return { kind: 'other_request', id: String(detail) };
+    default:
+      return { kind: 'full', what: String(detail) as 'count' | 'bytes', count: Number(count) };
+  }
+}
+
+function toEndReply([kind, state, begun]: Reply): EndReply {
+  if (String(kind) === 'FENCED') return { kind: 'fenced', state: String(state) };
+  return {
+    kind: 'written',
+    state: String(state) as InvocationState,
+    next: begun ? toBegun(begun as Reply) : undefined,
+  };
+}
+
+function endArguments(end: AttemptEnd): (string | number | Buffer)[] {
+  const { number, fence, startedMs, outcome, result } = end;
+  const attempt = JSON.stringify({ number, fence, startedMs, outcome, ...end.detail });
+  return [
+    end.id,
+    fence,
+    end.follows,
+    outcome,
+    end.counts ? 1 : 0,
+    end.reason ?? '',
+    end.delayMs ?? 0,
+    // The script adds when it ended, by its own clock.
+    attempt.slice(0, -1),
+    result ? JSON.stringify(result.head) : '',
+    result?.body ?? '',
+    result?.blob ? JSON.stringify(result.blob) : '',
+    end.died ?? '',
+    end.takesNext ? 1 : 0,
+  ];
+}
+
+/** What accept.lua takes of each; tick.lua takes it, too. */
 export function acceptArguments(event: Acceptance): (string | number | Buffer)[] {
   return [
     event.id,
@@ -334,6 +388,7 @@ export function acceptArguments(event: Acceptance): (string | number | Buffer)[]
     event.priority,
     event.line ?? '',
     JSON.stringify(event.policy),
+    event.policy.resultMs,
     `${event.window}:${event.rate}`,
     JSON.stringify(event.origin),
     JSON.stringify(event.head),

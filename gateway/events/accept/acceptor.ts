@@ -24,6 +24,7 @@ import type { Payloads } from '../../../infra/events/payloads.ts';
 import type { BlobReference, EventHead, EventPolicy } from '../../../infra/events/record.ts';
 import type { ShardQueues } from '../../../infra/events/shards.ts';
 import type { Acceptance, AcceptReply, EventStore } from '../../../infra/events/store.ts';
+import { Batcher } from '../../../infra/lib/batcher.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
 import { digestOf, splitBody, type EventBody } from './body.ts';
@@ -55,6 +56,10 @@ export interface AcceptorOptions {
   readonly log: Log;
 }
 
+/** Arguments of one script call are limited, and so is the time that others wait for it. */
+const BATCH_MAX = 64;
+const BATCHES_MAX = 2;
+
 export function policyOf(config: FunctionConfig): EventPolicy {
   const { retries, backoff, keepResults } = config.async;
   return {
@@ -77,20 +82,43 @@ export function scopeOf(functionName: string, key: string): string {
 
 export class Acceptor {
   readonly #options: AcceptorOptions;
+  readonly #batcher: Batcher<Acceptance, AcceptReply>;
 
   constructor(options: AcceptorOptions) {
     this.#options = options;
+    this.#batcher = new Batcher({
+      run: (batch) => this.#write(batch),
+      countMax: BATCH_MAX,
+      inFlightMax: BATCHES_MAX,
+    });
   }
 
   /** @throws SkiffError NOT_DURABLE · THROTTLED · OVERLOADED · IDEMPOTENCY_MISMATCH · BODY_TOO_LARGE · UNAVAILABLE */
   async accept(event: NewEvent): Promise<Receipt> {
-    const { durability, store } = this.#options;
-    const { acceptance, epoch } = await this.prepare(event);
-    const reply = await this.#write(() =>
-      // In one turn, so that WAIT comes right behind the write on the same connection.
-      Promise.all([store.accept(acceptance, epoch), durability.assertReplicated()]),
-    );
+    const { acceptance } = await this.prepare(event);
+    const reply = await this.#translate(this.#batcher.add(acceptance));
     return this.#settle(reply, event, acceptance.id);
+  }
+
+  async #write(batch: readonly Acceptance[]): Promise<readonly AcceptReply[]> {
+    const { durability, store, queues, log } = this.#options;
+    const epoch = await durability.assertDurable();
+    const [written] = await Promise.all([
+      // In one turn, so that WAIT comes right behind the write on the same connection.
+      store.acceptMany(batch, epoch),
+      durability.assertReplicated(),
+    ]);
+    if (!written) {
+      durability.reportForeign();
+      throw new SkiffError('NOT_DURABLE', `nothing was accepted: ${durability.problem}`, {
+        details: { maybeAccepted: false },
+      });
+    }
+    // Not awaited: the events are safe, and the pump of a consumer adds what is missing.
+    if (written.jobs.length > 0) {
+      queues.add(written.jobs).catch((error: unknown) => log.debug({ error }, 'jobs not added yet'));
+    }
+    return written.replies;
   }
 
   /** The epoch to write with. @throws SkiffError NOT_DURABLE */
@@ -177,10 +205,9 @@ export class Acceptor {
   }
 
   /** Tells "was not written" from "may have been written". */
-  async #write(write: () => Promise<[AcceptReply, void]>): Promise<AcceptReply> {
+  async #translate(writing: Promise<AcceptReply>): Promise<AcceptReply> {
     try {
-      const [reply] = await write();
-      return reply;
+      return await writing;
     } catch (error) {
       if (error instanceof SkiffError || !isServiceAway(error)) throw error;
       const maybeAccepted = !NOT_SENT.test((error as Error).message);
@@ -193,14 +220,10 @@ export class Acceptor {
   }
 
   async #settle(reply: AcceptReply, event: NewEvent, id: string): Promise<Receipt> {
-    const { queues, store, durability, log } = this.#options;
+    const { store } = this.#options;
     const { functionName } = event.deployment;
     switch (reply.kind) {
       case 'accepted':
-        // Not awaited: the event is safe, and the pump of a consumer adds what is missing.
-        if (reply.jobs.length > 0) {
-          queues.add(reply.jobs).catch((error: unknown) => log.debug({ error, id }, 'job not added yet'));
-        }
         return { id, state: reply.state, isRepeat: false };
       case 'known':
         return { id: reply.id, state: (await store.getState(reply.id)) ?? 'succeeded', isRepeat: true };
@@ -216,11 +239,6 @@ export class Acceptor {
             ? `${reply.count} events of "${functionName}" are waiting, which is the limit; try again when some have run`
             : `events of ${reply.count} bytes are waiting in all, which is the limit; try again when some have run`,
         );
-      case 'foreign_store':
-        durability.reportForeign();
-        throw new SkiffError('NOT_DURABLE', `nothing was accepted: ${durability.problem}`, {
-          details: { maybeAccepted: false },
-        });
     }
   }
 }

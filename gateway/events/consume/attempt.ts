@@ -10,16 +10,8 @@ import { Header } from '../../../sdk/protocol/http.ts';
 import type { HeaderList } from '../../../sdk/protocol/invocation.ts';
 import { EVENT_LEASE_MS, RESULT_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
 import type { Payloads } from '../../../infra/events/payloads.ts';
-import {
-  type BlobReference,
-  type EventHead,
-  type EventOrigin,
-  type EventPolicy,
-  readJson,
-  readNumber,
-  readText,
-} from '../../../infra/events/record.ts';
-import type { AttemptEnd, Begun, EndReply, EventStore } from '../../../infra/events/store.ts';
+import type { BlobReference, EventHead } from '../../../infra/events/record.ts';
+import type { AttemptEnd, Begun, EndReply } from '../../../infra/events/store.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
 import type { Call } from '../../invoke/call.ts';
@@ -29,7 +21,8 @@ import { AnswerSink, toStoredResult, type SunkAnswer } from './answer-sink.ts';
 import { judge, outcomeOf, type Series, type Verdict } from './verdict.ts';
 
 export interface AttemptParts {
-  readonly store: EventStore;
+  /** Writes an end; may be called again with the same one. */
+  readonly finish: (end: AttemptEnd) => Promise<EndReply>;
   readonly payloads: Payloads;
   readonly routes: Routes;
   readonly run: (call: PlatformCall) => Call;
@@ -63,49 +56,43 @@ export class Attempt {
     this.#sink?.cancel();
   }
 
-  /** Undefined when it was cancelled. */
-  async run(): Promise<EndReply | undefined> {
+  /** Undefined when it was cancelled, or its end could not be written. */
+  async run(takesNext: boolean): Promise<EndReply | undefined> {
     const end = await this.#execute().catch((error: unknown) => this.#describeTrouble(error));
     if (this.#isCancelled) return undefined;
-    return this.#finish(end);
+    return this.#finish({ ...end, takesNext });
   }
 
   async #execute(): Promise<AttemptEnd> {
-    const name = readText(this.#begun.record, 'fn');
-    const route = await this.#parts.routes.get(name);
-    if (!route) return this.#die('function_deleted', `there is no function "${name}" any more`);
+    const { functionName, blob, body } = this.#begun;
+    const route = await this.#parts.routes.get(functionName);
+    if (!route) return this.#die('function_deleted', `there is no function "${functionName}" any more`);
     const deployment = chooseTarget(route, Math.random());
     const head = this.#createHead();
-    const blob = this.#begun.request['blob']
-      ? readJson<BlobReference>(this.#begun.request, 'blob')
-      : undefined;
     const stream = blob ? await this.#open(blob) : undefined;
     if (stream instanceof SkiffError) return this.#die('payload_unreadable', stream.message);
     const sink = new AnswerSink((body) => this.#putResult(body));
     this.#sink = sink;
     if (this.#isCancelled) sink.cancel();
-    const body = stream ? undefined : (this.#begun.request['b'] ?? Buffer.alloc(0));
     const request = createRequest(head, stream);
-    const call = this.#parts.run({ id: this.id, deployment, head, body, request, response: sink });
+    const inline = stream ? undefined : body;
+    const call = this.#parts.run({ id: this.id, deployment, head, body: inline, request, response: sink });
     const answer = await sink.done;
     stream?.destroy();
     return this.#judge(call, deployment, answer);
   }
 
   #createHead(): EventHead & { attempt: number; traceparent?: string } {
-    const { record, request } = this.#begun;
-    const attempt = readNumber(record, 'n');
-    const { method, url, headers } = readJson<EventHead>(request, 'h');
-    const { traceparent } = readJson<EventOrigin>(record, 'org');
+    const { number: attempt, head, origin } = this.#begun;
+    const { traceparent } = origin;
     const own: HeaderList = [
       [Header.invocationId, this.id],
       [Header.attempt, String(attempt)],
       ...(traceparent === undefined ? [] : [[Header.traceparent, traceparent] as const]),
     ];
     return {
-      method,
-      url,
-      headers: [...headers, ...own],
+      ...head,
+      headers: [...head.headers, ...own],
       attempt,
       ...(traceparent === undefined ? {} : { traceparent }),
     };
@@ -126,13 +113,8 @@ export class Attempt {
   }
 
   #series(): Series {
-    const { record } = this.#begun;
-    const counted = readNumber(record, 'c');
-    return {
-      policy: readJson<EventPolicy>(record, 'pol'),
-      counted,
-      uncounted: Math.max(0, readNumber(record, 'n') - 1 - counted),
-    };
+    const { policy, counted, number } = this.#begun;
+    return { policy, counted, uncounted: Math.max(0, number - 1 - counted) };
   }
 
   #judge(call: Call, deployment: Deployment, answer: SunkAnswer): AttemptEnd {
@@ -170,16 +152,17 @@ export class Attempt {
   }
 
   #createEnd(verdict: Verdict, rest: Pick<AttemptEnd, 'detail' | 'result' | 'died'>): AttemptEnd {
-    return { id: this.id, fence: this.fence, ...verdict, ...rest };
+    const { id, fence, number, startedMs } = this.#begun;
+    return { id, fence, number, startedMs, ...verdict, ...rest };
   }
 
   /** Offered again while the store is away: with one token it is written once. */
   async #finish(end: AttemptEnd): Promise<EndReply | undefined> {
-    const { store, log } = this.#parts;
+    const { finish, log } = this.#parts;
     const deadline = performance.now() + FINISH_MS_MAX;
     for (;;) {
       try {
-        return await store.finish(end);
+        return await finish(end);
       } catch (error) {
         if (!isServiceAway(error)) throw error;
         if (performance.now() > deadline) {

@@ -10,11 +10,13 @@ import type { Redis } from 'ioredis';
 import { EVENT_LEASE_MS } from '../../../sdk/protocol/limits.ts';
 import { durable, events } from '../../../infra/contract/keys.ts';
 import { SHARDS, shardQueue, type ShardJob, type ShardQueues } from '../../../infra/events/shards.ts';
-import type { Begun } from '../../../infra/events/store.ts';
+import type { AttemptEnd, Begun, EndReply, EventStore } from '../../../infra/events/store.ts';
+import { Batcher } from '../../../infra/lib/batcher.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
 import { Attempt, type AttemptParts } from './attempt.ts';
 
-export interface ConsumerOptions extends AttemptParts {
+export interface ConsumerOptions extends Omit<AttemptParts, 'finish'> {
+  readonly store: EventStore;
   readonly id: string;
   readonly queues: ShardQueues;
   /** For BullMQ's workers: waits for Redis as long as it takes. Each worker makes a second one from it, that blocks. */
@@ -38,6 +40,11 @@ const AWAY_MS = 200;
 /** A worker that takes nothing for this long while its queue has jobs is deaf. */
 const DEAF_MS = 15_000;
 const WATCH_MS = 5_000;
+/** A job does not go on with further invocations for longer, so that other consumers get their share. */
+const CHAIN_MS = 5_000;
+/** Ends written by one script call: others wait for it. */
+const ENDS_MAX = 64;
+const END_BATCHES_MAX = 2;
 
 interface Shard {
   worker: Worker<ShardJob>;
@@ -47,6 +54,8 @@ interface Shard {
 
 export class Consumer {
   readonly #options: ConsumerOptions;
+  readonly #parts: AttemptParts;
+  readonly #ends: Batcher<AttemptEnd, EndReply>;
   readonly #held = new Map<string, Attempt>();
   readonly #timers: NodeJS.Timeout[] = [];
   #shards: Shard[] = [];
@@ -54,6 +63,12 @@ export class Consumer {
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
+    this.#ends = new Batcher({
+      run: (ends) => this.#finish(ends),
+      countMax: ENDS_MAX,
+      inFlightMax: END_BATCHES_MAX,
+    });
+    this.#parts = { ...options, finish: (end) => this.#ends.add(end) };
   }
 
   get heldCount(): number {
@@ -108,7 +123,7 @@ export class Consumer {
     shard.lastTakenMs = performance.now();
     try {
       const begun = await this.#begin(String(job.id), job.data.ids);
-      await Promise.all(begun.map((each) => this.#run(each)));
+      await Promise.all(begun.map((each) => this.#runChain(shard, each)));
     } finally {
       shard.running -= 1;
     }
@@ -128,27 +143,45 @@ export class Consumer {
     }
   }
 
-  async #run(begun: Begun): Promise<void> {
-    const { log, queues, onEnd } = this.#options;
-    const attempt = new Attempt(this.#options, begun);
+  /** Runs one invocation and then, while it is quicker than going through the queue, the function's next ones. */
+  async #runChain(shard: Shard, first: Begun): Promise<void> {
+    const untilMs = performance.now() + CHAIN_MS;
+    for (let begun: Begun | undefined = first; begun;) {
+      // When all places are taken others wait in the queue: then it is their turn.
+      const mayTake = !this.#isClosing && shard.running < this.#options.concurrency;
+      begun = await this.#run(begun, mayTake && performance.now() < untilMs);
+    }
+  }
+
+  async #run(begun: Begun, mayTake: boolean): Promise<Begun | undefined> {
+    const { log, onEnd } = this.#options;
+    const attempt = new Attempt(this.#parts, begun);
     this.#held.set(begun.id, attempt);
     try {
-      const reply = await attempt.run();
-      if (reply?.kind === 'fenced') {
-        log.warn(
-          { invocation: begun.id, fence: begun.fence, state: reply.state },
-          'fenced: an old result was refused',
-        );
-        onEnd?.('fenced', reply.state);
-      } else if (reply) {
+      const reply = await attempt.run(mayTake);
+      if (reply?.kind === 'written') {
         onEnd?.('written', reply.state);
-        if (reply.jobs.length > 0) await queues.add(reply.jobs).catch(() => {});
+        return reply.next;
+      }
+      if (reply) {
+        const { id: invocation, fence } = begun;
+        log.warn({ invocation, fence, state: reply.state }, 'fenced: an old result was refused');
+        onEnd?.('fenced', reply.state);
       }
     } catch (error) {
       log.error({ error, invocation: begun.id }, 'an attempt failed; it counts as lost when its lease ends');
     } finally {
       if (this.#held.get(begun.id) === attempt) this.#held.delete(begun.id);
     }
+    return undefined;
+  }
+
+  async #finish(ends: readonly AttemptEnd[]): Promise<readonly EndReply[]> {
+    const { store, queues, id } = this.#options;
+    const { replies, jobs } = await store.finishMany(id, EVENT_LEASE_MS, ends);
+    // Not awaited: the pump adds what is missing.
+    if (jobs.length > 0) queues.add(jobs).catch(() => {});
+    return replies;
   }
 
   async #renew(): Promise<void> {

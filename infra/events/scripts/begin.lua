@@ -3,32 +3,21 @@ A consumer that holds a BullMQ job begins its invocations: each gets a new attem
 before a byte goes to a sandbox, so that an attempt that may have run is never taken for one that did not.
 
 Input:  ARGV[1] consumer   ARGV[2] lease, ms   ARGV[3] id of the BullMQ job   ARGV[4...] invocation ids
-Output: { jobs, entry... } with one entry for each id, in order:
-        { 1, record (flat field, value list), request (likewise) }   begun: it is ours until the lease ends
-        { 0, state or '' }                                           not ours to run (any more)
+Output: { jobs, begun... } with what describe_begun gives for each one that is ours until its lease ends; the others are
+        not to be run (any more)
 Errors: none of its own.
 ]]
 local now = clock()
 local jobs = {}
-local reply = {}
+local reply = { jobs }
 for i = 4, #ARGV do
-  local id = ARGV[i]
-  local r = read(id)
-  if not r or r.s ~= 'ready' or r.job ~= ARGV[3] then
-    reply[#reply + 1] = { 0, r and r.s or '' }
-  elseif tonumber(r.exp) <= now then
-    finalize(r, 'expired', 'max_age', now, jobs)
-    reply[#reply + 1] = { 0, 'expired' }
-  else
-    local record = N.record .. id
-    local n = tonumber(r.n) + 1
-    local fence = tonumber(r.f) + 1
-    redis.call('HSET', record, 's', 'running', 'n', n, 'f', fence, 'cs', ARGV[1],
-      'a' .. n, cjson.encode({ number = n, fence = fence, startedMs = now, consumer = ARGV[1] }))
-    redis.call('HDEL', record, 'job')
-    redis.call('ZREM', N.released, id)
-    redis.call('ZADD', N.leases, now + tonumber(ARGV[2]), id)
-    reply[#reply + 1] = { 1, redis.call('HGETALL', record), redis.call('HGETALL', N.request .. id) }
+  local r = read(ARGV[i])
+  if r and r.s == 'ready' and r.job == ARGV[3] then
+    if tonumber(r.exp) <= now then
+      finalize(r, 'expired', 'max_age', now, jobs)
+    else
+      reply[#reply + 1] = begin_attempt(r, ARGV[1], tonumber(ARGV[2]), now)
+    end
   end
 end
-return { jobs, unpack(reply) }
+return reply

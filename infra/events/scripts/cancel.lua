@@ -8,13 +8,17 @@ Errors: { 'MISSING' }
 ]]
 local r = read(ARGV[1])
 if not r then return { 'MISSING' } end
-if r.s == 'succeeded' or r.s == 'dead' or r.s == 'expired' or r.s == 'cancelled' then return { 'SAME', r.s } end
+if is_final(r.s) then return { 'SAME', r.s } end
 local now = clock()
 local jobs = {}
+local fields = {}
 if r.s == 'running' then
-  end_attempt(r, 'cancelled', { endedMs = now })
-  redis.call('HINCRBY', N.record .. r.id, 'f', 1)
-  redis.call('PUBLISH', N.cancels, r.id)
+  local attempt = cjson.decode(call('HGET', N.record .. r.id, 'a' .. r.n) or '{}')
+  attempt.outcome = 'cancelled'
+  attempt.endedMs = now
+  fields = { 'a' .. r.n, cjson.encode(attempt), 'f', string.format('%d', r.f + 1) }
+  call('HINCRBY', N.stats, 'outcome:cancelled', 1)
+  call('PUBLISH', N.cancels, r.id)
 end
-finalize(r, 'cancelled', 'by_request', now, jobs)
+finalize(r, 'cancelled', 'by_request', now, jobs, fields)
 return { 'OK', unpack(jobs) }

@@ -1,50 +1,77 @@
 --[[
-The holder of the newest fence token writes how its attempt ended and what follows. Repeating it is harmless.
+The holders of the newest fence tokens write how their attempts ended and what follows. Repeating it is harmless.
 
-Input:  ARGV[1] id   ARGV[2] fence   ARGV[3] what follows: succeeded | dead | retry | again | lost
-        ARGV[4] outcome   ARGV[5] 1 if it counts as a failed try   ARGV[6] reason of a final state or ''
-        ARGV[7] delay of a retry, ms   ARGV[8] detail of the attempt, JSON
-        ARGV[9] head of the result, JSON or ''   ARGV[10] its body   ARGV[11] reference to the body, JSON or ''
-        ARGV[12] for `lost`: the runner that died under it, or ''
+Input:  ARGV[1] consumer   ARGV[2] its lease, ms   ARGV[3...] for each attempt, 13 of them:
+        id · fence · what follows: succeeded | dead | retry | again | lost · outcome · 1 if it counts as a failed try ·
+        reason of a final state or '' · delay of a retry, ms · the attempt, JSON without its last brace · head of the result,
+        JSON or '' · its body · reference to the body, JSON or '' · for `lost` the runner that died under it, or '' · 1 if
+        the consumer will run the function's next one
         `again`: back into the queue after the delay without being counted (it did not run, or not by its own fault)
-Output: { 'OK', state, job... }   jobs as in queue.lua
-        { 'SAME', state }         this very end was written before
-Errors: { 'FENCED', state }       somebody else holds a newer token, or it was ended otherwise; nothing is written
+Output: { jobs, reply... } with one reply for each, in order; begun is what describe_begun gives, or false:
+        { 'OK', state, begun }
+        { 'SAME', state, begun }      this very end was written before
+        { 'FENCED', state }           somebody else holds a newer token, or it was ended otherwise; nothing is written
+Errors: none of its own.
 ]]
-local r = read(ARGV[1])
-if not r then return { 'FENCED', '' } end
-local record = N.record .. r.id
-if r.f ~= ARGV[2] then return { 'FENCED', r.s } end
-if r.s ~= 'running' then
-  if redis.call('HGET', record, 'df') == ARGV[2] then return { 'SAME', r.s } end
-  return { 'FENCED', r.s }
-end
 local now = clock()
+local consumer, lease = ARGV[1], tonumber(ARGV[2])
+
+-- The reply was lost, and with it that a next one was begun (which may be this very one).
+local function begun_before(r, takes)
+  local next = takes == '1' and r.nx and read(r.nx)
+  if not next or next.s ~= 'running' or next.cs ~= consumer then return false end
+  return describe_begun(next.id)
+end
+
+local function finish(first, jobs)
+  local id, fence, follows, outcome, counts, reason, delay, attempt, head, body, blob, died, takes = unpack(ARGV, first, first + 12)
+  local r = read(id)
+  if not r then return { 'FENCED', '' } end
+  if r.df == fence then return { 'SAME', r.s, begun_before(r, takes) } end
+  if r.f ~= fence or r.s ~= 'running' then return { 'FENCED', r.s } end
+  local record = N.record .. id
+  taker = takes == '1' and { fn = r.fn, consumer = consumer, lease = lease } or nil
+  attempt = attempt .. string.format(',"endedMs":%d}', now)
+  local state
+  if follows == 'lost' then
+    state = lose(r, died, attempt, fence, now, jobs)
+  else
+    local fields = { 'df', fence, 'a' .. r.n, attempt }
+    if head ~= '' then
+      local result = N.result .. id
+      if r.n ~= '1' then call('DEL', result) end
+      if blob ~= '' then
+        call('HSET', result, 'h', head, 'b', body, 'blob', blob)
+      else
+        call('HSET', result, 'h', head, 'b', body)
+      end
+      call('PEXPIRE', result, r.rms)
+      fields[5], fields[6] = 'resx', string.format('%d', now + r.rms)
+    end
+    if counts == '1' then call('HINCRBY', record, 'c', 1) end
+    if outcome ~= 'ok' then call('HINCRBY', N.stats, 'outcome:' .. outcome, 1) end
+    if follows == 'succeeded' or follows == 'dead' then
+      state = follows
+      finalize(r, state, reason, now, jobs, fields)
+    else
+      state = 'retry_wait'
+      unschedule(r)
+      call('HSET', record, 's', state, 'due', string.format('%d', now + delay), unpack(fields))
+      call('ZADD', N.due, now + delay, id)
+      release(r.fn, now, jobs)
+    end
+  end
+  local begun = taker and taker.begun or false
+  if begun then
+    call('HSET', record, 'nx', begun[1])
+  elseif r.nx then
+    call('HDEL', record, 'nx')
+  end
+  taker = nil
+  return { 'OK', state, begun }
+end
+
 local jobs = {}
-local detail = cjson.decode(ARGV[8])
-detail.endedMs = now
-redis.call('HSET', record, 'df', ARGV[2])
-if ARGV[3] == 'lost' then
-  local state = lose(r, ARGV[12], detail, now, jobs)
-  return { 'OK', state, unpack(jobs) }
-end
-end_attempt(r, ARGV[4], detail)
-if ARGV[5] == '1' then redis.call('HINCRBY', record, 'c', 1) end
-if ARGV[9] ~= '' then
-  local result = N.result .. r.id
-  local kept = cjson.decode(r.pol).resultMs
-  redis.call('DEL', result)
-  redis.call('HSET', result, 'h', ARGV[9], 'b', ARGV[10])
-  if ARGV[11] ~= '' then redis.call('HSET', result, 'blob', ARGV[11]) end
-  redis.call('PEXPIRE', result, kept)
-  redis.call('HSET', record, 'resx', now + kept)
-end
-local follows = ARGV[3]
-if follows == 'succeeded' or follows == 'dead' then
-  finalize(r, follows, ARGV[6], now, jobs)
-  return { 'OK', follows, unpack(jobs) }
-end
-local due = now + tonumber(ARGV[7])
-delay_until(r, 'retry_wait', due)
-release(r.fn, now, jobs)
-return { 'OK', 'retry_wait', unpack(jobs) }
+local replies = { jobs }
+for first = 3, #ARGV, 13 do replies[#replies + 1] = finish(first, jobs) end
+return replies

@@ -7,22 +7,22 @@ Errors: none of its own.
 ]]
 local now = clock()
 local jobs = {}
-local ids = redis.call('ZRANGEBYSCORE', N.due, '-inf', now, 'LIMIT', 0, ARGV[1])
+local ids = call('ZRANGEBYSCORE', N.due, '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(ids) do
-  redis.call('ZREM', N.due, id)
+  call('ZREM', N.due, id)
   local r = read(id)
   if r and (r.s == 'delayed' or r.s == 'retry_wait') then
-    redis.call('HDEL', N.record .. id, 'due')
+    call('HDEL', N.record .. id, 'due')
     make_ready(r, now, jobs)
   end
 end
-for _, fn in ipairs(redis.call('ZRANGEBYSCORE', N.throttled, '-inf', now, 'LIMIT', 0, ARGV[1])) do
-  redis.call('ZREM', N.throttled, fn)
+for _, fn in ipairs(call('ZRANGEBYSCORE', N.throttled, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  call('ZREM', N.throttled, fn)
   release(fn, now, jobs)
 end
 local wait = -1
 for _, key in ipairs({ N.due, N.throttled }) do
-  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
   if first[2] and (wait < 0 or tonumber(first[2]) - now < wait) then wait = math.max(0, tonumber(first[2]) - now) end
 end
 return { #ids, wait, unpack(jobs) }

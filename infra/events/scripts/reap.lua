@@ -7,13 +7,17 @@ Errors: none of its own.
 ]]
 local now = clock()
 local jobs = {}
-local ids = redis.call('ZRANGEBYSCORE', N.leases, '-inf', now, 'LIMIT', 0, ARGV[1])
+local ids = call('ZRANGEBYSCORE', N.leases, '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(ids) do
   local r = read(id)
   if r and r.s == 'running' then
-    lose(r, '', { endedMs = now, message = 'its lease ended: the consumer died or was paused' }, now, jobs)
+    local attempt = cjson.decode(call('HGET', N.record .. id, 'a' .. r.n) or '{}')
+    attempt.outcome = 'lost'
+    attempt.endedMs = now
+    attempt.message = 'its lease ended: the consumer died or was paused'
+    lose(r, '', cjson.encode(attempt), '', now, jobs)
   else
-    redis.call('ZREM', N.leases, id)
+    call('ZREM', N.leases, id)
   end
 end
 return { #ids, unpack(jobs) }

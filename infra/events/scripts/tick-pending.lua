@@ -16,13 +16,15 @@ if held[1] ~= ARGV[4] or held[2] ~= ARGV[5] then
   return { 'STALE' }
 end
 local last = held[3] and redis.call('HGET', N.record .. held[3], 's')
-if last and last ~= 'succeeded' and last ~= 'dead' and last ~= 'expired' and last ~= 'cancelled' then
+if last and not is_final(last) then
   return { 'WAITING' }
 end
-local reply = accept_event(read_event(6), clock())
+local jobs = {}
+local reply = accept_event(read_event(6), clock(), jobs)
 if reply[1] == 'FULL' then return reply end
 redis.call('HINCRBY', state, 'fired', 1)
 redis.call('HSET', state, 'inv', ARGV[6])
 redis.call('HDEL', state, 'pending')
 redis.call('SREM', N.pendingTicks, ARGV[3])
+for _, job in ipairs(jobs) do reply[#reply + 1] = job end
 return reply

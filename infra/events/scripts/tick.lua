@@ -38,7 +38,7 @@ if ARGV[7] == 'miss' then
 end
 if ARGV[8] ~= 'allow' and held[3] then
   local last = redis.call('HGET', N.record .. held[3], 's')
-  if last and last ~= 'succeeded' and last ~= 'dead' and last ~= 'expired' and last ~= 'cancelled' then
+  if last and not is_final(last) then
     if ARGV[8] == 'queue-one' then
       -- A newer tick takes the place of one that waits: it stands for all since then.
       if redis.call('HEXISTS', state, 'pending') == 1 then redis.call('HINCRBY', state, 'skipped', 1) end
@@ -51,10 +51,12 @@ if ARGV[8] ~= 'allow' and held[3] then
     return { 'OVERLAP' }
   end
 end
-local reply = accept_event(read_event(10), clock())
+local jobs = {}
+local reply = accept_event(read_event(10), clock(), jobs)
 if reply[1] == 'FULL' then return reply end
 advance('fired')
 redis.call('HSET', state, 'inv', ARGV[10])
 redis.call('HDEL', state, 'pending')
 redis.call('SREM', N.pendingTicks, name)
+for _, job in ipairs(jobs) do reply[#reply + 1] = job end
 return reply

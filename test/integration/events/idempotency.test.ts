@@ -3,8 +3,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { events } from '../../../infra/contract/keys.ts';
 import { IdempotencyRecords } from '../../../infra/events/idempotency.ts';
 import {
+  acceptOne,
   createAcceptance,
-  EPOCH,
   openTestEventStore,
   type TestEventStore,
 } from '../../helpers/event-store.ts';
@@ -75,7 +75,7 @@ test('an answer is kept for a day from its end, and afterwards the key is new', 
 test('a key of an event and a key of a call are one: the second is another request', async () => {
   const idempotency = { scope: 'hello/k', fingerprint: 'async print' };
   const acceptance = createAcceptance({ idempotency });
-  await opened.store.accept(acceptance, EPOCH);
+  await acceptOne(opened.store, acceptance);
   expect(await records.claim('hello/k', 'sync print', 'inv-1', 10_000)).toEqual({
     kind: 'other_request',
     id: acceptance.id,
