@@ -16,6 +16,7 @@ import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
 import { openStore } from '../infra/oci/store.ts';
 import { openSandboxHost } from '../infra/sandbox/host.ts';
+import { tryRegistryTls } from '../infra/swarm/identity.ts';
 import { toSkiffError } from '../sdk/protocol/errors.ts';
 import {
   BUILDER_STORE_BYTES_MAX,
@@ -77,6 +78,7 @@ const registry = openRegistry({
   url: config.SKIFF_REGISTRY_URL ?? 'http://127.0.0.1:8081',
   user: config.SKIFF_REGISTRY_USER,
   password: config.SKIFF_REGISTRY_PASSWORD?.reveal(),
+  tls: tryRegistryTls(config),
 });
 shutdown.add('registry', () => registry.close());
 

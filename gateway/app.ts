@@ -19,7 +19,6 @@ import { createBuildHandlers } from './routes/builds.ts';
 import { createFunctionHandlers } from './routes/functions.ts';
 import { createLineStreamer } from './routes/lines.ts';
 import { createLogHandlers } from './routes/logs.ts';
-import { createNodeHandlers } from './routes/nodes.ts';
 import { createPlatformHandlers } from './routes/platform.ts';
 import type { ApiContext, Handlers, RequestVariables } from './routes/route.ts';
 import { ROUTES, type RouteId, type RouteSpec } from './routes/table.ts';
@@ -27,6 +26,9 @@ import { createSecretHandlers } from './secrets/handlers.ts';
 import { createTokenHandlers } from './routes/tokens.ts';
 import { createUploadHandlers } from './routes/uploads.ts';
 import { createUsageHandlers } from './routes/usage.ts';
+import { createExplainHandlers } from './swarm/explain.ts';
+import { createNodeHandlers, createSwarmHandlers } from './swarm/handlers.ts';
+import { createServiceHandlers } from './swarm/service/handlers.ts';
 
 export type App = Hono<{ Bindings: HttpBindings; Variables: RequestVariables }>;
 
@@ -81,7 +83,10 @@ function createHandlers(parts: GatewayParts): Handlers {
     ...createBuildHandlers(parts, streamLines),
     ...createFunctionHandlers(parts),
     ...createLogHandlers(parts, streamLines),
+    ...createSwarmHandlers(parts),
     ...createNodeHandlers(parts),
+    ...createServiceHandlers(parts),
+    ...createExplainHandlers(parts),
     ...createUsageHandlers(parts),
     ...createEventHandlers(parts),
     ...createTokenHandlers(parts),

@@ -1,14 +1,9 @@
 /** What the invoker reports about each call, as metrics. On the hot path a call costs two additions. */
 import type { Metrics } from '../infra/lib/metrics.ts';
-import type { Deployment } from '../sdk/protocol/api.ts';
 import type { FailureCause } from '../sdk/protocol/errors.ts';
+import type { Call } from './invoke/call.ts';
 
-export type CallReporter = (
-  deployment: Pick<Deployment, 'functionName'>,
-  cause: FailureCause | undefined,
-  ms: number,
-  isCold: boolean,
-) => void;
+export type CallReporter = (call: Call, cause: FailureCause | undefined) => void;
 
 interface Bound {
   readonly count: () => void;
@@ -37,11 +32,11 @@ export function createCallReporter(metrics: Metrics, readInFlight: () => number)
     return made;
   }
 
-  return ({ functionName }, cause, ms, isCold) => {
+  return ({ deployment: { functionName }, receivedMs, timing }, cause) => {
     const { count, observe } = bind(functionName);
     if (cause === undefined) count();
     else calls.add({ function: functionName, cause });
-    if (isCold) cold.add({ function: functionName });
-    observe(ms / 1000);
+    if (timing && timing.coldMs > 0) cold.add({ function: functionName });
+    observe((Date.now() - receivedMs) / 1000);
   };
 }

@@ -18,6 +18,8 @@ import { Shutdown } from '../infra/lib/shutdown.ts';
 import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
 import { openSecretStore } from '../infra/secrets/secrets.ts';
+import { tryRegistryTls } from '../infra/swarm/identity.ts';
+import type { SwarmRecord } from '../infra/swarm/members.ts';
 import { createId } from '../sdk/protocol/ids.ts';
 import { ensureAdminTokenFile, storeAdminToken } from './admin-token.ts';
 import { createApp } from './app.ts';
@@ -35,6 +37,8 @@ import { Invoker } from './invoke/invoker.ts';
 import { Links } from './invoke/links.ts';
 import { Routes } from './invoke/routes.ts';
 import { authorize, createTokenVerifier } from './middleware/auth.ts';
+import { rememberCall } from './swarm/call-history.ts';
+import { type GatewaySwarm, openGatewaySwarm } from './swarm/gateway-swarm.ts';
 
 /** How long invocations may take to end once we stop; the supervisor waits longer. */
 const DRAIN_MS = 10_000;
@@ -54,7 +58,8 @@ const telemetry = await startTelemetry('gateway', process.env);
 shutdown.add('telemetry', () => telemetry.shutdown());
 
 const stopping = new AbortController();
-const adminToken = await ensureAdminTokenFile(dataPaths(config.SKIFF_DATA_DIR).adminToken);
+const paths = dataPaths(config.SKIFF_DATA_DIR);
+const adminToken = await ensureAdminTokenFile(paths.adminToken);
 const urls = redisUrls(config);
 const durable = openRedis(urls.durable);
 // Dispatches of one turn share a write: a fifth less work for Redis under load, measured.
@@ -69,16 +74,38 @@ shutdown.add('redis', () => {
 // A store that is away is tried again for ever; until then requests that need it are answered with 503.
 await Promise.allSettled(connections.map((one) => one.connect()));
 
+const registryUrl = config.SKIFF_REGISTRY_URL ?? `http://127.0.0.1:${config.SKIFF_GATEWAY_PORT + 1}`;
 const registry = openRegistry({
-  url: config.SKIFF_REGISTRY_URL ?? `http://127.0.0.1:${config.SKIFF_GATEWAY_PORT + 1}`,
+  url: registryUrl,
   user: config.SKIFF_REGISTRY_USER,
   password: config.SKIFF_REGISTRY_PASSWORD?.reveal(),
+  tls: tryRegistryTls(config),
 });
 shutdown.add('registry', () => registry.close());
 
 const catalog = openCatalog(durable);
+const id = createId('gw');
+const version = readVersion();
+const swarm: GatewaySwarm = openGatewaySwarm({
+  gateway: id,
+  dataDir: config.SKIFF_DATA_DIR,
+  identityDir: paths.swarm,
+  runDir: paths.run,
+  port: config.SKIFF_SWARM_PORT,
+  version,
+  catalog,
+  durable,
+  fast,
+  external: externalBackbone(),
+  registry: {
+    url: registryUrl,
+    user: config.SKIFF_REGISTRY_USER,
+    password: config.SKIFF_REGISTRY_PASSWORD?.reveal(),
+  },
+  log,
+});
 const tokens = createTokenVerifier(catalog);
-const routes = new Routes((name) => catalog.resolveRoute(name));
+const routes = new Routes((name) => swarm.resolveRoute(name));
 void subscribeChanges(changesRedis, onChange, onGap).catch((error: unknown) =>
   log.error({ error }, 'changes cannot be followed'),
 );
@@ -105,15 +132,19 @@ const entrance = new HttpEntrance({
 });
 
 const metrics = new Metrics();
-const id = createId('gw');
+void swarm.open().catch((error: unknown) => log.error({ error }, 'the swarm port could not be opened'));
+shutdown.add('swarm', () => swarm.close());
 const links: Links = new Links({
   gateway: id,
+  runDir: paths.run,
+  identityDir: paths.swarm,
   redis: fast,
   subscriber: runnersRedis,
   log,
   onFrame: (runner, frame) => invoker.onFrame(runner, frame),
   onGone: (runner) => invoker.onRunnerGone(runner),
 });
+const reportCall = createCallReporter(metrics, () => invoker.inFlight);
 const invoker: Invoker = new Invoker({
   gateway: id,
   dispatcher: new Dispatcher(fast),
@@ -125,7 +156,10 @@ const invoker: Invoker = new Invoker({
   authorize: authorizeCall,
   accept: (request, response, target) =>
     entrance.tryAccept(request, response, target) || idempotent.tryCall(request, response, target),
-  onCall: createCallReporter(metrics, () => invoker.inFlight),
+  onCall(call, cause) {
+    reportCall(call, cause);
+    swarm.history.add(rememberCall(call, cause));
+  },
 });
 const idempotent = new IdempotentCalls({
   ...events,
@@ -138,7 +172,6 @@ void links.open().catch((error: unknown) => log.error({ error }, 'runners cannot
 shutdown.add('links', () => links.close());
 shutdown.add('invoker', () => invoker.close());
 
-const version = readVersion();
 const server = createHttpServer({
   edge: new Edge({
     callsPerSecond: config.SKIFF_RATE_LIMIT_RPS,
@@ -157,6 +190,7 @@ const server = createHttpServer({
     verifyToken: tokens.verify,
     dropTokens: tokens.drop,
     metrics,
+    swarm: swarm.parts,
     log,
     publicUrl: publicUrlOf(config),
     version,
@@ -185,7 +219,9 @@ async function stopServing(): Promise<void> {
 
 function onChange(change: Change): void {
   if (change.kind === 'tokens') tokens.drop();
-  if (change.kind === 'function' || change.kind === 'alias') routes.drop(change.name);
+  if (change.kind === 'function' || change.kind === 'alias' || change.kind === 'service')
+    routes.drop(change.name);
+  swarm.onChange(change);
 }
 
 /** After a connection (again): nothing cached can be trusted, and the store may be a fresh one. */
@@ -193,6 +229,12 @@ function onGap(): void {
   tokens.drop();
   routes.dropAll();
   void storeAdminToken(catalog, adminToken, log, stopping.signal);
+}
+
+/** Stores on this host are opened to a swarm by us; others are reached as they are. */
+function externalBackbone(): SwarmRecord['backbone'] | undefined {
+  if (config.SKIFF_REDIS_URL === undefined) return undefined;
+  return { durable: urls.durable, fast: urls.fast, registry: registryUrl };
 }
 
 function readVersion(): string {

@@ -5,9 +5,29 @@ import type { Log } from '../infra/lib/log.ts';
 import type { Metrics } from '../infra/lib/metrics.ts';
 import type { Registry } from '../infra/oci/registry.ts';
 import type { SecretStore } from '../infra/secrets/secrets.ts';
+import type { Admission } from '../infra/swarm/admission.ts';
+import type { Members, SwarmRecord } from '../infra/swarm/members.ts';
+import type { Services } from '../infra/swarm/services.ts';
+import type { SwarmInitRequest } from '../sdk/protocol/swarm/resources.ts';
 import type { BuildQueue } from './build-queue.ts';
 import type { EventParts } from './events/parts.ts';
 import type { TokenVerifier } from './middleware/auth.ts';
+import type { CallMemory } from './swarm/call-history.ts';
+
+export interface SwarmParts {
+  readonly members: Members;
+  readonly services: Services;
+  readonly admission: Admission;
+  /** <data>/swarm of this host. */
+  readonly identityDir: string;
+  /** Of this host, for a swarm that it would found. */
+  readonly port: number;
+  found(request: SwarmInitRequest): Promise<SwarmRecord>;
+  end(): Promise<void>;
+  reconcileSoon(): void;
+  /** What this gateway remembers of a call that it has answered. */
+  recall(invocation: string): CallMemory | undefined;
+}
 
 export interface GatewayParts {
   readonly catalog: Catalog;
@@ -22,6 +42,7 @@ export interface GatewayParts {
   /** Forgets which tokens were valid. */
   readonly dropTokens: () => void;
   readonly metrics: Metrics;
+  readonly swarm: SwarmParts;
   readonly log: Log;
   /** Where clients reach this gateway, without a slash at the end. */
   readonly publicUrl: string;

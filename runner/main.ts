@@ -7,7 +7,7 @@ import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { openCatalog } from '../infra/catalog/catalog.ts';
-import { subscribeChanges } from '../infra/catalog/changes.ts';
+import { type Change, subscribeChanges } from '../infra/catalog/changes.ts';
 import { dataPaths } from '../infra/contract/paths.ts';
 import { Dispatcher } from '../infra/dispatch/dispatcher.ts';
 import { createLog } from '../infra/lib/log.ts';
@@ -18,6 +18,8 @@ import { openRegistry } from '../infra/oci/registry.ts';
 import { openStore } from '../infra/oci/store.ts';
 import { openSecretStore } from '../infra/secrets/secrets.ts';
 import { openSandboxHost } from '../infra/sandbox/host.ts';
+import { openMembers } from '../infra/swarm/members.ts';
+import { tryRegistryTls } from '../infra/swarm/identity.ts';
 import { loadRunnerConfig } from './config.ts';
 import { Intake } from './invoke/intake.ts';
 import { Links } from './invoke/links.ts';
@@ -30,6 +32,11 @@ import type { Instance } from './pool/instance.ts';
 import { Pool } from './pool/pool.ts';
 import { withRuntimeClasses } from './pool/runtime-hosts.ts';
 import { Stems } from './pool/stems.ts';
+import { Replicas } from './service/replicas.ts';
+import { LinkServer } from './swarm/link-server.ts';
+import { Prefetch } from './swarm/prefetch.ts';
+import { Standing } from './swarm/standing.ts';
+import { WorkerUpkeep } from './swarm/upkeep.ts';
 import { Worker } from './worker.ts';
 
 const VERSION = '0.1.0';
@@ -69,6 +76,7 @@ const registry = openRegistry({
   url: config.SKIFF_REGISTRY_URL ?? 'http://127.0.0.1:8081',
   ...(config.SKIFF_REGISTRY_USER ? { user: config.SKIFF_REGISTRY_USER } : {}),
   ...(config.SKIFF_REGISTRY_PASSWORD ? { password: config.SKIFF_REGISTRY_PASSWORD.reveal() } : {}),
+  tls: tryRegistryTls(config),
 });
 const store = await openStore({ dir: paths.store, registry, bytesMax: config.SKIFF_RUNNER_STORE_BYTES_MAX });
 const hash = createHash('sha256').update(config.SKIFF_DATA_DIR).digest('hex').slice(0, 8);
@@ -112,15 +120,15 @@ log.info({ ...reaped, id }, 'runner starts');
 const catalog = openCatalog(durableRedis);
 const dispatcher = new Dispatcher(redis);
 const current = new Current(catalog);
-await subscribeChanges(
-  changesRedis,
-  (change) => {
-    current.onChange(change);
-    // Sandboxes with the old value finish what they do and take no more.
-    if (change.kind === 'secret') pool.drainWhere(({ config }) => config.secrets.includes(change.name));
-  },
-  () => current.onGap(),
-);
+const members = openMembers(durableRedis);
+const linkServer = new LinkServer({
+  identityDir: paths.swarm,
+  host: config.SKIFF_RUNNER_LINK_HOST,
+  links: { accept: (socket) => links.accept(socket) },
+  members,
+  log,
+});
+await subscribeChanges(changesRedis, onChange, () => current.onGap());
 
 const stems = new Stems(host, paths.sandboxes, log);
 const tokensOf = (instance: Instance): string[] => instance.slots.map((slot) => instance.token(slot));
@@ -133,6 +141,7 @@ const owner = {
   onDraining: withdraw,
   onGone: (instance: Instance): void => {
     pool.forget(instance);
+    replicas.onGone(instance);
     withdraw(instance);
   },
 };
@@ -158,30 +167,44 @@ const intake: Intake = new Intake({
   log,
   isTracing: telemetry.isOn,
 });
-const linkSecret = randomBytes(24).toString('base64url');
-const links: Links = new Links({
-  log,
-  secret: linkSecret,
-  onRequest: (link, frame) => intake.onLeased(link, frame),
-});
+const links: Links = new Links({ log, onRequest: (link, frame) => intake.onLeased(link, frame) });
 const socketPath = join(paths.run, `link-${id}.sock`);
 await rm(socketPath, { force: true });
 const server = createServer({ noDelay: true });
-links.serve(server, false);
+links.serve(server);
 await new Promise<void>((resolve, reject) => server.once('error', reject).listen(socketPath, resolve));
 await chmod(socketPath, 0o600);
+await linkServer.open();
+const upkeep = new WorkerUpkeep({
+  identityDir: paths.swarm,
+  secretKeyFile: paths.secretKey,
+  log,
+  onRenewed: () => linkServer.open(),
+});
+shutdown.add('upkeep', () => upkeep.close());
 
+const replicas = new Replicas(id, redis);
+const standing = new Standing({ id, labels: parseLabels(config.SKIFF_RUNNER_LABELS), members, redis });
+const prefetch = new Prefetch({ id, catalog, store, standing, log });
 const worker: Worker = new Worker({
   id,
   version: VERSION,
   link: `unix:${socketPath}`,
-  labels: parseLabels(config.SKIFF_RUNNER_LABELS),
+  swarm: () => {
+    const { address, node } = linkServer;
+    return address === undefined || !node ? undefined : { address, role: node.role };
+  },
   memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
   redis,
   inboxRedis,
   demandRedis,
   dispatcher,
   getDeployment: (deployment) => catalog.getDeployment(deployment),
+  hasImage: ({ image }) =>
+    image.layers.every((layer) => store.has('layer', layer.digest)) &&
+    (!image.base || store.has('rootfs', image.base.digest)),
+  standing,
+  replicas,
   current,
   pool,
   stems,
@@ -191,12 +214,33 @@ const worker: Worker = new Worker({
   log,
 });
 await worker.open();
+prefetch.all();
 shutdown.add('links', () => {
   links.close();
+  linkServer.close();
   server.close();
 });
 shutdown.add('work', () => worker.close(DRAIN_MS));
 log.info({ id, link: socketPath }, 'runner ready');
+
+function onChange(change: Change): void {
+  current.onChange(change);
+  // Sandboxes with the old value finish what they do and take no more.
+  if (change.kind === 'secret') void onSecret(change.name);
+  if (change.kind === 'alias') prefetch.one(change.name);
+  if (change.kind !== 'swarm' && change.kind !== 'node') return;
+  const following =
+    change.kind === 'swarm'
+      ? linkServer.open()
+      : Promise.all([linkServer.review(), change.name === id ? worker.follow() : undefined]);
+  following.catch((error: unknown) => log.error({ error, change }, 'a change of the swarm was not followed'));
+}
+
+async function onSecret(name: string): Promise<void> {
+  // Its key may be new as well.
+  await upkeep.fetchKeys().catch((error: unknown) => log.warn({ error }, 'keys of secrets were not fetched'));
+  pool.drainWhere(({ config }) => config.secrets.includes(name));
+}
 
 async function readOrMakeId(file: string): Promise<string> {
   const known = await readFile(file, 'utf8').catch(() => '');

@@ -4,16 +4,16 @@
  * it may have been given up, so it takes a new epoch and offers its free slots anew: old tokens are void.
  * Deliberately absent: placement. Runners pull; an overloaded one simply stops taking orders.
  */
-import { hostname, cpus } from 'node:os';
 import { createHash, randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { LRUCache } from 'lru-cache';
-import type { Deployment, NodeRecord } from '../sdk/protocol/api.ts';
+import type { Deployment } from '../sdk/protocol/api.ts';
 import { SkiffError, toSkiffError } from '../sdk/protocol/errors.ts';
 import { END, FrameType } from '../sdk/protocol/frame.ts';
 import { encodeTiming, parseEnvelope, type InvocationFailure } from '../sdk/protocol/invocation.ts';
-import { HEARTBEAT_MS, RUNNER_DEAD_MS } from '../sdk/protocol/limits.ts';
-import type { StartOrder, StartResult } from '../infra/contract/jobs.ts';
+import { DRAIN_GRACE_MS, HEARTBEAT_MS, RUNNER_DEAD_MS, SERVICE_FENCE_MS } from '../sdk/protocol/limits.ts';
+import type { NodeRole } from '../sdk/protocol/swarm/resources.ts';
+import { replicaDeployment, type StartOrder, type StartResult } from '../infra/contract/jobs.ts';
 import { fast } from '../infra/contract/keys.ts';
 import { parseToken, type Dispatcher } from '../infra/dispatch/dispatcher.ts';
 import type { Log } from '../infra/lib/log.ts';
@@ -24,12 +24,17 @@ import type { Current } from './pool/current.ts';
 import type { Instance } from './pool/instance.ts';
 import type { Pool } from './pool/pool.ts';
 import type { Stems } from './pool/stems.ts';
+import type { Replicas } from './service/replicas.ts';
+import { Demand } from './swarm/demand.ts';
+import { describeFacts, describeNode } from './swarm/node-record.ts';
+import type { Standing } from './swarm/standing.ts';
 
 export interface WorkerOptions {
   readonly id: string;
   readonly version: string;
   readonly link: string;
-  readonly labels: Readonly<Record<string, string>>;
+  /** For gateways of other hosts; undefined outside of a swarm. */
+  readonly swarm: () => { readonly address: string; readonly role: NodeRole } | undefined;
   readonly memoryBytesMax: number;
   /** Connection for commands, and two that block. */
   readonly redis: Redis;
@@ -37,6 +42,10 @@ export interface WorkerOptions {
   readonly demandRedis: Redis;
   readonly dispatcher: Dispatcher;
   readonly getDeployment: (id: string) => Promise<Deployment | undefined>;
+  /** Whether a start would have to fetch nothing. */
+  readonly hasImage: (deployment: Deployment) => boolean;
+  readonly standing: Standing;
+  readonly replicas: Replicas;
   readonly current: Current;
   readonly pool: Pool;
   readonly stems: Stems;
@@ -61,13 +70,20 @@ export class Worker {
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #startedMs = Date.now();
   #epoch = newEpoch();
+  readonly #demand: Demand;
   #starts = 0;
   #isStopping = false;
   #lastBeatMs = 0;
+  /** By the clock that nobody sets. */
+  #heardAt = performance.now();
+  #drainingAt: number | undefined;
+  /** Stops, and gives away what it has first. */
+  #isLeaving = false;
   #loops: Promise<unknown>[] = [];
 
   constructor(options: WorkerOptions) {
     this.#options = options;
+    this.#demand = this.#createDemand();
   }
 
   get epoch(): string {
@@ -76,38 +92,91 @@ export class Worker {
 
   async open(): Promise<void> {
     // Whatever stands in our inbox was meant for a predecessor; its gateways find it there and send it elsewhere.
+    await this.#options.standing.refresh();
     await this.#beat();
     await this.#options.redis.publish(fast.runners, this.#options.id);
     this.#every(HEARTBEAT_MS, () => this.#beat());
+    // Not as a part of the beat: a durable store that is away must not make this runner look dead.
+    this.#every(HEARTBEAT_MS, () => this.#options.standing.refresh());
     this.#every(HEARTBEAT_MS, () => this.#reclaim());
+    this.#timers.push(setInterval(() => this.#fence(), HEARTBEAT_MS));
     this.#every(5_000, () => this.#renewLive());
     this.#every(1_000, () =>
       this.#options.pool.sweep(Date.now(), (deployment) => this.#options.current.has(deployment)),
     );
     this.#every(2_000, () => this.#keepMinimums());
     this.#timers.push(setInterval(() => this.#tick(), CLOCK_TICK_MS));
-    this.#loops = [this.#readInbox(), this.#readDemand()];
+    this.#loops = [this.#readInbox(), this.#demand.run()];
   }
 
-  /** Takes no new work, lets what runs finish within `graceMs`, then ends all sandboxes. */
+  /**
+   * Takes no new work, lets what runs finish within `graceMs`, then ends all sandboxes. Until then the runner says
+   * that it lives: gateways give up everything that is on a runner which does not.
+   */
   async close(graceMs: number): Promise<void> {
-    this.#isStopping = true;
+    this.#demand.stop();
+    this.#isLeaving = true;
     const { redis, pool, stems, links, id } = this.#options;
+    await this.#beat().catch(() => {});
+    const deadline = Date.now() + graceMs;
+    this.#drainingAt ??= performance.now();
+    do {
+      this.#drain();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    } while ((links.inFlight > 0 || this.#starts > 0) && Date.now() < deadline);
+    this.#isStopping = true;
+    for (const timer of this.#timers) clearInterval(timer);
     await redis
       .multi()
-      .del(fast.alive(id))
-      .del(fast.node(id))
+      .del(fast.alive(id), fast.node(id), fast.replicas(id))
       .zrem(fast.nodes, id)
       .exec()
       .catch(() => {});
-    const deadline = Date.now() + graceMs;
-    while (links.inFlight > 0 && Date.now() < deadline)
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    for (const timer of this.#timers) clearInterval(timer);
     await Promise.all([pool.close(), stems.close()]);
     this.#options.inboxRedis.disconnect();
     this.#options.demandRedis.disconnect();
     await Promise.allSettled(this.#loops);
+  }
+
+  /** Something was decided about this node: it need not wait for the next beat to do so. */
+  async follow(): Promise<void> {
+    await this.#options.standing.refresh();
+    await this.#beat();
+  }
+
+  #createDemand(): Demand {
+    const options = this.#options;
+    return new Demand({
+      ...options,
+      facts: () => describeFacts(this.#options),
+      usedBytes: () => options.pool.usedBytes,
+      getDeployment: (id) => this.#getDeployment(id),
+      canStart: () => this.#starts < STARTS_AT_ONCE,
+      onStart: (order) => void this.#onOrder(order),
+      onStop: (task) => options.replicas.stop(task),
+      onImpossible: (order, message) =>
+        void this.#onStartFailed(order, new SkiffError('COLD_START_FAILED', message), 0).catch(
+          (error: unknown) => options.log.error({ error, order }, 'a failed start could not be reported'),
+        ),
+    });
+  }
+
+  /** Sandboxes take nothing new and end with their last call; replicas move first, and end when their time is up. */
+  #drain(): void {
+    const { pool, standing } = this.#options;
+    const graceMs = standing.drainGraceMs ?? DRAIN_GRACE_MS;
+    const isOver = performance.now() - (this.#drainingAt ?? 0) > graceMs;
+    for (const instance of pool.instances) {
+      if (isOver && instance.state !== 'gone') instance.guest.kill();
+      else if (!instance.isPinned) instance.drain();
+    }
+  }
+
+  /** Others run our replicas in their place by now. */
+  #fence(): void {
+    if (performance.now() - this.#heardAt < SERVICE_FENCE_MS) return;
+    const count = this.#options.replicas.fence();
+    if (count > 0) this.#options.log.warn({ count }, 'cut off from the swarm: replicas were ended');
   }
 
   #every(ms: number, run: () => Promise<unknown>): void {
@@ -132,38 +201,27 @@ export class Worker {
       this.#epoch = newEpoch();
       log.warn({ silentMs: now - this.#lastBeatMs }, 'this runner was given up; it goes on with a new epoch');
     }
-    const record = this.#record(now);
-    await redis
+    const record = describeNode(this.#options, {
+      epoch: this.#epoch,
+      startedMs: this.#startedMs,
+      heartbeatMs: now,
+      availability: this.#isLeaving ? 'drain' : this.#options.standing.availability,
+    });
+    if (record.availability === 'drain') {
+      this.#drainingAt ??= performance.now();
+      this.#drain();
+    } else this.#drainingAt = undefined;
+    const replies = await redis
       .multi()
       .set(fast.alive(id), this.#epoch, 'PX', RUNNER_DEAD_MS)
       .set(fast.node(id), JSON.stringify(record), 'PX', RUNNER_DEAD_MS * 4)
       .zadd(fast.nodes, now, id)
       .exec();
+    for (const [error] of replies ?? []) if (error) throw error;
+    this.#heardAt = performance.now();
+    await this.#options.replicas.report();
     if (!wasAlive && this.#lastBeatMs > 0) await this.#reofferAll();
     this.#lastBeatMs = now;
-  }
-
-  #record(now: number): NodeRecord {
-    const { id, version, link, labels, memoryBytesMax, pool, stems, links, store } = this.#options;
-    return {
-      id,
-      hostname: hostname(),
-      epoch: this.#epoch,
-      startedMs: this.#startedMs,
-      heartbeatMs: now,
-      availability: 'active',
-      labels: { ...labels },
-      version,
-      link,
-      capacity: { memoryBytes: memoryBytesMax, cpus: cpus().length },
-      used: {
-        memoryBytes: pool.usedBytes,
-        sandboxes: pool.count,
-        busySlots: links.inFlight,
-        stems: stems.count,
-      },
-      images: store.usage(),
-    };
   }
 
   async #reofferAll(): Promise<void> {
@@ -229,32 +287,16 @@ export class Worker {
     }
   }
 
-  async #readDemand(): Promise<void> {
-    const { demandRedis, log } = this.#options;
-    while (!this.#isStopping) {
-      try {
-        if (this.#starts >= STARTS_AT_ONCE) {
-          await new Promise((resolve) => setTimeout(resolve, 1));
-          continue;
-        }
-        const reply = await demandRedis.blpop(fast.demand, BLOCK_S);
-        if (reply) void this.#onOrder(JSON.parse(reply[1]) as StartOrder);
-      } catch (error) {
-        if (this.#isStopping) return;
-        log.warn({ error }, 'start orders could not be read; trying again');
-        await new Promise((resolve) => setTimeout(resolve, 200));
-      }
-    }
-  }
-
   async #onOrder(order: StartOrder): Promise<void> {
     const started = Date.now();
     this.#starts++;
-    const { dispatcher } = this.#options;
-    const holding = setInterval(() => void dispatcher.holdOrder(order).catch(() => {}), 1_000);
+    const { dispatcher, replicas } = this.#options;
+    const hold = () => dispatcher.holdOrder(order);
+    const holding = setInterval(() => void hold().catch(() => {}), 1_000);
     try {
-      if (!(await dispatcher.holdOrder(order)) && !order.reply) return;
+      if (order.replica ? !replicas.tryBegin(order) : !(await hold()) && !order.reply) return;
       const instance = await this.#start(order, started);
+      if (order.replica && !replicas.tryRun(order, instance)) return instance.drain();
       await this.#options.intake.open(instance, order.id);
       this.#failing.delete(order.dep);
       await this.#reply(order, { ok: true, ms: Date.now() - started, sandbox: instance.guest.id });
@@ -271,14 +313,20 @@ export class Worker {
   async #start(order: StartOrder, startedMs: number): Promise<Instance> {
     const failing = this.#failing.get(order.dep);
     if (failing && failing.untilMs > Date.now() && !order.reply) throw failing.error;
-    let deployment = this.#deployments.get(order.dep);
-    if (!deployment) {
-      deployment = await this.#options.getDeployment(order.dep);
-      if (!deployment)
-        throw new SkiffError('COLD_START_FAILED', `deployment ${order.dep} does not exist any more`);
-      this.#deployments.set(order.dep, deployment);
-    }
-    return this.#options.pool.start(deployment, startedMs);
+    const deployment = await this.#getDeployment(order.dep);
+    if (!deployment)
+      throw new SkiffError('COLD_START_FAILED', `deployment ${order.dep} does not exist any more`);
+    if (!order.replica) return this.#options.pool.start(deployment, startedMs);
+    const id = replicaDeployment(order.dep, order.replica.service);
+    return this.#options.pool.start({ ...deployment, id }, startedMs, { isPinned: true });
+  }
+
+  async #getDeployment(id: string): Promise<Deployment | undefined> {
+    const known = this.#deployments.get(id);
+    if (known) return known;
+    const deployment = await this.#options.getDeployment(id);
+    if (deployment) this.#deployments.set(id, deployment);
+    return deployment;
   }
 
   async #reply(order: StartOrder, result: StartResult): Promise<void> {
@@ -291,6 +339,7 @@ export class Worker {
     const { log, dispatcher, links, redis } = this.#options;
     const hasRoom = error.code !== 'OVERLOADED';
     log.warn({ error, deployment: order.dep, ms }, 'a sandbox could not be started');
+    if (order.replica) return this.#options.replicas.fail(order, error.message);
     if (hasRoom && error.code === 'COLD_START_FAILED') this.#remember(order.dep, error);
     await this.#reply(order, {
       ok: false,

@@ -13,6 +13,7 @@ import { openBlockingRedis, openRedis, redisUrls } from '../../infra/lib/redis.t
 import { Shutdown } from '../../infra/lib/shutdown.ts';
 import { startTelemetry } from '../../infra/lib/telemetry.ts';
 import { openRegistry } from '../../infra/oci/registry.ts';
+import { tryRegistryTls } from '../../infra/swarm/identity.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import { Invoker } from '../invoke/invoker.ts';
 import { Links } from '../invoke/links.ts';
@@ -57,6 +58,7 @@ const registry = openRegistry({
   url: config.SKIFF_REGISTRY_URL ?? `http://127.0.0.1:${config.SKIFF_GATEWAY_PORT + 1}`,
   user: config.SKIFF_REGISTRY_USER,
   password: config.SKIFF_REGISTRY_PASSWORD?.reveal(),
+  tls: tryRegistryTls(config),
 });
 shutdown.add('registry', () => registry.close());
 
@@ -73,6 +75,8 @@ void subscribeChanges(
 const id = createId('gw');
 const links: Links = new Links({
   gateway: id,
+  runDir: paths.run,
+  identityDir: paths.swarm,
   redis: fast,
   subscriber: runnersRedis,
   log,

@@ -42,12 +42,7 @@ export interface InvokerOptions {
   readonly authorize: (request: IncomingMessage, functionName: string) => Promise<void>;
   /** Takes over what is not an ordinary call: with `Prefer: respond-async` or an Idempotency-Key. False: it is one. */
   readonly accept?: (request: IncomingMessage, response: ServerResponse, target: Target) => boolean;
-  readonly onCall?: (
-    deployment: Deployment,
-    cause: FailureCause | undefined,
-    ms: number,
-    isCold: boolean,
-  ) => void;
+  readonly onCall?: (call: Call, cause: FailureCause | undefined) => void;
 }
 
 /** A refusal costs a round trip; so many in a row mean that something is wrong. */
@@ -358,12 +353,7 @@ export class Invoker implements CallOwner {
         'a call failed and it was not its function',
       );
     }
-    this.#options.onCall?.(
-      call.deployment,
-      cause,
-      Date.now() - call.receivedMs,
-      (call.timing?.coldMs ?? 0) > 0,
-    );
+    this.#options.onCall?.(call, cause);
   }
 
   #tick(): void {

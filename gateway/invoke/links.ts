@@ -4,15 +4,16 @@
  * Invariant: a runner is used only while its heartbeat is fresh and its link is open; when either ends, `onGone` is
  * called once for that runner and everything that was sent there gets its outcome.
  */
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Redis } from 'ioredis';
 import type { NodeRecord } from '../../sdk/protocol/api.ts';
 import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import { LINK_PROTOCOL } from '../../sdk/protocol/invocation.ts';
-import { HEARTBEAT_MS } from '../../sdk/protocol/limits.ts';
+import { HEARTBEAT_MS, RUNNER_DEAD_MS } from '../../sdk/protocol/limits.ts';
 import { fast } from '../../infra/contract/keys.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
+import { isRemote, openLinkSocket } from '../../infra/link/open-socket.ts';
 
 export interface RunnerLink {
   readonly runner: string;
@@ -27,7 +28,10 @@ export interface LinksOptions {
   /** A connection of its own, for pub/sub. */
   readonly subscriber: Redis;
   readonly log: Log;
-  readonly secret?: string;
+  /** Of this host: runners whose socket is in there are reached without a network. */
+  readonly runDir: string;
+  /** Certificates for runners on other hosts. */
+  readonly identityDir: string;
   onFrame(runner: string, frame: Frame): void;
   onGone(runner: string): void;
 }
@@ -102,8 +106,9 @@ export class Links {
   }
 
   #connect(node: NodeRecord): void {
-    const { gateway, secret, log } = this.#options;
-    const socket = openSocket(node.link);
+    const { gateway, log } = this.#options;
+    const socket = this.#tryOpen(node);
+    if (!socket) return;
     const connection: FrameConnection = new FrameConnection(socket, {
       onFrame: (frame) => {
         if (frame.type === FrameType.HELLO) this.#onHello(link, frame);
@@ -113,7 +118,8 @@ export class Links {
         if (this.#links.get(node.id) === link) this.#links.delete(node.id);
         log.info({ runner: node.id, error }, 'link closed');
         this.#options.onGone(node.id);
-        this.#scanSoon();
+        // One that never stood is tried again at the next look, not in a circle.
+        if (link.isReady) this.#scanSoon();
       },
     });
     const link: RunnerLink = { runner: node.id, epoch: node.epoch, connection, isReady: false };
@@ -122,8 +128,31 @@ export class Links {
       protocol: LINK_PROTOCOL,
       role: 'gateway',
       id: gateway,
-      ...(secret ? { secret } : {}),
     });
+    if (isRemote(node, this.#options.runDir)) this.#watch(link);
+  }
+
+  #tryOpen(node: NodeRecord): Socket | undefined {
+    try {
+      return openLinkSocket(node, this.#options);
+    } catch (error) {
+      // No certificate, or none that can be read: the runner is tried again at the next look.
+      this.#options.log.warn({ error, runner: node.id }, 'no link to this runner');
+      return undefined;
+    }
+  }
+
+  /** A network that swallows everything closes nothing: who does not answer in time is gone for us. */
+  #watch(link: RunnerLink): void {
+    let heardMs = Date.now();
+    link.connection.socket.on('data', () => (heardMs = Date.now()));
+    const timer = setInterval(() => {
+      if (link.connection.isClosed) return clearInterval(timer);
+      if (Date.now() - heardMs > RUNNER_DEAD_MS)
+        return link.connection.close(new Error(`nothing heard for ${RUNNER_DEAD_MS} ms`));
+      link.connection.send(FrameType.PING, 0);
+    }, HEARTBEAT_MS);
+    timer.unref();
   }
 
   #onHello(link: RunnerLink, frame: Frame): void {
@@ -134,11 +163,4 @@ export class Links {
         new Error(`the runner speaks link protocol ${hello?.protocol}, this gateway ${LINK_PROTOCOL}`),
       );
   }
-}
-
-/** `unix:/path` or `tcp:host:port`. */
-function openSocket(address: string): Socket {
-  if (address.startsWith('unix:')) return connect({ path: address.slice(5) });
-  const at = address.lastIndexOf(':');
-  return connect({ host: address.slice('tcp:'.length, at), port: Number(address.slice(at + 1)) });
 }

@@ -13,7 +13,6 @@ import {
   Digest,
   FunctionRecord,
   LogLine,
-  NodeRecord,
   Scope,
   SecretRecord,
   TokenRecord,
@@ -22,6 +21,7 @@ import {
 import type { ErrorCode } from '../../sdk/protocol/errors.ts';
 import { LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
 import { EVENT_ROUTES } from '../events/routes/table.ts';
+import { SWARM_ROUTES } from '../swarm/table.ts';
 
 export interface RouteSpec {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
@@ -193,15 +193,7 @@ export const ROUTES = {
     media: 'ndjson',
     errors: ['FUNCTION_NOT_FOUND', 'OVERLOADED'],
   },
-  listNodes: {
-    method: 'GET',
-    path: '/v1/nodes',
-    scope: 'read',
-    summary: 'Hosts that run sandboxes.',
-    status: 200,
-    response: z.object({ nodes: z.array(NodeRecord) }),
-    errors: [],
-  },
+  ...SWARM_ROUTES,
   readUsage: {
     method: 'GET',
     path: '/v1/df',

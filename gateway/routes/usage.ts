@@ -9,7 +9,7 @@ import {
   TOKENS_MAX,
 } from '../../sdk/protocol/limits.ts';
 import type { GatewayParts } from '../parts.ts';
-import { readNodes } from './nodes.ts';
+import { readLiveNodes } from '../swarm/nodes.ts';
 import type { Handlers } from './route.ts';
 
 export function createUsageHandlers(parts: GatewayParts): Pick<Handlers, 'readUsage'> {
@@ -23,7 +23,7 @@ export function createUsageHandlers(parts: GatewayParts): Pick<Handlers, 'readUs
           parts.fast,
           functions.map(({ name }) => name),
         ),
-        readNodes(parts.fast),
+        readLiveNodes(parts.fast),
         parts.builds.countWaiting(),
         parts.catalog.listTokens(),
       ]);

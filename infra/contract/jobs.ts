@@ -30,7 +30,20 @@ export interface StartOrder {
   readonly id: string;
   readonly dep: string;
   readonly reply?: boolean;
+  /** The sandbox becomes a replica of a service: see `replicaDeployment`. */
+  readonly replica?: { readonly service: string; readonly slot: number; readonly task: string };
 }
+
+/** An order to end one replica, element of `fast.orders(runner)`. */
+export interface StopOrder {
+  readonly stop: string;
+}
+
+/**
+ * A service's sandboxes have queues of their own, so that a function's calls and a service's never mix: in the fast
+ * store its deployment goes by this name.
+ */
+export const replicaDeployment = (deployment: string, service: string): string => `${deployment}@${service}`;
 
 export interface StartResult {
   readonly ok: boolean;

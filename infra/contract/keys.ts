@@ -30,7 +30,8 @@ export const durable = {
   tokens: `${CELL}:tokens`,
   /**
    * Pub/sub: JSON { kind, name }. `function`, `alias` and `tokens`: gateways drop their caches.
-   * `cancel` (name is a build id): the builder that runs it stops.
+   * `cancel` (name is a build id): the builder that runs it stops. `swarm`, `node`, `service`: whoever it concerns
+   * reads again.
    */
   changes: `${CELL}:changes`,
 } as const;
@@ -94,6 +95,18 @@ export const events = {
   idempotency: (scope: string) => `${CELL}:idem:${scope}`,
 } as const;
 
+/** Durable store: what operators decided about hosts and services (infra/swarm). */
+export const swarm = {
+  /** JSON SwarmRecord; absent until `skiff swarm init`. */
+  record: `${CELL}:swarm`,
+  /** Hash node id -> JSON Member. */
+  members: `${CELL}:swarm:members`,
+  /** Hash of one node: `availability`, `drainGraceMs`, `label:<name>`. Also without a swarm. */
+  nodeSettings: (node: string) => `${CELL}:swarm:node:${node}`,
+  /** Hash service name -> JSON Service. */
+  services: `${CELL}:swarm:services`,
+} as const;
+
 /** Fast store: nothing in it was ever promised to anyone. */
 export const fast = {
   /** List of slot tokens, LIFO at the right end. */
@@ -122,4 +135,14 @@ export const fast = {
   logs: (functionName: string) => `${CELL}:logs:${functionName}`,
   /** Pub/sub: a runner appeared (its id). */
   runners: `${CELL}:runners`,
+  /** List of JSON StartOrder or StopOrder for one runner alone. */
+  orders: (runner: string) => `${CELL}:orders:${runner}`,
+  /** JSON list of Replica that one runner has; expires with its sign of life. */
+  replicas: (runner: string) => `${CELL}:replicas:${runner}`,
+  /** Hash task -> JSON PendingTask: replicas that were ordered and that no runner reports yet. */
+  pending: `${CELL}:pending`,
+  /** The gateway that reconciles services, as `gateway|term`; expires by itself. */
+  leader: `${CELL}:leader`,
+  /** Counts terms of leaders: only upwards. */
+  leaderTerm: `${CELL}:leader:term`,
 } as const;

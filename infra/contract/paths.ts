@@ -17,6 +17,8 @@ export function dataPaths(dataDir: string) {
     redisFastSocket: join(dataDir, 'run', 'fast.sock'),
     /** JSON ServerState: what `skiff server` runs, for the CLI and for scripts. */
     serverState: join(dataDir, 'run', 'server.json'),
+    /** Certificate, key and credentials of this host as a member of a swarm; absent otherwise. */
+    swarm: join(dataDir, 'swarm'),
     builder: join(dataDir, 'builder'),
     runner: join(dataDir, 'runner'),
     /** Runner's content-addressed store of unpacked layers and root filesystems. */

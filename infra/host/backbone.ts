@@ -2,10 +2,15 @@
  * The embedded backbone: two Redis servers and a registry, for a host that is given no URLs. What was promised is
  * on disk before it is acknowledged (durable store); what was not is in memory only (fast store). Invariant: all
  * of it is reachable from this host alone: unix sockets in a private folder, the registry on loopback with a password.
+ * In a swarm that stands on this host the stores listen on its address too: by TLS, to holders of a certificate of
+ * the swarm, each with a user and rights of its own.
  */
+import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import bcrypt from 'bcryptjs';
+import { redisTlsSettings } from '../swarm/backbone-tls.ts';
+import { swarmPorts, tryReadNode } from '../swarm/identity.ts';
 import { hostPaths, type DataPaths } from './data-folder.ts';
 import { registryPort, type HostConfig } from './config.ts';
 import type { ProcessSpec } from './process/managed-process.ts';
@@ -32,9 +37,40 @@ const SHARED_REDIS_LINES = [
   'maxclients 10000',
 ];
 
+/** Empty unless a swarm stands on this host. */
+function swarmLines(paths: DataPaths, store: 'durable' | 'fast'): string[] {
+  const node = tryReadNode(paths.swarm);
+  if (!node?.isBackbone) return [];
+  const settings = redisTlsSettings(paths.swarm, node.address, swarmPorts(node.port)[store]);
+  return Object.entries(settings).map(([name, value]) => `${name} "${value}"`);
+}
+
+/**
+ * The file of users: those of nodes stay as Redis saved them, and the default user, which is this host's own roles,
+ * gets the password that lies beside the sockets.
+ */
+function writeUsers(file: string, passwordFile: string): void {
+  const hash = createHash('sha256').update(readFileSync(passwordFile, 'utf8').trim()).digest('hex');
+  const nodes = readLines(file).filter(
+    (line) => line.startsWith('user ') && !line.startsWith('user default '),
+  );
+  writeFileSync(file, [`user default on #${hash} ~* &* +@all`, ...nodes, ''].join('\n'), { mode: 0o600 });
+}
+
+function readLines(file: string): string[] {
+  try {
+    return readFileSync(file, 'utf8').split('\n');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
 function durableRedisFile(paths: DataPaths, bytesMax: number): string {
   const lines = [
     ...SHARED_REDIS_LINES,
+    ...swarmLines(paths, 'durable'),
+    `aclfile "${hostPaths(paths).redisUsers}"`,
     `unixsocket "${paths.redisDurableSocket}"`,
     `dir "${paths.redisDurable}"`,
     'appendonly yes',
@@ -51,6 +87,8 @@ function durableRedisFile(paths: DataPaths, bytesMax: number): string {
 function fastRedisFile(paths: DataPaths, bytesMax: number): string {
   const lines = [
     ...SHARED_REDIS_LINES,
+    ...swarmLines(paths, 'fast'),
+    `aclfile "${hostPaths(paths).fastUsers}"`,
     `unixsocket "${paths.redisFastSocket}"`,
     `dir "${paths.run}"`,
     'appendonly no',
@@ -60,15 +98,20 @@ function fastRedisFile(paths: DataPaths, bytesMax: number): string {
 }
 
 /** PING over the socket; a server that still loads its file answers -LOADING. */
-function isRedisReady(socketPath: string): Promise<boolean> {
+function isRedisReady(socketPath: string, password: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(socketPath, () => socket.write('PING\r\n'));
+    const socket = connect(socketPath, () => socket.write(`AUTH ${password}\r\nPING\r\n`));
     const settle = (isReady: boolean) => {
       socket.destroy();
       resolve(isReady);
     };
+    let answer = '';
     socket.setTimeout(1_000, () => settle(false));
-    socket.on('data', (reply) => settle(reply.toString('latin1').startsWith('+PONG')));
+    socket.on('data', (reply) => {
+      answer += reply.toString('latin1');
+      if (answer.includes('+PONG')) settle(true);
+      else if (answer.includes('-')) settle(false);
+    });
     socket.on('error', () => settle(false));
     socket.on('close', () => settle(false));
   });
@@ -81,6 +124,8 @@ export function redisSpecs(
 ): ProcessSpec[] {
   if (config.SKIFF_REDIS_URL !== undefined) return [];
   const files = hostPaths(paths);
+  const password = readFileSync(files.redisPassword, 'utf8').trim();
+  writeUsers(files.redisUsers, files.redisPassword);
   const specs: ProcessSpec[] = [];
   const add = (name: string, file: string, text: string, socketPath: string) => {
     writeFileSync(file, text, { mode: 0o600 });
@@ -90,7 +135,7 @@ export function redisSpecs(
       args: [file],
       env: plainEnv(env),
       cwd: paths.run,
-      isReady: () => isRedisReady(socketPath),
+      isReady: () => isRedisReady(socketPath, password),
       stopMsMax: REDIS_STOP_MS_MAX,
     });
   };
@@ -101,6 +146,7 @@ export function redisSpecs(
     paths.redisDurableSocket,
   );
   if (config.SKIFF_REDIS_FAST_URL === undefined) {
+    writeUsers(files.fastUsers, files.redisPassword);
     add(
       'redis-fast',
       files.fastConfig,

@@ -7,6 +7,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { dataPaths } from '../contract/paths.ts';
+import { REDIS_PASSWORD_FILE } from '../lib/redis.ts';
 import { tryLock } from './process/lock.ts';
 
 export type DataPaths = ReturnType<typeof dataPaths>;
@@ -18,6 +19,9 @@ export const hostPaths = (paths: DataPaths) =>
     registryConfig: join(paths.run, 'registry.yml'),
     redisConfig: join(paths.run, 'redis.conf'),
     fastConfig: join(paths.run, 'fast.conf'),
+    redisPassword: join(paths.run, REDIS_PASSWORD_FILE),
+    redisUsers: join(paths.redisDurable, 'users.acl'),
+    fastUsers: join(paths.redisDurable, 'fast-users.acl'),
   }) as const;
 
 /** Makes what is missing; folders that exist are made private again. */
@@ -38,6 +42,7 @@ export function createDataFolder(dataDir: string): DataPaths {
   }
   createSecretFile(paths.adminToken, () => `skiff_${randomBytes(32).toString('base64url')}`);
   createSecretFile(hostPaths(paths).registryPassword, () => randomBytes(24).toString('base64url'));
+  createSecretFile(hostPaths(paths).redisPassword, () => randomBytes(24).toString('base64url'));
   return paths;
 }
 

@@ -1,5 +1,5 @@
 /**
- * `skiff server` and `skiff doctor`: one host's supervisor. It starts the backbone (unless URLs are given) and the
+ * `skiff server`, `skiff doctor`, `skiff swarm join` and `leave`: one host's supervisor. It starts the backbone (unless URLs are given) and the
  * roles as processes of their own, keeps them running, and stops them in order. It imports no service.
  * Exit codes: 0 stopped as asked, 1 failed, 2 wrong arguments or settings.
  */
@@ -9,7 +9,9 @@ import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { runDoctor } from './doctor.ts';
 import { KNOWN_SETTINGS } from '../lib/config.ts';
 import { loadHostConfig } from './config.ts';
-import { parseRoles, runServer } from './server.ts';
+import { dataPaths } from '../contract/paths.ts';
+import { assertToken, joinSwarm, leaveSwarm } from './membership.ts';
+import { parseRoles, readVersion, runServer } from './server.ts';
 import { createTerminal } from './terminal.ts';
 
 const rootDir = resolve(import.meta.dirname, '../..');
@@ -56,13 +58,17 @@ async function main(): Promise<number> {
       'print-config': { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       security: { type: 'boolean', default: false },
+      token: { type: 'string' },
+      'advertise-addr': { type: 'string' },
+      'no-start': { type: 'boolean', default: false },
+      force: { type: 'boolean', default: false },
     },
   });
   if (values.help) {
     terminal.print(HELP);
     return 0;
   }
-  const [verb = 'server'] = positionals;
+  const [verb = 'server', manager] = positionals;
   const config = loadHostConfig(process.env);
   if (values['print-config']) {
     terminal.print(JSON.stringify(config, null, 2));
@@ -70,8 +76,24 @@ async function main(): Promise<number> {
   }
   if (verb === 'doctor')
     return await runDoctor(config, terminal, { isJson: values.json, isSecurity: values.security });
-  if (verb !== 'server')
-    throw new SkiffError('INVALID_CONFIG', `unknown verb "${verb}"; there are server and doctor`);
+  if (verb === 'leave') {
+    const { nodeId } = await leaveSwarm(dataPaths(config.SKIFF_DATA_DIR), values.force);
+    terminal.print(`${nodeId} left the swarm`);
+    return 0;
+  }
+  if (verb === 'join') {
+    if (manager === undefined)
+      throw new SkiffError('INVALID_CONFIG', 'name a manager: skiff swarm join <host:port>');
+    const token = assertToken(values.token, process.env);
+    const advertiseAddr = values['advertise-addr'];
+    const node = await joinSwarm({ config, version: readVersion(rootDir), token, manager, advertiseAddr });
+    terminal.note(`this host is ${node.role} ${node.nodeId} of swarm ${node.swarm}`);
+    if (values['no-start']) return 0;
+  } else if (verb !== 'server')
+    throw new SkiffError(
+      'INVALID_CONFIG',
+      `unknown verb "${verb}"; there are server, doctor, join and leave`,
+    );
   return await runServer({
     config,
     env: process.env,

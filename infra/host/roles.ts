@@ -3,7 +3,9 @@ import { delimiter, join } from 'node:path';
 import { REGISTRY_USER, answersOk } from './backbone.ts';
 import { gatewayUrl, registryPort, type HostConfig } from './config.ts';
 import { hostPaths, type DataPaths } from './data-folder.ts';
+import { memberEnv } from './member-settings.ts';
 import type { ProcessSpec } from './process/managed-process.ts';
+import { tryReadNode } from '../swarm/identity.ts';
 
 /** In the order they are started; they are stopped the other way round, so that nothing loses what it calls. */
 export const ROLES = ['runner', 'builder', 'events', 'gateway'] as const;
@@ -41,6 +43,7 @@ export function roleEnv(
     SKIFF_GATEWAY_PORT: String(config.SKIFF_GATEWAY_PORT),
     SKIFF_GATEWAY_HOST: config.SKIFF_GATEWAY_HOST,
     SKIFF_LOG_LEVEL: config.SKIFF_LOG_LEVEL,
+    ...memberEnv(paths),
   };
   if (config.SKIFF_REGISTRY_URL !== undefined) return shared;
   return {
@@ -80,4 +83,10 @@ function readiness(role: Role, config: HostConfig): Pick<ProcessSpec, 'isReady' 
   if (role === 'gateway') return { isReady: () => answersOk(`${gatewayUrl(config)}/readyz`) };
   const readyLine = READY_LINES[role];
   return readyLine && TELLING_LEVELS.includes(config.SKIFF_LOG_LEVEL) ? { readyLine } : {};
+}
+
+/** Those that were asked for; without a wish, what the host's part in a swarm is. */
+export function chooseRoles(wanted: readonly Role[], paths: DataPaths): readonly Role[] {
+  const isWish = wanted.length < ROLES.length;
+  return !isWish && tryReadNode(paths.swarm)?.role === 'worker' ? ['runner'] : wanted;
 }

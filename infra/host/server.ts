@@ -5,12 +5,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { dataPaths } from '../contract/paths.ts';
 import { redisSpecs, registrySpec } from './backbone.ts';
 import { gatewayUrl, type HostConfig } from './config.ts';
 import { createDataFolder, lockDataFolder, type DataPaths } from './data-folder.ts';
 import { runDemo } from './demo.ts';
 import { assertHostIsFit, assertPortsAreFree } from './doctor.ts';
-import { ROLES, registryUrl, roleEnv, roleSpec, type Role } from './roles.ts';
+import { memberConfig } from './member-settings.ts';
+import { ROLES, chooseRoles, registryUrl, roleEnv, roleSpec, type Role } from './roles.ts';
 import { Supervisor, type ServerPlan } from './supervisor.ts';
 import { createTerminalObserver, type Terminal } from './terminal.ts';
 
@@ -36,7 +38,13 @@ export function parseRoles(names: readonly string[]): readonly Role[] {
 }
 
 /** Runs until a stop signal; resolves to the exit code. */
-export async function runServer(options: ServerOptions): Promise<number> {
+export async function runServer(given: ServerOptions): Promise<number> {
+  const paths = dataPaths(given.config.SKIFF_DATA_DIR);
+  const options = {
+    ...given,
+    config: memberConfig(given.config, paths),
+    roles: chooseRoles(given.roles, paths),
+  };
   const { config, roles } = options;
   const isWhole = roles.length === ROLES.length;
   if (!isWhole && (config.SKIFF_REDIS_URL === undefined || config.SKIFF_REGISTRY_URL === undefined)) {
@@ -47,7 +55,7 @@ export async function runServer(options: ServerOptions): Promise<number> {
     );
   }
   await assertHostIsFit(config);
-  const paths = createDataFolder(config.SKIFF_DATA_DIR);
+  createDataFolder(config.SKIFF_DATA_DIR);
   const unlock = lockDataFolder(paths, isWhole ? ['backbone', ...roles] : roles);
   try {
     return await serve(options, paths);
@@ -73,7 +81,7 @@ function createPlan({ config, env, roles, rootDir }: ServerOptions, paths: DataP
   };
 }
 
-function readVersion(rootDir: string): string {
+export function readVersion(rootDir: string): string {
   return (JSON.parse(readFileSync(join(rootDir, 'package.json'), 'utf8')) as { version: string }).version;
 }
 

@@ -28,6 +28,8 @@ export class Secret {
 
 export const secretSetting = z.string().transform((value) => new Secret(value));
 
+const SWARM_PORT_DEFAULT = 7_377;
+
 /** Settings that every role understands. A role's schema spreads this. */
 export const commonSettings = {
   SKIFF_DATA_DIR: z.string().startsWith('/', 'must be an absolute path').default('/var/lib/skiff'),
@@ -36,6 +38,8 @@ export const commonSettings = {
   SKIFF_REGISTRY_URL: z.url().optional(),
   SKIFF_REGISTRY_USER: z.string().optional(),
   SKIFF_REGISTRY_PASSWORD: secretSetting.optional(),
+  /** First of four ports for other hosts of a swarm: joining and registry, links, durable store, fast store. */
+  SKIFF_SWARM_PORT: z.coerce.number().int().min(1).max(65_532).default(SWARM_PORT_DEFAULT),
   SKIFF_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
 } as const;
 
@@ -70,6 +74,7 @@ export const KNOWN_SETTINGS: ReadonlySet<string> = new Set([
   'SKIFF_API_RATE_LIMIT_RPS',
   'SKIFF_EVENTS_DURABILITY',
   'SKIFF_EVENTS_CONCURRENCY',
+  'SKIFF_JOIN_TOKEN',
 ]);
 
 export function loadConfig<Shape extends z.ZodRawShape>(

@@ -3,8 +3,10 @@
  * consumers that block retry for ever. Deliberately absent: key names (infra/contract/keys.ts).
  */
 import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { Redis, type RedisOptions } from 'ioredis';
 import { dataPaths } from '../contract/paths.ts';
+import { clientTls } from '../swarm/identity.ts';
 
 export interface RedisUrls {
   /** `redis://…`, `rediss://…` or `unix:/path`. */
@@ -24,16 +26,37 @@ export function redisUrls(config: {
   return { durable, fast };
 }
 
+/** Lies beside the embedded stores' sockets, in the same private folder. A store without one takes no password. */
+export const REDIS_PASSWORD_FILE = 'redis.password';
+
+function tryReadPassword(socketPath: string): string | undefined {
+  try {
+    return readFileSync(join(dirname(socketPath), REDIS_PASSWORD_FILE), 'utf8').trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * `rediss://user:password@host:port?identity=<folder>`: with the certificate of this swarm node, to whoever has the
+ * backbone's (infra/swarm/identity.ts). Without `identity`: TLS as any other, against the CAs of the system.
+ */
 export function parseRedisUrl(url: string): RedisOptions {
-  if (url.startsWith('unix:')) return { path: url.slice(5) };
+  if (url.startsWith('unix:')) {
+    const path = url.slice(5);
+    const password = tryReadPassword(path);
+    return { path, ...(password === undefined ? {} : { password }) };
+  }
   const parsed = new URL(url);
+  const identity = parsed.searchParams.get('identity');
   return {
     host: parsed.hostname,
     port: Number(parsed.port || 6379),
     ...(parsed.username ? { username: decodeURIComponent(parsed.username) } : {}),
     ...(parsed.password ? { password: decodeURIComponent(parsed.password) } : {}),
     ...(parsed.pathname.length > 1 ? { db: Number(parsed.pathname.slice(1)) } : {}),
-    ...(parsed.protocol === 'rediss:' ? { tls: {} } : {}),
+    ...(parsed.protocol === 'rediss:' ? { tls: identity === null ? {} : clientTls(identity) } : {}),
   };
 }
 
@@ -42,12 +65,48 @@ const shared: RedisOptions = {
   lazyConnect: true,
 };
 
+/** Over a network: a host that vanished says nothing, so connections are asked for a sign of life. */
+const NETWORK: RedisOptions = { connectTimeout: 2_000 };
+const PROBE_MS = 1_000;
+/** Longer than any command that blocks on these connections (BLPOP and BLMPOP: one second). */
+const PROBE_ANSWER_MS = 3_000;
+
+function keepProbing(redis: Redis): void {
+  let isWaiting = false;
+  const timer = setInterval(() => {
+    if (isWaiting || redis.status !== 'ready') return;
+    isWaiting = true;
+    const { stream } = redis as unknown as { stream: { destroy(error: Error): void } };
+    const limit = setTimeout(
+      () => stream.destroy(new Error(`no answer to PING within ${PROBE_ANSWER_MS} ms`)),
+      PROBE_ANSWER_MS,
+    );
+    redis
+      .ping()
+      .catch(() => {})
+      .finally(() => {
+        clearTimeout(limit);
+        isWaiting = false;
+      });
+  }, PROBE_MS);
+  timer.unref();
+  redis.on('end', () => clearInterval(timer));
+}
+
 function open(url: string, options: RedisOptions): Redis {
-  const redis: Redis = new Redis({ ...shared, ...parseRedisUrl(url), ...options } as RedisOptions & {
+  const isLocal = url.startsWith('unix:');
+  const network = isLocal ? {} : NETWORK;
+  const redis: Redis = new Redis({
+    ...shared,
+    ...network,
+    ...parseRedisUrl(url),
+    ...options,
+  } as RedisOptions & {
     replyMapping?: 'legacy';
   });
   // Without a listener ioredis prints every failed reconnect; callers see the error on their command.
   redis.on('error', () => {});
+  if (!isLocal) keepProbing(redis);
   return redis;
 }
 

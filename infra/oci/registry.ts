@@ -26,13 +26,15 @@ import {
   type BlobSource,
   type PushedBlob,
 } from './transfer/push.ts';
-import { openTransport, type Transport } from './transfer/transport.ts';
+import { openTransport, type TlsOptions, type Transport } from './transfer/transport.ts';
 
 export interface RegistryOptions {
   /** `http(s)://host[:port]`. */
   readonly url: string;
   readonly user?: string | undefined;
   readonly password?: string | undefined;
+  /** For a registry that asks for certificates, or whose own is not signed by a CA of the system. */
+  readonly tls?: TlsOptions | undefined;
 }
 
 /** All methods reject with SkiffError UNAVAILABLE when the registry is away or refuses our credentials. */
@@ -78,7 +80,7 @@ const TAG_LIST_BYTES_MAX = 4 * 1024 * 1024;
 export function openRegistry(options: RegistryOptions): Registry {
   const { user, password } = options;
   const credentials = user === undefined ? undefined : { user, password: password ?? '' };
-  const transport = openTransport(options.url, credentials);
+  const transport = openTransport(options.url, credentials, options.tls);
   return {
     url: transport.url.origin,
     ping: () => ping(transport),

@@ -46,6 +46,8 @@ export interface LayerStore {
   ensureRootfs(reference: string): Promise<{ readonly lowerDirs: string[]; readonly rootfs: string }>;
   /** Folder of one unpacked layer, for example `<folder>/var/task/index.cjs`. Errors as `ensureRootfs`. */
   ensureLayer(repository: string, layer: LayerDescriptor): Promise<string>;
+  /** Whether a layer or an image is here, whole. Does not count as a use. */
+  has(kind: EntryKind, digest: string): boolean;
   /** Keeps a layer or an image (by its digest) until as many `unpin` calls; both may come before it is there. */
   pin(repository: string, digest: string): void;
   unpin(repository: string, digest: string): void;
@@ -102,6 +104,10 @@ class Store implements LayerStore {
       );
     }
     return entry.folder;
+  }
+
+  has(kind: EntryKind, digest: string): boolean {
+    return this.#index.has(kind, digest);
   }
 
   pin(_repository: string, digest: string): void {

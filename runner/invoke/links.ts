@@ -5,7 +5,6 @@
  * runs for its gateway is cancelled: nobody waits for it any more.
  */
 import type { Server, Socket } from 'node:net';
-import { timingSafeEqual } from 'node:crypto';
 import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import { LINK_PROTOCOL } from '../../sdk/protocol/invocation.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
@@ -16,7 +15,6 @@ export interface LinkHello {
   readonly protocol: number;
   readonly role: 'gateway';
   readonly id: string;
-  readonly secret?: string;
 }
 
 export class GatewayLink {
@@ -32,8 +30,6 @@ export class GatewayLink {
 
 export interface LinksOptions {
   readonly log: Log;
-  /** Demanded of links that do not come over a private unix socket. */
-  readonly secret?: string;
   /** A leased call: REQUEST straight from a gateway. */
   onRequest(link: GatewayLink, frame: Frame): void;
 }
@@ -49,9 +45,9 @@ export class Links {
     this.#options = options;
   }
 
-  /** Serves one listening socket; `needsSecret` for those that strangers could reach. */
-  serve(server: Server, needsSecret: boolean): void {
-    server.on('connection', (socket) => this.#accept(socket, needsSecret));
+  /** Serves a private unix socket. */
+  serve(server: Server): void {
+    server.on('connection', (socket) => this.accept(socket));
   }
 
   get(gateway: string): GatewayLink | undefined {
@@ -86,14 +82,15 @@ export class Links {
     for (const link of this.#links.values()) link.connection.close();
   }
 
-  #accept(socket: Socket, needsSecret: boolean): void {
+  /** Takes a connection of somebody who is known to be a gateway. */
+  accept(socket: Socket): void {
     let link: GatewayLink | undefined;
     const timer = setTimeout(() => connection.close(new Error('no HELLO in time')), HELLO_MS_MAX);
     const connection: FrameConnection = new FrameConnection(socket, {
       onFrame: (frame) => {
         if (link) return this.#onFrame(link, frame);
         clearTimeout(timer);
-        link = this.#greet(connection, frame, needsSecret);
+        link = this.#greet(connection, frame);
       },
       onClose: (error) => {
         clearTimeout(timer);
@@ -103,7 +100,7 @@ export class Links {
     });
   }
 
-  #greet(connection: FrameConnection, frame: Frame, needsSecret: boolean): GatewayLink | undefined {
+  #greet(connection: FrameConnection, frame: Frame): GatewayLink | undefined {
     const hello = (frame.type === FrameType.HELLO ? parseJson(frame.payload) : undefined) as
       | Partial<LinkHello>
       | undefined;
@@ -111,10 +108,6 @@ export class Links {
       connection.close(
         new Error(`a peer speaks link protocol ${hello?.protocol}, this runner speaks ${LINK_PROTOCOL}`),
       );
-      return undefined;
-    }
-    if (needsSecret && !isSame(this.#options.secret, hello.secret)) {
-      connection.close(new Error('a peer does not know the link secret'));
       return undefined;
     }
     const link = new GatewayLink(hello.id, connection);
@@ -135,11 +128,4 @@ export class Links {
     if (this.#links.get(link.gateway) === link) this.#links.delete(link.gateway);
     for (const invocation of link.invocations.values()) invocation.cancel('the gateway is gone', {});
   }
-}
-
-function isSame(expected: string | undefined, given: string | undefined): boolean {
-  if (expected === undefined || given === undefined) return false;
-  const a = Buffer.from(expected);
-  const b = Buffer.from(given);
-  return a.length === b.length && timingSafeEqual(a, b);
 }

@@ -50,6 +50,8 @@ export class Instance {
   uses = 0;
   priority = 0;
   lastUsedMs = Date.now();
+  /** A replica of a service: it ends when it is told to, not for being idle or in the way. */
+  isPinned = false;
   readonly #owner: InstanceOwner;
   readonly #log: FunctionLog;
   readonly #sinks = new Map<number, StreamSink>();

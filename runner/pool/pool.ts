@@ -68,7 +68,11 @@ export class Pool {
   }
 
   /** Starts one instance. Rejects with OVERLOADED when there is no room, COLD_START_FAILED when it cannot start. */
-  async start(deployment: Deployment, receivedMs: number): Promise<Instance> {
+  async start(
+    deployment: Deployment,
+    receivedMs: number,
+    { isPinned = false }: { readonly isPinned?: boolean } = {},
+  ): Promise<Instance> {
     const { config } = deployment;
     await this.#makeRoom(config.memory);
     this.#reservedBytes += config.memory;
@@ -76,6 +80,7 @@ export class Pool {
     try {
       const instance = await this.#specialise(deployment, receivedMs);
       isStarted = true;
+      instance.isPinned = isPinned;
       this.#instances.set(instance.guest.id, instance);
       // It may have died between its LOADED and here.
       if (instance.state === 'gone')
@@ -97,7 +102,7 @@ export class Pool {
   /** Ends instances that were idle for their keep-alive time; `isCurrent` says whether an alias still points there. */
   async sweep(now: number, isCurrent: (deployment: Deployment) => boolean): Promise<void> {
     for (const instance of this.#instances.values()) {
-      if (instance.state !== 'active' || !instance.isQuiet) continue;
+      if (instance.state !== 'active' || !instance.isQuiet || instance.isPinned) continue;
       const keepMs = isCurrent(instance.deployment)
         ? instance.deployment.config.keepAlive
         : OLD_DEPLOYMENT_KEEP_MS;
@@ -140,7 +145,9 @@ export class Pool {
         `the function needs ${bytes} bytes; this host gives sandboxes ${memoryBytesMax} in all`,
       );
     }
-    const candidates = [...this.#instances.values()].filter((one) => one.state === 'active' && one.isQuiet);
+    const candidates = [...this.#instances.values()].filter(
+      (one) => one.state === 'active' && one.isQuiet && !one.isPinned,
+    );
     candidates.sort((a, b) => this.#priority(a) - this.#priority(b));
     while (this.usedBytes + bytes > memoryBytesMax) {
       const victim = candidates.shift();

@@ -24,6 +24,7 @@ const APPLICATIONS = 'Applications (compose.yaml):';
 const RELEASES = 'Releases:';
 const EVENTS = 'Events:';
 const SERVER = 'Server:';
+const SWARM = 'Swarm:';
 const ACCESS = 'Access:';
 const TOOL = 'This tool:';
 
@@ -183,11 +184,32 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/server/df.ts'),
   },
   {
+    name: 'swarm',
+    aliases: ['cluster'],
+    summary: 'make, join and leave a swarm of hosts',
+    group: SWARM,
+    load: () => import('./commands/swarm/swarm.ts'),
+  },
+  {
     name: 'node',
     aliases: ['nodes'],
-    summary: 'list and inspect the hosts that run functions',
-    group: SERVER,
-    load: () => import('./commands/server/node.ts'),
+    summary: 'list, change and drain the hosts that run functions',
+    group: SWARM,
+    load: () => import('./commands/swarm/node.ts'),
+  },
+  {
+    name: 'service',
+    aliases: ['services'],
+    summary: 'keep replicas of a function running across hosts',
+    group: SWARM,
+    load: () => import('./commands/swarm/service.ts'),
+  },
+  {
+    name: 'explain',
+    aliases: ['why'],
+    summary: 'say why a function or an invocation is cold, waiting, refused or where it is',
+    group: SWARM,
+    load: () => import('./commands/swarm/explain.ts'),
   },
   {
     name: 'login',

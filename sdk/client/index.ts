@@ -19,6 +19,7 @@ import { createFunctions, type Functions } from './functions.ts';
 import { createInvocations, type Invocations } from './invoke.ts';
 import { createLogs, type Logs } from './logs.ts';
 import { createPlatform, type Platform } from './platform.ts';
+import { createSwarm, type Swarm } from './swarm/swarm.ts';
 import { RETRY_DEFAULT, type RetryPolicy } from './retry.ts';
 import { createSchedules, type Schedules } from './schedules.ts';
 import { createTransport } from './transport.ts';
@@ -35,7 +36,7 @@ export interface ClientOptions<R extends ClientResponse = Response> {
 }
 
 export interface Client<R extends ClientResponse = Response>
-  extends Functions, Builds, Deploys, Invocations<R>, Events<R>, Schedules, Logs, Platform {
+  extends Functions, Builds, Deploys, Invocations<R>, Events<R>, Schedules, Logs, Platform, Swarm {
   readonly url: string;
 }
 
@@ -62,6 +63,7 @@ export function createClient<R extends ClientResponse = Response>(options: Clien
     ...createSchedules(transport),
     ...createLogs(transport),
     ...createPlatform(transport),
+    ...createSwarm(transport),
   };
 }
 
@@ -94,3 +96,15 @@ export type {
   TokenRecord,
   Usage,
 } from '../protocol/api.ts';
+export type {
+  Explanation,
+  JoinTokenView,
+  NodeTask,
+  NodeUpdate,
+  Replica,
+  Service,
+  ServiceCreate,
+  ServiceState,
+  ServiceUpdate,
+  SwarmInfo,
+} from '../protocol/swarm/resources.ts';

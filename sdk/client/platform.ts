@@ -1,5 +1,5 @@
-/** The server itself: nodes, stores, tokens, secrets, health. */
-import type { NodeRecord, Scope, SecretRecord, TokenRecord, Usage } from '../protocol/api.ts';
+/** The server itself: stores, tokens, secrets, health. */
+import type { Scope, SecretRecord, TokenRecord, Usage } from '../protocol/api.ts';
 import { ClientError, readFailure } from './error.ts';
 import type { ClientResponse } from './fetch.ts';
 import type { CallOptions } from './functions.ts';
@@ -18,7 +18,6 @@ export interface CreatedToken {
 }
 
 export interface Platform {
-  nodes(options?: CallOptions): Promise<NodeRecord[]>;
   /** What every store uses of its budget. */
   df(options?: CallOptions): Promise<Usage[]>;
   tokens: {
@@ -50,10 +49,6 @@ const secretPath = (name: string): string => `/v1/secrets/${encodeURIComponent(n
 
 export function createPlatform(transport: Transport<ClientResponse>): Platform {
   return {
-    nodes: ({ signal } = {}) =>
-      transport
-        .json<{ nodes: NodeRecord[] }>({ what: 'list nodes', path: '/v1/nodes', signal })
-        .then((body) => body.nodes),
     df: ({ signal } = {}) =>
       transport
         .json<{ stores: Usage[] }>({ what: 'disk usage', path: '/v1/df', signal })

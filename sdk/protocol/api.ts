@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { FunctionConfig, FunctionName, SecretName } from './manifest.ts';
+import { NodeRole } from './swarm/resources.ts';
 
 export const Digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'a digest is "sha256:" and 64 hex digits');
 
@@ -132,8 +133,15 @@ export const NodeRecord = z.object({
   availability: z.enum(['active', 'pause', 'drain']),
   labels: z.record(z.string(), z.string()),
   version: z.string(),
-  /** Where gateways reach this runner's link: `unix:/path` or `tcp:host:port`. */
+  /** Where gateways of the same host reach this runner's link: `unix:/path`. */
   link: z.string(),
+  /** Where gateways of other hosts reach it, by TLS: `tcp:host:port`. Absent outside of a swarm. */
+  address: z.string().optional(),
+  role: NodeRole.optional(),
+  platform: z.object({ os: z.string(), arch: z.string() }).optional(),
+  protocol: z.number().int().optional(),
+  /** Whether it gives signs of life. */
+  status: z.enum(['ready', 'down']).optional(),
   capacity: z.object({ memoryBytes: z.number(), cpus: z.number() }),
   used: z.object({
     memoryBytes: z.number(),

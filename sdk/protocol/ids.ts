@@ -9,7 +9,20 @@ const POOL_BYTES = 10 * 256;
 const pool = Buffer.alloc(POOL_BYTES);
 let poolOffset = POOL_BYTES;
 
-export type IdPrefix = 'inv' | 'dep' | 'bld' | 'sbx' | 'run' | 'gw' | 'tok' | 'req' | 'node' | 'sch' | 'svc';
+export type IdPrefix =
+  | 'inv'
+  | 'dep'
+  | 'bld'
+  | 'sbx'
+  | 'run'
+  | 'gw'
+  | 'tok'
+  | 'req'
+  | 'node'
+  | 'sch'
+  | 'svc'
+  | 'swm'
+  | 'tsk';
 
 export function createId(prefix: IdPrefix, nowMs: number = Date.now()): string {
   if (poolOffset + 10 > POOL_BYTES) {

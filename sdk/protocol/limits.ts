@@ -115,6 +115,13 @@ export const FOLLOWERS_MAX = 256;
 /** A runner is dead when its heartbeat is older than this. */
 export const HEARTBEAT_MS = 500;
 export const RUNNER_DEAD_MS = 2_500;
+/**
+ * A node that could not say that it lives for this long ends its replicas. Others are started in their place after
+ * RUNNER_DEAD_MS at the earliest, so this is also the longest that one replica runs twice.
+ */
+export const SERVICE_FENCE_MS = 5_000;
+/** On a node that is drained, how long running invocations may go on. */
+export const DRAIN_GRACE_MS = 30_000;
 /** How long a gateway may use a slot without asking Redis again. */
 export const LEASE_MS = 2_000;
 /** Calls of functions by functions: deeper chains are loops. */

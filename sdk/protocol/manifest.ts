@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { tryParseEgressEntry } from './egress.ts';
+import { Constraint } from './swarm/constraint.ts';
 import * as limits from './limits.ts';
 import { tryParseBytes, tryParseMs } from './units.ts';
 
@@ -176,6 +177,8 @@ export const FunctionConfig = z.strictObject({
     )
     .default({}),
   async: AsyncConfig.prefault({}),
+  /** Of the nodes that may run it, for example `node.labels.zone==a`; all must hold. */
+  constraints: z.array(Constraint).max(32).default([]),
 });
 export type FunctionConfig = z.output<typeof FunctionConfig>;
 export type FunctionConfigInput = z.input<typeof FunctionConfig>;

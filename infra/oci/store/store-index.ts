@@ -78,6 +78,10 @@ export class StoreIndex {
     return entry;
   }
 
+  has(kind: EntryKind, digest: string): boolean {
+    return this.#entries.has(`${kind} ${digest}`);
+  }
+
   pin(digest: string, change: 1 | -1): void {
     const count = (this.#pins.get(digest) ?? 0) + change;
     if (count > 0) this.#pins.set(digest, count);

@@ -4,7 +4,8 @@
  * send twice are sent twice. Deliberately absent: what the requests mean (push, pull, documents).
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { Agent, type Dispatcher } from 'undici';
+import type { ConnectionOptions } from 'node:tls';
+import { Agent, buildConnector, type Dispatcher } from 'undici';
 import { SkiffError, type ErrorCode } from '../../../sdk/protocol/errors.ts';
 import { clip } from '../digest.ts';
 import {
@@ -17,6 +18,7 @@ import {
 } from './auth.ts';
 
 export type Reply = Dispatcher.ResponseData;
+export type TlsOptions = Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'servername' | 'minVersion'>;
 
 export interface Call {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -52,7 +54,11 @@ const BUSY = new Set([429, 502, 503, 504]);
 const ABSENT = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ENOENT', 'UND_ERR_CONNECT_TIMEOUT']);
 
 /** @throws SkiffError INVALID_CONFIG when the URL is not a bare http(s) origin. */
-export function openTransport(url: string, credentials: Credentials | undefined): Transport {
+export function openTransport(
+  url: string,
+  credentials: Credentials | undefined,
+  tls: TlsOptions = {},
+): Transport {
   const base = URL.canParse(url) ? new URL(url) : undefined;
   if (!base || !/^https?:$/.test(base.protocol) || base.pathname !== '/' || base.search) {
     throw new SkiffError(
@@ -64,7 +70,7 @@ export function openTransport(url: string, credentials: Credentials | undefined)
     connections: CONNECTIONS_MAX,
     pipelining: 1,
     allowH2: false,
-    connect: { timeout: CONNECT_MS_MAX },
+    connect: createConnector(tls),
     headersTimeout: ANSWER_MS_MAX,
     bodyTimeout: BODY_IDLE_MS_MAX,
   });
@@ -74,6 +80,11 @@ export function openTransport(url: string, credentials: Credentials | undefined)
     send: (call) => sendWithRetries(agent, base, authorizer, call),
     close: () => agent.destroy(),
   };
+}
+
+/** Options are read for each connection: a certificate may be renewed meanwhile. */
+function createConnector(tls: TlsOptions): buildConnector.connector {
+  return (options, callback) => buildConnector({ timeout: CONNECT_MS_MAX, ...tls })(options, callback);
 }
 
 async function sendWithRetries(agent: Agent, base: URL, authorizer: Authorizer, call: Call): Promise<Reply> {

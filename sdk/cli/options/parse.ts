@@ -19,6 +19,13 @@ export function parsePercent(value: string): number {
   throw new InvalidArgumentError(`"${value}" is not a share; give whole percents from 1 to 100.`);
 }
 
+/** `30s`, `500ms`, `90d`, as milliseconds. */
+export function parseDuration(value: string): number {
+  const ms = tryParseMs(value);
+  if (ms !== undefined) return ms;
+  throw new InvalidArgumentError(`"${value}" is not a duration; write 30s, 500ms, 5m.`);
+}
+
 /** `NAME=value`; the value may contain `=`. */
 export function parseAssignment(text: string): [string, string] {
   const at = text.indexOf('=');

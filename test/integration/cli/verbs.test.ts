@@ -183,7 +183,7 @@ describe('the server', () => {
     await gateway.fastRedis.zadd(fast.nodes, Date.now(), 'run-1');
     await gateway.fastRedis.set(fast.alive('run-1'), 'e');
     expect(await output('node', 'ls')).toMatch(
-      /\nrun-1 +web-1 +active +3 +1 +1 GB of 2 GB +2 +now +0\.1\.0\n/,
+      /\nrun-1 +web-1 +ready +active +3 +1 +1 GB of 2 GB +2 +now +0\.1\.0\n/,
     );
     expect(await output('node', 'inspect', 'web-1')).toContain('labels        zone=a');
     const { code, stderr } = await cli.run(['node', 'inspect', 'web-2']);

@@ -84,7 +84,7 @@ describe('health', () => {
 describe('nodes and usage', () => {
   it('lists live nodes only', () =>
     withNode(async () => {
-      expect(await gateway.json('/v1/nodes')).toEqual({ nodes: [node] });
+      expect(await gateway.json('/v1/nodes')).toEqual({ nodes: [{ ...node, status: 'ready' }] });
     }));
 
   it('shows every bounded store and the memory of each node', () =>

@@ -1,0 +1,52 @@
+/**
+ * The last calls of this gateway, for `skiff explain <invocation>`. Invariant: costs a call one small object and one
+ * write into a ring; nothing is looked up, sent or kept beyond the ring.
+ */
+import type { FailureCause } from '../../sdk/protocol/errors.ts';
+import type { Call } from '../invoke/call.ts';
+import type { RunnerTiming } from '../../sdk/protocol/invocation.ts';
+
+export interface CallMemory {
+  readonly id: string;
+  readonly functionName: string;
+  readonly deployment: string;
+  readonly runner: string | undefined;
+  readonly cause: FailureCause | undefined;
+  readonly detail: string | undefined;
+  readonly timing: RunnerTiming | undefined;
+  readonly isLeased: boolean;
+  readonly dispatches: number;
+  readonly ms: number;
+}
+
+/** What is kept of a call that has ended. */
+export function rememberCall(call: Call, cause: FailureCause | undefined): CallMemory {
+  return {
+    id: call.id,
+    functionName: call.deployment.functionName,
+    deployment: call.deployment.id,
+    runner: call.runner,
+    cause,
+    detail: call.failure?.detail,
+    timing: call.timing,
+    isLeased: call.isLeased,
+    dispatches: call.dispatches,
+    ms: Date.now() - call.receivedMs,
+  };
+}
+
+const CALLS_KEPT = 8_192;
+
+export class CallHistory {
+  readonly #ring: CallMemory[] = [];
+  #next = 0;
+
+  add(call: CallMemory): void {
+    this.#ring[this.#next] = call;
+    this.#next = this.#next + 1 === CALLS_KEPT ? 0 : this.#next + 1;
+  }
+
+  find(id: string): CallMemory | undefined {
+    return this.#ring.find((call) => call.id === id);
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Making this server the first manager of a swarm: a CA, this host's own certificate, tokens, and stores that listen on
+ * its address. Nothing restarts and no call fails. Invariant: it is done whole or undone.
+ */
+import type { NetworkInterfaceInfo } from 'node:os';
+import type { Redis } from 'ioredis';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { createId } from '../../sdk/protocol/ids.ts';
+import type { SwarmInitRequest } from '../../sdk/protocol/swarm/resources.ts';
+import type { NodeRecord } from '../../sdk/protocol/api.ts';
+import { embeddedBackbone, type Admission } from '../../infra/swarm/admission.ts';
+import { applyRedisTls, redisTlsSettings } from '../../infra/swarm/backbone-tls.ts';
+import {
+  createAuthority,
+  createKeyPair,
+  digestOfCertificate,
+  issueLeaf,
+} from '../../infra/swarm/certificates.ts';
+import { removeIdentity, swarmPorts, tryReadNode, writeIdentity } from '../../infra/swarm/identity.ts';
+import { createSecret, hashSecret } from '../../infra/swarm/join-token.ts';
+import type { Members, SwarmRecord } from '../../infra/swarm/members.ts';
+
+export interface FoundingOptions {
+  readonly identityDir: string;
+  readonly port: number;
+  readonly version: string;
+  readonly members: Members;
+  readonly durable: Redis;
+  readonly fast: Redis;
+  /** Stores and registry that do not run on this host; absent for the embedded ones. */
+  readonly external?: SwarmRecord['backbone'] | undefined;
+  /** Of this host. */
+  readonly addresses: readonly NetworkInterfaceInfo[];
+  /** The runner of this host. */
+  findOwnNode(): Promise<NodeRecord | undefined>;
+}
+
+/** As Docker Swarm's: long enough to be no work, short enough that a lost key dies. */
+const CERTIFICATE_MS = 90 * 86_400_000;
+
+/** @throws SkiffError CONFLICT when there is a swarm, BAD_REQUEST without a usable address, UNAVAILABLE without a runner */
+export async function foundSwarm(options: FoundingOptions, request: SwarmInitRequest): Promise<SwarmRecord> {
+  const { identityDir, members, port } = options;
+  if (tryReadNode(identityDir))
+    throw new SkiffError('CONFLICT', 'this host is in a swarm already; see `skiff swarm info`');
+  const address = chooseAddress(request.advertiseAddr, options.addresses);
+  const own = await options.findOwnNode();
+  if (!own)
+    throw new SkiffError('UNAVAILABLE', 'the runner of this host is not up yet; try again in a moment');
+  const certificateMs = request.certificateMs ?? CERTIFICATE_MS;
+  const id = createId('swm');
+  const now = Date.now();
+  const authority = createAuthority(id, now);
+  const keys = createKeyPair();
+  const leaf = { publicKey: keys.publicKey, nodeId: own.id, addresses: [address], lifeMs: certificateMs };
+  const tokens = { worker: createSecret(), manager: createSecret() };
+  const isBackbone = options.external === undefined;
+  writeIdentity(identityDir, {
+    node: { nodeId: own.id, role: 'manager', swarm: id, address, port, isBackbone },
+    ca: authority.certificate,
+    caKey: authority.privateKey,
+    certificate: issueLeaf(authority, { ...leaf, role: 'manager' }, now),
+    privateKey: keys.privateKey,
+    tokens,
+  });
+  const record: SwarmRecord = {
+    id,
+    createdMs: now,
+    ca: authority.certificate,
+    caDigest: digestOfCertificate(authority.certificate),
+    certificateMs,
+    tokenHashes: { worker: hashSecret(tokens.worker), manager: hashSecret(tokens.manager) },
+    backbone: options.external ?? embeddedBackbone({ address, port }),
+  };
+  try {
+    if (isBackbone) await openStores(options, address);
+    await members.put({
+      id: own.id,
+      role: 'manager',
+      hostname: own.hostname,
+      address,
+      joinedMs: now,
+      certificateUntilMs: now + certificateMs,
+      version: options.version,
+    });
+    await members.createSwarm(record);
+  } catch (error) {
+    removeIdentity(identityDir);
+    throw error;
+  }
+  return record;
+}
+
+/** Takes every node out and stops listening for any. @throws SkiffError CONFLICT on a host that the swarm does not stand on */
+export async function endSwarm(
+  options: Pick<FoundingOptions, 'identityDir' | 'members' | 'durable' | 'fast'> & {
+    readonly admission: Pick<Admission, 'remove'>;
+  },
+): Promise<void> {
+  const { identityDir, members, durable, fast, admission } = options;
+  const node = tryReadNode(identityDir);
+  if (!node?.isBackbone)
+    throw new SkiffError('CONFLICT', 'the stores of this swarm are on another host; end it there');
+  for (const { id } of await members.list()) {
+    if (id === node.nodeId) await members.remove(id);
+    else await admission.remove(id);
+  }
+  for (const redis of [durable, fast]) await redis.call('CONFIG', 'SET', 'tls-port', '0');
+  removeIdentity(identityDir);
+  await members.removeSwarm();
+}
+
+/** Also after a renewal of the certificate. */
+export async function openStores(
+  { identityDir, port, durable, fast }: Pick<FoundingOptions, 'identityDir' | 'port' | 'durable' | 'fast'>,
+  address: string,
+): Promise<void> {
+  const ports = swarmPorts(port);
+  await applyRedisTls(durable, redisTlsSettings(identityDir, address, ports.durable));
+  await applyRedisTls(fast, redisTlsSettings(identityDir, address, ports.fast));
+}
+
+/** Several addresses are a question that only a person can answer, as in Docker. */
+export function chooseAddress(wanted: string | undefined, all: readonly NetworkInterfaceInfo[]): string {
+  const own = all.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'));
+  const list = own.map(({ address }) => address).join(', ');
+  if (wanted !== undefined) {
+    if (all.some(({ address }) => address === wanted)) return wanted;
+    throw new SkiffError('BAD_REQUEST', `${wanted} is no address of this host; it has ${list || 'none'}`);
+  }
+  const [only, ...more] = own.filter(({ family }) => family === 'IPv4');
+  if (only && more.length === 0) return only.address;
+  throw new SkiffError(
+    'BAD_REQUEST',
+    `this host has ${list ? `several addresses (${list})` : 'no address that others could reach'}; name one: --advertise-addr <address>`,
+  );
+}

@@ -1,0 +1,169 @@
+/**
+ * This host becomes a member of a swarm, and ceases to be one.
+ * Invariant: the secret of a token is said only to a manager whose CA the token names; this node's private key is made
+ * here and stays here; a node that left holds nothing that the swarm would still accept.
+ */
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { JoinAnswer, SWARM_PROTOCOL } from '../../sdk/protocol/swarm/resources.ts';
+import type { ServerState } from '../contract/paths.ts';
+import { createKeyPair } from '../swarm/certificates.ts';
+import { removeIdentity, replaceFile, tryReadNode, writeIdentity, type NodeFile } from '../swarm/identity.ts';
+import { parseJoinToken } from '../swarm/join-token.ts';
+import { callAsJoiner, callAsNode, fetchAuthority, parseManagerAddress } from '../swarm/manager-call.ts';
+import type { HostConfig } from './config.ts';
+import { createDataFolder, lockDataFolder, type DataPaths } from './data-folder.ts';
+import { tryReadProcess } from './process/process-record.ts';
+import { ROLES } from './roles.ts';
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+export interface JoinOptions {
+  readonly config: HostConfig;
+  readonly version: string;
+  readonly token: string;
+  /** `host:port` of any manager. */
+  readonly manager: string;
+  /** Under which others reach this host; absent: as the manager sees us. */
+  readonly advertiseAddr?: string | undefined;
+}
+
+/** @throws SkiffError CONFLICT when this host is in a swarm or runs a server, and what the manager refuses */
+export async function joinSwarm(options: JoinOptions): Promise<NodeFile> {
+  const { config } = options;
+  const { caDigest, secret } = parseJoinToken(options.token);
+  const address = parseManagerAddress(options.manager, config.SKIFF_SWARM_PORT);
+  const paths = createDataFolder(config.SKIFF_DATA_DIR);
+  // A server of this host's own has functions that no swarm knows of.
+  const unlock = lockDataFolder(paths, ROLES);
+  try {
+    const known = tryReadNode(paths.swarm);
+    if (known)
+      throw new SkiffError(
+        'CONFLICT',
+        `this host is node ${known.nodeId} of a swarm already; leave it first`,
+      );
+    const ca = await fetchAuthority(address, caDigest);
+    const keys = createKeyPair();
+    const request = {
+      protocol: SWARM_PROTOCOL,
+      version: options.version,
+      secret,
+      publicKey: keys.publicKey,
+      hostname: hostname(),
+      ...(options.advertiseAddr === undefined ? {} : { address: options.advertiseAddr }),
+    };
+    const answer = JoinAnswer.parse(await callAsJoiner(address, ca, '/swarm/join', request));
+    if (!new X509Certificate(answer.certificate).verify(new X509Certificate(ca).publicKey))
+      throw new SkiffError('FORBIDDEN', 'the manager gave a certificate that its own CA did not sign');
+    const node: NodeFile = {
+      nodeId: answer.nodeId,
+      role: answer.role,
+      swarm: answer.swarm,
+      address: answer.address,
+      port: config.SKIFF_SWARM_PORT,
+      isBackbone: false,
+      registry: answer.registry,
+    };
+    writeIdentity(paths.swarm, {
+      node,
+      ca,
+      certificate: answer.certificate,
+      privateKey: keys.privateKey,
+      caKey: answer.caKey,
+      tokens: answer.tokens,
+      redis: {
+        durable: withIdentity(answer.redis.durable, paths.swarm),
+        fast: withIdentity(answer.redis.fast, paths.swarm),
+      },
+    });
+    if (answer.secretKeys !== '') replaceFile(paths.secretKey, answer.secretKeys);
+    return node;
+  } finally {
+    unlock();
+  }
+}
+
+/** Stores that are reached with the swarm's certificates say so; where ours lie only we know. */
+function withIdentity(url: string, dir: string): string {
+  const parsed = new URL(url);
+  if (parsed.searchParams.has('identity')) parsed.searchParams.set('identity', dir);
+  return parsed.href;
+}
+
+const STOP_MS_MAX = 60_000;
+
+/**
+ * Stops this host's server, so that its calls end in their own time, tells a manager, and removes what it holds.
+ * `isForced`: also when no manager can be told, and for the node that hosts the backbone, with which the swarm ends.
+ */
+export async function leaveSwarm(paths: DataPaths, isForced: boolean): Promise<NodeFile> {
+  const node = tryReadNode(paths.swarm);
+  if (!node) throw new SkiffError('NOT_FOUND', 'this host is in no swarm');
+  if (node.isBackbone) {
+    if (!isForced) {
+      throw new SkiffError(
+        'CONFLICT',
+        'stores and registry of the swarm are on this host: if it leaves, the swarm ends for all nodes (their functions stay here). Say --force to do so',
+      );
+    }
+    await dissolve(paths);
+    return node;
+  }
+  await stopServer(paths);
+  try {
+    await callAsNode(paths.swarm, node.registry ?? '', '/swarm/leave', {});
+  } catch (error) {
+    // Removed meanwhile: there is nothing more to revoke.
+    const wasRemoved = error instanceof SkiffError && error.code === 'FORBIDDEN';
+    if (!isForced && !wasRemoved) throw error;
+  }
+  removeIdentity(paths.swarm);
+  return node;
+}
+
+function tryReadState(paths: DataPaths): ServerState | undefined {
+  try {
+    return JSON.parse(readFileSync(paths.serverState, 'utf8')) as ServerState;
+  } catch {
+    return undefined;
+  }
+}
+
+async function stopServer(paths: DataPaths): Promise<void> {
+  const state = tryReadState(paths);
+  const isRunning = () => state !== undefined && tryReadProcess(state.pid) !== undefined;
+  if (!state || !isRunning()) return;
+  process.kill(state.pid, 'SIGTERM');
+  const deadline = performance.now() + STOP_MS_MAX;
+  while (isRunning()) {
+    if (performance.now() > deadline)
+      throw new SkiffError('UNAVAILABLE', `the server (pid ${state.pid}) did not stop in ${STOP_MS_MAX} ms`);
+    await sleep(50);
+  }
+}
+
+async function dissolve(paths: DataPaths): Promise<void> {
+  const state = tryReadState(paths);
+  if (!state) throw new SkiffError('UNAVAILABLE', 'the server of this host must run to end its swarm');
+  const token = readFileSync(paths.adminToken, 'utf8').trim();
+  const response = await fetch(`${state.url}/v1/swarm`, {
+    method: 'DELETE',
+    headers: { authorization: `Bearer ${token}` },
+  });
+  if (response.ok) return;
+  throw new SkiffError('UNAVAILABLE', `the server did not end its swarm: ${await response.text()}`);
+}
+
+export function assertToken(token: string | undefined, env: Env): string {
+  const file = env['SKIFF_JOIN_TOKEN_FILE'];
+  const found = token ?? env['SKIFF_JOIN_TOKEN'] ?? (file ? readFileSync(file, 'utf8').trim() : undefined);
+  if (found) return found;
+  throw new SkiffError(
+    'INVALID_CONFIG',
+    'a join token is needed: --token, SKIFF_JOIN_TOKEN or SKIFF_JOIN_TOKEN_FILE',
+  );
+}

@@ -1,0 +1,107 @@
+/**
+ * What each node may do in the two Redis stores: one ACL user a node, with the least rights its role needs.
+ * A worker reads what exists and writes what is its own (inbox, sign of life, replicas); the queues of functions are
+ * shared by all runners by design. A manager may do everything, as it holds the CA's key anyway.
+ * Invariant: `revokeAccess` also ends the connections that are open (Redis does so with ACL DELUSER).
+ */
+import type { Redis } from 'ioredis';
+import { durable, fast, swarm } from '../contract/keys.ts';
+import type { NodeRole } from '../../sdk/protocol/swarm/resources.ts';
+
+export type StoreKind = 'durable' | 'fast';
+
+/** Connecting, scripts, transactions; what scripts do is checked against the same rules. */
+const BASE = [
+  '-@all',
+  '+auth',
+  '+hello',
+  '+ping',
+  '+info',
+  '+client|setname',
+  '+client|id',
+  '+select',
+  '+evalsha',
+  '+eval',
+  '+script|load',
+  '+multi',
+  '+exec',
+  '+discard',
+  '+time',
+  '+subscribe',
+  '+unsubscribe',
+];
+
+/**
+ * Redis asks for the right to write every key that a script declares, whatever the script does (EVALSHA has no other
+ * form that ioredis uses). In the durable store a worker's commands only read, which is what keeps it from writing.
+ */
+const readOnly = (...patterns: readonly string[]): string[] => patterns.map((pattern) => `%R~${pattern}`);
+const readWrite = (...patterns: readonly string[]): string[] => patterns.map((pattern) => `~${pattern}`);
+
+const WORKER_DURABLE: readonly string[] = [
+  ...BASE,
+  ...['get', 'mget', 'exists', 'hget', 'hmget', 'hvals', 'hgetall', 'hexists'].map((name) => `+${name}`),
+  ...['zrange', 'zrevrange', 'zscore', 'zcard'].map((name) => `+${name}`),
+  ...readWrite(durable.functionRecord('*')),
+  ...readOnly(durable.functions, durable.deployment('*'), swarm.members, durable.secrets),
+  `&${durable.changes}`,
+];
+
+const workerFast = (node: string): string[] => [
+  ...BASE,
+  ...['get', 'mget', 'set', 'del', 'expire', 'exists', 'publish'].map((name) => `+${name}`),
+  ...['llen', 'lrange', 'lrem', 'lpop', 'rpop', 'lpush', 'rpush', 'blpop', 'blmpop', 'lmpop'].map(
+    (name) => `+${name}`,
+  ),
+  ...['zadd', 'zrem', 'zscore', 'zcard', 'zrange', 'zrangebyscore', 'zremrangebyscore'].map(
+    (name) => `+${name}`,
+  ),
+  ...['hdel', 'hget', 'hexists', 'xadd', 'xtrim', 'incr'].map((name) => `+${name}`),
+  // The queues that runners share.
+  ...readWrite(fast.idle('*'), fast.wait('*'), fast.starting('*'), fast.live('*'), fast.demand),
+  ...readWrite(fast.startResult('*'), fast.logs('*'), fast.nodes, fast.pending),
+  // What is this node's own. Others' signs of life and records it reads: that is how it knows them.
+  ...readWrite(fast.inbox(node), fast.alive(node), fast.node(node), fast.leases(node)),
+  ...readWrite(fast.orders(node), fast.replicas(node)),
+  ...readOnly(fast.alive('*'), fast.node('*')),
+  `&${fast.runners}`,
+];
+
+export const redisUser = (nodeId: string): string => nodeId;
+
+/** ACL rules of a node's user, without name, state and password. */
+export function accessRules(store: StoreKind, role: NodeRole, nodeId: string): readonly string[] {
+  if (role === 'manager') return ['~*', '&*', '+@all'];
+  return store === 'fast' ? workerFast(nodeId) : [...WORKER_DURABLE, ...readOnly(swarm.nodeSettings(nodeId))];
+}
+
+/** `passwordHash`: SHA-256 in hex, as Redis itself keeps it. */
+export async function grantAccess(
+  redis: Redis,
+  store: StoreKind,
+  node: { readonly id: string; readonly role: NodeRole; readonly passwordHash: string },
+): Promise<void> {
+  const rules = accessRules(store, node.role, node.id);
+  await redis.call('ACL', 'SETUSER', redisUser(node.id), 'reset', 'on', `#${node.passwordHash}`, ...rules);
+  await save(redis);
+}
+
+export async function revokeAccess(redis: Redis, nodeId: string): Promise<void> {
+  await redis.call('ACL', 'DELUSER', redisUser(nodeId));
+  await save(redis);
+}
+
+/** Users that nodes have now. */
+export async function listUsers(redis: Redis): Promise<string[]> {
+  return (await redis.call('ACL', 'USERS')) as string[];
+}
+
+async function save(redis: Redis): Promise<void> {
+  try {
+    await redis.call('ACL', 'SAVE');
+  } catch (error) {
+    // A Redis of somebody else may be configured without a file for users; then they are granted again when it
+    // has lost them (gateway/swarm/upkeep.ts).
+    if (!/ACL file/i.test(String(error))) throw error;
+  }
+}

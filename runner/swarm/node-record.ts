@@ -1,0 +1,47 @@
+/** What a runner says of itself with every heartbeat. */
+import { arch, cpus, hostname, platform } from 'node:os';
+import type { NodeRecord } from '../../sdk/protocol/api.ts';
+import type { NodeFacts } from '../../sdk/protocol/swarm/constraint.ts';
+import { SWARM_PROTOCOL } from '../../sdk/protocol/swarm/resources.ts';
+import type { WorkerOptions } from '../worker.ts';
+
+type Self = Pick<WorkerOptions, 'id' | 'standing' | 'swarm'>;
+
+/** What constraints can ask. */
+export function describeFacts({ id, standing, swarm }: Self): NodeFacts {
+  const role = swarm()?.role;
+  return {
+    id,
+    hostname: hostname(),
+    ...(role === undefined ? {} : { role }),
+    platform: { os: platform(), arch: arch() },
+    labels: standing.labels,
+  };
+}
+
+export function describeNode(
+  options: WorkerOptions,
+  life: Pick<NodeRecord, 'epoch' | 'startedMs' | 'heartbeatMs' | 'availability'>,
+): NodeRecord {
+  const { id, version, link, memoryBytesMax, pool, stems, links, store, standing } = options;
+  const place = options.swarm();
+  return {
+    id,
+    hostname: hostname(),
+    ...life,
+    platform: { os: platform(), arch: arch() },
+    labels: standing.labels,
+    version,
+    protocol: SWARM_PROTOCOL,
+    link,
+    ...(place ? { address: place.address, role: place.role } : {}),
+    capacity: { memoryBytes: memoryBytesMax, cpus: cpus().length },
+    used: {
+      memoryBytes: pool.usedBytes,
+      sandboxes: pool.count,
+      busySlots: links.inFlight,
+      stems: stems.count,
+    },
+    images: store.usage(),
+  };
+}

@@ -1,0 +1,314 @@
+/**
+ * Several hosts on this one: each a network namespace with an address of its own on one bridge, a host name and a data
+ * folder. Faults are real: SIGKILL to all processes of a host, SIGSTOP, packets dropped by nft inside its namespace.
+ * Everything is named for this run and removed at its end, also when it fails.
+ */
+import { execFileSync, execFile, spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createClient, type Client } from '../../sdk/client/index.ts';
+import { findSource } from '../../sdk/cli/source/files.ts';
+import { packSource } from '../../sdk/cli/source/pack.ts';
+import type { ServerState } from '../../infra/contract/paths.ts';
+import { processesOf } from './leftovers.ts';
+import { copySeed, plainEnv } from './server.ts';
+import { ROOT } from './source-tree.ts';
+import { waitFor } from './wait.ts';
+
+const START_MS_MAX = 90_000;
+const STOP_MS_MAX = 60_000;
+
+const run = (command: string, args: readonly string[]): string =>
+  execFileSync(command, [...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+
+export interface HostOptions {
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export class Host {
+  readonly name: string;
+  readonly address: string;
+  readonly namespace: string;
+  readonly dataDir: string;
+  readonly env: Record<string, string | undefined>;
+  #child: ChildProcess | undefined;
+  #output = '';
+
+  constructor(parts: { name: string; address: string; namespace: string }) {
+    this.name = parts.name;
+    this.address = parts.address;
+    this.namespace = parts.namespace;
+    // Short: sockets below it have paths of at most 107 bytes.
+    this.dataDir = mkdtempSync(join(tmpdir(), 'sk-'));
+    this.env = {
+      ...plainEnv(),
+      NODE_COMPILE_CACHE: join(ROOT, '.cache', 'compiled'),
+      SKIFF_DATA_DIR: this.dataDir,
+      SKIFF_RUNNER_STEMS: '1',
+      SKIFF_GATEWAY_HOST: this.address,
+    };
+  }
+
+  get url(): string {
+    return `http://${this.address}:8080`;
+  }
+
+  get output(): string {
+    return this.#output;
+  }
+
+  get token(): string {
+    return readFileSync(join(this.dataDir, 'admin.token'), 'utf8').trim();
+  }
+
+  get client(): Client {
+    return createClient({ url: this.url, token: this.token });
+  }
+
+  get nodeId(): string {
+    const file = join(this.dataDir, 'swarm', 'node.json');
+    if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { nodeId: string }).nodeId;
+    return readFileSync(join(this.dataDir, 'runner', 'id'), 'utf8').trim();
+  }
+
+  get state(): ServerState {
+    return JSON.parse(readFileSync(join(this.dataDir, 'run', 'server.json'), 'utf8')) as ServerState;
+  }
+
+  log(name: string): string {
+    return readFileSync(join(this.dataDir, 'log', `${name}.log`), 'utf8');
+  }
+
+  pid(name: string): number {
+    const pid = this.state.processes[name];
+    if (pid === undefined) throw new Error(`${this.name} has no process "${name}"`);
+    return pid;
+  }
+
+  get isRunning(): boolean {
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** `infra/host/main.ts <args>` in this host; resolves when `ready` was printed. */
+  async start(args: readonly string[] = ['server'], options: HostOptions = {}): Promise<void> {
+    this.#output = '';
+    const script = `hostname ${this.name}; exec "$@"`;
+    const program = [process.execPath, join(ROOT, 'infra/host/main.ts'), ...args];
+    const child = spawn(
+      'nsenter',
+      [`--net=/run/netns/${this.namespace}`, 'unshare', '--uts', 'sh', '-c', script, 'sh', ...program],
+      { env: { ...this.env, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] },
+    );
+    this.#child = child;
+    for (const stream of [child.stdout, child.stderr])
+      stream?.setEncoding('utf8').on('data', (text: string) => (this.#output += text));
+    try {
+      await waitFor(
+        `${this.name} is ready`,
+        () => {
+          if (!this.isRunning) throw new Error('it ended');
+          return /^ready /m.test(this.#output);
+        },
+        START_MS_MAX,
+      );
+    } catch (error) {
+      throw new Error(`${this.name} did not start; it said:\n${this.#output}`, { cause: error });
+    }
+  }
+
+  /** Runs a program in this host to its end; never rejects for its exit code. */
+  async exec(args: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+    const full = [`--net=/run/netns/${this.namespace}`, ...args];
+    return new Promise((resolve) => {
+      execFile('nsenter', full, { env: this.env, timeout: 120_000 }, (error, stdout, stderr) =>
+        resolve({ code: error ? Number(error.code ?? 1) : 0, stdout, stderr }),
+      );
+    });
+  }
+
+  /** The command line against this host's server, as root on it would use it. */
+  cli(args: readonly string[]): ReturnType<Host['exec']> {
+    return this.exec([
+      process.execPath,
+      join(ROOT, 'sdk/cli/main.ts'),
+      '-g',
+      this.url,
+      '--token',
+      this.token,
+      ...args,
+    ]);
+  }
+
+  /** Without a URL and a token: for what concerns the host itself. */
+  hostCli(args: readonly string[]): ReturnType<Host['exec']> {
+    return this.exec([process.execPath, join(ROOT, 'sdk/cli/main.ts'), ...args]);
+  }
+
+  async deploy(name: string, path: string, config: Record<string, unknown> = {}): Promise<string> {
+    const { files, entry } = findSource(path);
+    const result = await this.client.deploy(name, { source: () => packSource(files), entry, config });
+    return result.url;
+  }
+
+  /** As if the power failed: every process of this host is gone at once. Its data folder stays. */
+  async crash(): Promise<void> {
+    const own = [...pidsIn(this.namespace), ...pidsOf(this.dataDir)];
+    for (const pid of new Set(own)) tryKill(pid, 'SIGKILL');
+    await waitFor('the end of the host', () => !this.isRunning, 10_000);
+  }
+
+  /** Stops all of Skiff's own processes (not the functions') where they are. */
+  freeze(): void {
+    for (const pid of this.#processes()) tryKill(pid, 'SIGSTOP');
+  }
+
+  thaw(): void {
+    for (const pid of this.#processes()) tryKill(pid, 'SIGCONT');
+  }
+
+  /** Drops packets between this host and those addresses, both ways, until `heal`. */
+  cutOff(addresses: readonly string[], ports: readonly number[] = []): void {
+    const list = `{ ${addresses.join(', ')} }`;
+    const port = ports.length === 0 ? '' : `tcp dport { ${ports.join(', ')} } `;
+    const back = ports.length === 0 ? '' : `tcp sport { ${ports.join(', ')} } `;
+    this.#nft(`add table inet cut
+      add chain inet cut in { type filter hook input priority 0; }
+      add chain inet cut out { type filter hook output priority 0; }
+      add rule inet cut in ip saddr ${list} ${back}drop
+      add rule inet cut out ip daddr ${list} ${port}drop`);
+  }
+
+  heal(): void {
+    this.#nft('delete table inet cut');
+  }
+
+  async stop(): Promise<void> {
+    if (!this.isRunning) return;
+    this.thaw();
+    this.#child?.kill('SIGTERM');
+    await waitFor(`the end of ${this.name}`, () => !this.isRunning, STOP_MS_MAX).catch(() => this.crash());
+  }
+
+  #processes(): number[] {
+    return [this.state.pid, ...Object.values(this.state.processes)];
+  }
+
+  #nft(script: string): void {
+    execFileSync('nsenter', [`--net=/run/netns/${this.namespace}`, 'nft', '-f', '-'], { input: script });
+  }
+}
+
+export class HostNetwork {
+  readonly #id = randomBytes(3).toString('hex');
+  readonly #subnet: string;
+  readonly hosts: Host[] = [];
+
+  constructor() {
+    const [a = 0, b = 0] = randomBytes(2);
+    this.#subnet = `10.${100 + (a % 100)}.${b}`;
+    run('ip', ['link', 'add', this.#bridge, 'type', 'bridge']);
+    run('ip', ['addr', 'add', `${this.#subnet}.254/24`, 'dev', this.#bridge]);
+    run('ip', ['link', 'set', this.#bridge, 'up']);
+  }
+
+  get #bridge(): string {
+    return `skb${this.#id}`;
+  }
+
+  add(name: string): Host {
+    const number = this.hosts.length + 1;
+    const namespace = `sk${this.#id}-${number}`;
+    const address = `${this.#subnet}.${number}`;
+    const [outer, inner] = [`skv${this.#id}${number}`, `skw${this.#id}${number}`];
+    run('ip', ['netns', 'add', namespace]);
+    const host = new Host({ name, address, namespace });
+    this.hosts.push(host);
+    run('ip', ['link', 'add', outer, 'type', 'veth', 'peer', 'name', inner, 'netns', namespace]);
+    run('ip', ['link', 'set', outer, 'master', this.#bridge, 'up']);
+    run('ip', ['-n', namespace, 'addr', 'add', `${address}/24`, 'dev', inner]);
+    run('ip', ['-n', namespace, 'link', 'set', inner, 'up']);
+    run('ip', ['-n', namespace, 'link', 'set', 'lo', 'up']);
+    return host;
+  }
+
+  /** A server of its own, with the prepared base image, as the first manager of a swarm. */
+  async startManager(name: string): Promise<Host> {
+    const host = this.add(name);
+    copySeed(host.dataDir);
+    await host.start();
+    await host.client.swarm.init({ advertiseAddr: host.address });
+    return host;
+  }
+
+  async join(
+    manager: Host,
+    name: string,
+    role: 'worker' | 'manager' = 'worker',
+    options: HostOptions = {},
+  ): Promise<Host> {
+    const host = this.add(name);
+    const { token, managers } = await manager.client.swarm.joinToken(role);
+    await host.start(['join', '--token', token, managers[0] as string], options);
+    await waitFor(`${name} is known`, async () =>
+      (await manager.client.nodes()).some(({ id, status }) => id === host.nodeId && status === 'ready'),
+    );
+    return host;
+  }
+
+  /** Ends everything; rejects when a process is left. */
+  async close(): Promise<void> {
+    const left: string[] = [];
+    for (const host of this.hosts.toReversed())
+      await host.stop().catch((error: unknown) => left.push(String(error)));
+    for (const host of this.hosts) {
+      for (const pid of [...pidsIn(host.namespace), ...pidsOf(host.dataDir)]) tryKill(pid, 'SIGKILL');
+      await waitFor('the end of all processes', () => processesOf(host.dataDir).length === 0, 10_000).catch(
+        () => left.push(...processesOf(host.dataDir)),
+      );
+      run('ip', ['netns', 'del', host.namespace]);
+      unmountBelow(host.dataDir);
+      rmSync(host.dataDir, { recursive: true, force: true });
+    }
+    run('ip', ['link', 'del', this.#bridge]);
+    if (left.length > 0) throw new Error(`hosts left:\n  ${left.join('\n  ')}`);
+  }
+}
+
+/** A crashed host's sandboxes leave mounts, which its next start would clean up. */
+function unmountBelow(dataDir: string): void {
+  const points = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((point) => point.startsWith(`${dataDir}/`));
+  for (const point of points.toReversed()) run('umount', ['-l', point]);
+}
+
+function tryKill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has ended already.
+  }
+}
+
+function pidsIn(namespace: string): number[] {
+  const { ino } = statSync(`/run/netns/${namespace}`);
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => tryReadLink(`/proc/${pid}/ns/net`) === `net:[${ino}]`);
+}
+
+function pidsOf(dataDir: string): number[] {
+  return processesOf(dataDir).map((text) => Number(text.split(' ')[1]));
+}
+
+function tryReadLink(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+}
