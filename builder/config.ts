@@ -1,6 +1,6 @@
 /** Settings of the builder. See infra/lib/config.ts. */
 import { z } from 'zod';
-import { commonSettings, loadConfig } from '../infra/lib/config.ts';
+import { commonSettings, loadConfig, secretSetting } from '../infra/lib/config.ts';
 
 const settings = {
   ...commonSettings,
@@ -10,6 +10,8 @@ const settings = {
   SKIFF_NPM_REGISTRY: z.url().optional(),
   /** Python package index for installs; what pip is set up for on this host when absent. */
   SKIFF_PIP_INDEX: z.url().optional(),
+  /** Logins to other registries, as in a Docker config.json; SKIFF_REGISTRY_LOGINS_FILE names such a file. */
+  SKIFF_REGISTRY_LOGINS: secretSetting.optional(),
   /** First host uid of sandboxes; runner and builder claim blocks of their own from it on. */
   SKIFF_RUNNER_UID_BASE: z.coerce.number().int().min(1_000_000).default(2_000_000),
   /** OCI runtime of the install sandboxes. */

@@ -28,6 +28,7 @@ import { engineFolders, openBundlerEngine } from './bundle/engine.ts';
 import { loadBuilderConfig } from './config.ts';
 import { DependencyStore } from './install/dependency-store.ts';
 import { Installer } from './install/install.ts';
+import { parseLogins } from './image/external-registry.ts';
 import { findNpm } from './install/npm/host.ts';
 import { NpmMirror } from './install/npm/mirror.ts';
 import { createNpmTool } from './install/npm/tool.ts';
@@ -153,6 +154,7 @@ const parts: BuildParts = {
   images: new InputIndex(join(paths.builder, 'images'), BuiltImage),
   configs: new InputIndex(join(paths.builder, 'configs'), RememberedConfig),
   workFolder: folders.work,
+  logins: parseLogins(config.SKIFF_REGISTRY_LOGINS?.reveal() ?? '{}'),
   log,
 };
 const worker = new BuildWorker({

@@ -1,7 +1,7 @@
 /** The source of a job on disk: fetched, unpacked with distrust, and gone when the build is over. */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BuildJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
+import { type SourceJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
 import { unpackArchive, type Unpacked } from '../../infra/oci/layer-unpack.ts';
 import type { Registry } from '../../infra/oci/registry.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -17,7 +17,7 @@ export interface SourceParts {
 /** A source on disk, and which build it belongs to. */
 export interface FetchedSource {
   readonly tree: SourceTree;
-  readonly job: BuildJob;
+  readonly job: SourceJob;
   readonly progress: Progress;
   readonly signal: AbortSignal;
 }
@@ -28,7 +28,7 @@ export interface FetchedSource {
  */
 export async function withSource<Result>(
   parts: SourceParts,
-  job: BuildJob,
+  job: SourceJob,
   progress: Progress,
   signal: AbortSignal,
   use: (source: FetchedSource) => Promise<Result>,
@@ -51,7 +51,7 @@ export async function withSource<Result>(
 
 async function fetchSource(
   parts: SourceParts,
-  job: BuildJob,
+  job: SourceJob,
   target: string,
   signal: AbortSignal,
 ): Promise<{ tree: SourceTree; unpacked: Unpacked }> {

@@ -7,7 +7,7 @@
  * Deliberately absent: the queue (../worker.ts), and removing images nobody points to (the registry's collection).
  */
 import type { Catalog } from '../../infra/catalog/catalog.ts';
-import { type BuildJob, functionRepository } from '../../infra/contract/jobs.ts';
+import { type BuildJob, functionRepository, type SourceJob } from '../../infra/contract/jobs.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -18,12 +18,13 @@ import { activateDeployment } from './activate.ts';
 import type { BaseImages } from './base-images.ts';
 import { compileFunction, type CompileParts } from '../compile/compile.ts';
 import { type FetchedSource, withSource } from '../compile/source.ts';
+import { importImage, type ImportParts } from './import-image.ts';
 import { type BuiltImage, InputIndex } from './input-index.ts';
 import type { Progress } from './progress.ts';
 import { type ConfigParts, settleConfig, trySettleConfig } from './settle-config.ts';
 import type { Verifier } from './verify.ts';
 
-export interface BuildParts extends CompileParts, ConfigParts {
+export interface BuildParts extends CompileParts, ConfigParts, ImportParts {
   readonly catalog: Catalog;
   readonly verifier: Verifier;
   readonly bases: Pick<BaseImages, 'ensure'>;
@@ -43,7 +44,10 @@ export async function runBuild(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Deployment> {
-  const { config, built } = await buildImage(parts, job, progress, signal);
+  const { config, built } =
+    'image' in job
+      ? await importImage(parts, job, progress, signal)
+      : await buildImage(parts, job, progress, signal);
   const deployment = createDeployment(job, config, built);
   signal.throwIfAborted();
   await recordDeployment(parts.catalog, deployment);
@@ -67,9 +71,10 @@ function createDeployment(job: BuildJob, config: FunctionConfig, built: BuiltIma
     id: job.deploymentId,
     functionName: job.functionName,
     createdMs: job.requestedMs,
-    source: job.source,
+    ...('source' in job ? { source: job.source } : {}),
     image: built.image,
     entry: built.entry,
+    ...(built.container ? { container: built.container } : {}),
     config,
   };
 }
@@ -94,7 +99,7 @@ async function withdraw(parts: BuildParts, deployment: Deployment): Promise<void
   }
 }
 
-interface Built {
+export interface Built {
   readonly config: FunctionConfig;
   readonly built: BuiltImage;
 }
@@ -108,7 +113,7 @@ interface ImageInput {
 
 async function buildImage(
   parts: BuildParts,
-  job: BuildJob,
+  job: SourceJob,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Built> {
@@ -127,7 +132,7 @@ async function buildImage(
 
 async function describeInput(
   parts: BuildParts,
-  job: BuildJob,
+  job: SourceJob,
   config: FunctionConfig,
   progress: Progress,
 ): Promise<ImageInput> {
@@ -147,7 +152,7 @@ async function describeInput(
 
 async function tryReuse(
   parts: BuildParts,
-  job: BuildJob,
+  job: SourceJob,
   { key }: ImageInput,
   progress: Progress,
 ): Promise<BuiltImage | undefined> {

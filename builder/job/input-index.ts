@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { Deployment } from '../../sdk/protocol/api.ts';
 
-export const BuiltImage = Deployment.pick({ image: true, entry: true });
+export const BuiltImage = Deployment.pick({ image: true, entry: true, container: true });
 export type BuiltImage = z.output<typeof BuiltImage>;
 
 /** What an entry module says about its own configuration, `none` when it says nothing, and the language it is in. */

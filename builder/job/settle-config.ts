@@ -3,7 +3,7 @@
  * Invariant: it is parsed once, here, and complete afterwards. What a source says is remembered by its digest, so
  * that a source that was seen before need not be fetched to know its configuration.
  */
-import type { BuildJob } from '../../infra/contract/jobs.ts';
+import type { SourceJob } from '../../infra/contract/jobs.ts';
 import { type CodeConfig, mergeConfig } from '../../sdk/protocol/source/code-config.ts';
 import { defaultRuntime } from '../../infra/runtimes/catalog.ts';
 import type { Language } from '../../infra/runtimes/contract.ts';
@@ -26,7 +26,7 @@ const READER_VERSION = 2;
 /** Undefined when this source has not been read before. @throws SkiffError INVALID_CONFIG */
 export async function trySettleConfig(
   { configs }: ConfigParts,
-  job: BuildJob,
+  job: SourceJob,
 ): Promise<FunctionConfig | undefined> {
   const known = await configs.tryGet(keyOf(job));
   return known && parse(job, known.language, known.config === 'none' ? undefined : known.config);
@@ -47,11 +47,11 @@ export async function settleConfig(parts: ConfigParts, source: FetchedSource): P
   return config;
 }
 
-function keyOf(job: BuildJob): string {
+function keyOf(job: SourceJob): string {
   return InputIndex.key([READER_VERSION, job.source.digest, job.entry ?? '', job.config.runtime ?? '']);
 }
 
-function parse(job: BuildJob, language: Language, inCode: CodeConfig | undefined): FunctionConfig {
+function parse(job: SourceJob, language: Language, inCode: CodeConfig | undefined): FunctionConfig {
   const merged = mergeConfig(inCode ?? {}, job.config);
   const parsed = FunctionConfig.safeParse({
     ...merged,

@@ -1,6 +1,6 @@
 /** Ordering builds, looking at them, cancelling them. */
 import { traceparentOf } from '../../infra/lib/telemetry.ts';
-import { trace } from '@opentelemetry/api';
+import { type Span, trace } from '@opentelemetry/api';
 import { isBuildEnded } from '../../infra/catalog/builds.ts';
 import { type BuildJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
 import { findRuntime } from '../../infra/runtimes/catalog.ts';
@@ -88,6 +88,16 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
       details: { issues: listIssues(checked.error) },
     });
   }
+  const common = {
+    buildId: createId('bld'),
+    deploymentId: createId('dep'),
+    functionName: name,
+    config: (request.config ?? {}) as FunctionConfigInput,
+    url: functionUrl(parts.publicUrl, name),
+    requestedMs: Date.now(),
+    ...traceOf(trace.getActiveSpan()),
+  };
+  if (request.source === undefined) return { ...common, image: request.image as string };
   findRuntime(checked.data.runtime);
   const bytes = await parts.registry.headBlob(SOURCE_REPOSITORY, request.source.digest);
   if (bytes === undefined) {
@@ -96,18 +106,16 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
       `source ${request.source.digest} is not here; POST it to /v1/uploads first`,
     );
   }
-  const traceparent = traceparentOf(trace.getActiveSpan());
   return {
-    buildId: createId('bld'),
-    deploymentId: createId('dep'),
-    functionName: name,
+    ...common,
     source: { digest: request.source.digest, bytes },
     ...(request.entry === undefined ? {} : { entry: request.entry }),
-    config: (request.config ?? {}) as FunctionConfigInput,
-    url: functionUrl(parts.publicUrl, name),
-    requestedMs: Date.now(),
-    ...(traceparent === undefined ? {} : { traceparent }),
   };
+}
+
+function traceOf(span: Span | undefined): { traceparent?: string } {
+  const traceparent = traceparentOf(span);
+  return traceparent === undefined ? {} : { traceparent };
 }
 
 /** The record comes before the job: a builder may take the job at once. */

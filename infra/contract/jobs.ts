@@ -6,13 +6,10 @@ import type { FunctionConfigInput } from '../../sdk/protocol/manifest.ts';
 
 export const BUILD_QUEUE = 'builds';
 
-/** Input of a build job (gateway -> builder). The job id is `buildId`. Output: the build's record and events in Redis. */
-export interface BuildJob {
+interface AnyBuildJob {
   readonly buildId: string;
   readonly deploymentId: string;
   readonly functionName: string;
-  readonly source: DeployRequest['source'];
-  readonly entry?: string;
   /** What the request says, checked but without defaults: the builder adds what the code says below it. */
   readonly config: FunctionConfigInput;
   /** What the function's URL will be, for the record. */
@@ -20,6 +17,21 @@ export interface BuildJob {
   readonly requestedMs: number;
   readonly traceparent?: string;
 }
+
+/** A source that was uploaded. */
+export interface SourceJob extends AnyBuildJob {
+  readonly source: NonNullable<DeployRequest['source']>;
+  readonly entry?: string;
+}
+
+/** An image of another registry. */
+export interface ImageJob extends AnyBuildJob {
+  /** As the request names it. */
+  readonly image: string;
+}
+
+/** Input of a build job (gateway -> builder). The job id is `buildId`. Output: the build's record and events in Redis. */
+export type BuildJob = SourceJob | ImageJob;
 
 /**
  * An order to start one sandbox (dispatch script or builder -> any runner with room), element of `fast.demand`.

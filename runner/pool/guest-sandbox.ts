@@ -27,14 +27,7 @@ import {
 import { FrameConnection } from '../../infra/link/connection.ts';
 import type { Sandbox, SandboxExit, SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
 import { readPaced } from '../log/paced-output.ts';
-
-export interface GuestHandlers {
-  /** RESPONSE, DATA, WINDOW, ERROR, SETTLED of an open stream. */
-  onStreamFrame(frame: Frame): void;
-  onLog(stream: number, payload: Buffer): void;
-  onOutput(source: 'stdout' | 'stderr', chunk: Buffer): void;
-  onExit(exit: SandboxExit): void;
-}
+import type { Guest, GuestHandlers } from './guest.ts';
 
 export type GuestSpec = Omit<SandboxSpec, 'id' | 'uid' | 'mounts'>;
 
@@ -46,7 +39,7 @@ const CHATTER_FRAME_BYTES = 256;
 /** Beside what the windows of its calls allow. */
 const UNSENT_BYTES_BASE = 16 * 1024 ** 2;
 
-export class GuestSandbox {
+export class GuestSandbox implements Guest {
   readonly id: string;
   readonly folder: string;
   readonly startedMs = Date.now();

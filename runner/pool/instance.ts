@@ -11,7 +11,7 @@ import { formatToken } from '../../infra/dispatch/dispatcher.ts';
 import type { SandboxExit } from '../../infra/sandbox/contract.ts';
 import type { FunctionLog } from '../log/function-log.ts';
 import { LogBudget } from '../log/log-budget.ts';
-import type { GuestSandbox } from './guest-sandbox.ts';
+import type { Guest } from './guest.ts';
 
 export interface Slot {
   readonly index: number;
@@ -42,7 +42,7 @@ const UNSETTLED_MAX = 10_000;
 
 export class Instance {
   readonly deployment: Deployment;
-  readonly guest: GuestSandbox;
+  readonly guest: Guest;
   readonly slots: Slot[];
   readonly coldMs: number;
   state: 'active' | 'draining' | 'gone' = 'active';
@@ -62,13 +62,7 @@ export class Instance {
   #freezeTimer: NodeJS.Timeout | undefined;
   readonly #logBudget = new LogBudget();
 
-  constructor(
-    deployment: Deployment,
-    guest: GuestSandbox,
-    coldMs: number,
-    owner: InstanceOwner,
-    log: FunctionLog,
-  ) {
+  constructor(deployment: Deployment, guest: Guest, coldMs: number, owner: InstanceOwner, log: FunctionLog) {
     this.deployment = deployment;
     this.guest = guest;
     this.coldMs = coldMs;

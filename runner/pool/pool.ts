@@ -19,6 +19,7 @@ import { secretEnvName } from '../../sdk/protocol/manifest.ts';
 import type { SecretStore } from '../../infra/secrets/secrets.ts';
 import type { FunctionLog } from '../log/function-log.ts';
 import { createRedaction } from '../log/redaction.ts';
+import { startContainer } from '../http/container.ts';
 import { EGRESS } from '../network/egress-host.ts';
 import type { Networks } from '../network/networks.ts';
 import { Instance, type InstanceOwner } from './instance.ts';
@@ -78,7 +79,9 @@ export class Pool {
     this.#reservedBytes += config.memory;
     let isStarted = false;
     try {
-      const instance = await this.#specialise(deployment, receivedMs);
+      const instance = await (deployment.container
+        ? this.#startContainer(deployment, receivedMs)
+        : this.#specialise(deployment, receivedMs));
       isStarted = true;
       instance.isPinned = isPinned;
       this.#instances.set(instance.guest.id, instance);
@@ -97,6 +100,8 @@ export class Pool {
     const { layers, reference } = instance.deployment.image;
     const repository = repositoryOf(reference);
     for (const layer of layers) this.#options.store.unpin(repository, layer.digest);
+    if (instance.deployment.container)
+      this.#options.store.unpin(repository, instance.deployment.image.digest);
   }
 
   /** Ends instances that were idle for their keep-alive time; `isCurrent` says whether an alias still points there. */
@@ -124,6 +129,7 @@ export class Pool {
 
   /** Announces which base image new functions will likely need. */
   async prepare(deployment: Deployment): Promise<void> {
+    if (deployment.container) return;
     const kind = await this.#stemKind(deployment);
     this.#options.stems.keep(kind.key, kind.spec, this.#options.stemsPerBase);
   }
@@ -199,6 +205,15 @@ export class Pool {
     const network = config.network === 'none' ? 'none' : EGRESS;
     const kind = [image.base.digest, config.memory, config.isolation, network, config.runtimeClass];
     return { key: kind.join(' '), spec };
+  }
+
+  /** An image with a server of its own: started as it is, for this deployment alone. */
+  async #startContainer(deployment: Deployment, receivedMs: number): Promise<Instance> {
+    const { host, store, networks, owner, log } = this.#options;
+    const secrets = await this.#reveal(deployment);
+    const { env } = withSecrets({}, secrets);
+    const guest = await startContainer({ host, store, networks }, deployment, env);
+    return new Instance(deployment, guest, Date.now() - receivedMs, owner, log);
   }
 
   /** Base images in use stay: stems stand on them. */

@@ -11,7 +11,10 @@ import type { Transport } from './transport.ts';
 export type Source = Uint8Array | ByteStream | (() => ByteStream);
 
 export interface DeployOptions extends CallOptions {
-  readonly source: Source;
+  /** This or `image`. */
+  readonly source?: Source;
+  /** An image that listens on $PORT, as `registry.example:5000/name:tag`. */
+  readonly image?: string | undefined;
   /** Entry module inside the source; found by the usual names when absent. */
   readonly entry?: string | undefined;
   /** As in FunctionConfig: `{ memory: '512MB', timeout: '10s' }`. What is not given has its default. */
@@ -23,7 +26,7 @@ export interface DeployOptions extends CallOptions {
   readonly onStarted?: ((started: StartedDeploy) => void) | undefined;
 }
 
-export type Upload = DeployRequest['source'];
+export type Upload = NonNullable<DeployRequest['source']>;
 
 export interface StartedDeploy {
   /** Build id. */
@@ -59,16 +62,16 @@ export function createDeploys(
 
   async function startDeploy(name: string, options: DeployOptions): Promise<StartedDeploy> {
     const startMs = Date.now();
-    const source = await upload(options.source, options);
+    const source = options.source === undefined ? undefined : await upload(options.source, options);
     const uploadMs = Date.now() - startMs;
-    options.onUploaded?.({ ...source, ms: uploadMs });
+    if (source) options.onUploaded?.({ ...source, ms: uploadMs });
     options.signal?.throwIfAborted();
     const started = await transport.json<{ build: string; deployment: string }>({
       what: `deploy ${name}`,
       method: 'POST',
       path: `/v1/functions/${encodeURIComponent(name)}/deployments`,
       headers: [['content-type', 'application/json']],
-      body: JSON.stringify({ source, entry: options.entry, config: options.config }),
+      body: JSON.stringify({ source, image: options.image, entry: options.entry, config: options.config }),
       // Not interrupted: an order whose answer is lost cannot be cancelled, as nobody knows its id.
     });
     const result = { ...started, uploadMs };

@@ -24,8 +24,17 @@ export const Deployment = z.object({
     /** Layers above the base, in order. */
     layers: z.array(z.object({ digest: Digest, diffId: Digest, bytes: z.number(), mediaType: z.string() })),
   }),
-  /** Absolute path of the module inside the image. */
+  /** Absolute path of the module inside the image; empty for an image that brings its own server. */
   entry: z.string(),
+  /** How such an image is started; it listens on `port`. */
+  container: z
+    .object({
+      args: z.array(z.string()).min(1),
+      env: z.record(z.string(), z.string()),
+      cwd: z.string(),
+      port: z.number().int(),
+    })
+    .optional(),
   config: FunctionConfig,
 });
 export type Deployment = z.output<typeof Deployment>;
@@ -58,13 +67,19 @@ export const FunctionRecord = z.object({
 });
 export type FunctionRecord = z.output<typeof FunctionRecord>;
 
-export const DeployRequest = z.strictObject({
-  /** From POST /v1/uploads. */
-  source: z.strictObject({ digest: Digest, bytes: z.number().int() }),
-  /** Path of the entry module inside the source; found from package.json or usual names when absent. */
-  entry: z.string().max(1024).optional(),
-  config: z.unknown().optional(),
-});
+export const DeployRequest = z
+  .strictObject({
+    /** From POST /v1/uploads. This or `image`. */
+    source: z.strictObject({ digest: Digest, bytes: z.number().int() }).optional(),
+    /** An image that listens on $PORT: `registry.example:5000/name:tag`, or with a digest. */
+    image: z.string().min(1).max(512).optional(),
+    /** Path of the entry module inside the source; found from package.json or usual names when absent. */
+    entry: z.string().max(1024).optional(),
+    config: z.unknown().optional(),
+  })
+  .refine((request) => (request.source === undefined) !== (request.image === undefined), {
+    message: 'a deploy names a source or an image, and not both',
+  });
 export type DeployRequest = z.output<typeof DeployRequest>;
 
 export const BuildState = z.enum(['queued', 'running', 'succeeded', 'failed', 'cancelled']);

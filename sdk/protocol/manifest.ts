@@ -135,6 +135,12 @@ export const FunctionConfig = z.strictObject({
     .min(1)
     .max(limits.SANDBOXES_PER_FUNCTION_MAX)
     .default(limits.SANDBOXES_PER_FUNCTION_DEFAULT),
+  /** Images that listen on $PORT: a path that answers below 500 when they are ready. Absent: a connection is enough. */
+  readyPath: z
+    .string()
+    .max(256)
+    .regex(/^\/[\x21-\x7e]*$/, 'is a path that begins with "/"')
+    .optional(),
   /** How long an idle sandbox is kept. */
   keepAlive: duration(0, 86_400_000).default(limits.KEEP_ALIVE_MS_DEFAULT),
   maxBody: bytes(0, 16 * 1024 ** 3).default(limits.BODY_BYTES_MAX),

@@ -21,6 +21,7 @@ import { openCatalog, type Catalog } from '../../infra/catalog/catalog.ts';
 import {
   BUILD_QUEUE,
   type BuildJob,
+  type SourceJob,
   SOURCE_REPOSITORY,
   type StartOrder,
   type StartResult,
@@ -49,12 +50,12 @@ export interface TestBuilder {
   readonly dataDir: string;
   readonly redis: Redis;
   /** Uploads the files and puts the job into the queue. */
-  enqueue(input: DeployInput): Promise<BuildJob>;
+  enqueue(input: DeployInput): Promise<SourceJob>;
   /** All events of a build, to its end. */
   follow(buildId: string, msMax?: number): Promise<BuildEvent[]>;
   deploy(
     input: DeployInput,
-  ): Promise<{ job: BuildJob; events: BuildEvent[]; end: Extract<BuildEvent, { type: 'end' }> }>;
+  ): Promise<{ job: SourceJob; events: BuildEvent[]; end: Extract<BuildEvent, { type: 'end' }> }>;
   /** Names below the folder where sources are unpacked. */
   listWork(): Promise<string[]>;
   close(): Promise<void>;
@@ -97,6 +98,7 @@ export async function openTestBuilder(options: TestBuilderOptions): Promise<Test
     images: new InputIndex(join(dataDir, 'images'), BuiltImage),
     configs: new InputIndex(join(dataDir, 'configs'), RememberedConfig),
     workFolder: folders.work,
+    logins: {},
     log,
   };
   const worker = new BuildWorker({
@@ -120,7 +122,7 @@ export async function openTestBuilder(options: TestBuilderOptions): Promise<Test
       const entries = Object.entries(input.files).map(([path, data]) => ({ path, data }));
       const { data } = await packLayer(entries);
       const source = await registry.pushBlob(SOURCE_REPOSITORY, data);
-      const job: BuildJob = {
+      const job: SourceJob = {
         buildId: createId('bld'),
         deploymentId: input.deploymentId ?? createId('dep'),
         functionName: input.name,

@@ -4,7 +4,7 @@
  */
 import { Worker } from 'bullmq';
 import { openCatalog } from '../../infra/catalog/catalog.ts';
-import { BUILD_QUEUE, type BuildJob } from '../../infra/contract/jobs.ts';
+import { BUILD_QUEUE, type SourceJob } from '../../infra/contract/jobs.ts';
 import { durable } from '../../infra/contract/keys.ts';
 import { openBlockingRedis } from '../../infra/lib/redis.ts';
 import type { BuildEvent, BuildRecord, BuildStep } from '../../sdk/protocol/api.ts';
@@ -13,7 +13,7 @@ import { createDeployment } from './deployment.ts';
 import type { TestGateway } from './gateway.ts';
 
 export interface ScriptedBuild {
-  readonly job: BuildJob;
+  readonly job: SourceJob;
   emit(event: BuildEvent): Promise<void>;
   step(step: BuildStep, ms: number, detail?: string): Promise<void>;
   succeed(): Promise<void>;
@@ -23,7 +23,7 @@ export interface ScriptedBuild {
 export interface ScriptedBuilder {
   /** What to do with the next builds. */
   onBuild: (build: ScriptedBuild) => Promise<void>;
-  readonly jobs: BuildJob[];
+  readonly jobs: SourceJob[];
   close(): Promise<void>;
 }
 
@@ -39,7 +39,7 @@ export async function startScriptedBuilder(gateway: TestGateway): Promise<Script
     },
   };
 
-  function open(job: BuildJob): ScriptedBuild {
+  function open(job: SourceJob): ScriptedBuild {
     const emit = (event: BuildEvent) => catalog.appendBuildEvent(job.buildId, event);
     const end = async (result: Partial<BuildRecord> & Pick<BuildRecord, 'state'>) => {
       const base = { id: job.buildId, functionName: job.functionName, createdMs: job.requestedMs };
@@ -75,7 +75,7 @@ export async function startScriptedBuilder(gateway: TestGateway): Promise<Script
     };
   }
 
-  const worker = new Worker<BuildJob>(
+  const worker = new Worker<SourceJob>(
     BUILD_QUEUE,
     async ({ data }) => {
       builder.jobs.push(data);

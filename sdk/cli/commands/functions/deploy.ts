@@ -1,14 +1,14 @@
 /** `skiff deploy`: pack, upload, follow the build, print the URL. */
 import { resolve } from 'node:path';
 import type { Command } from '@commander-js/extra-typings';
-import type { BuildEvent, DeployResult } from '../../../client/index.ts';
+import type { BuildEvent, DeployOptions, DeployResult } from '../../../client/index.ts';
 import { readEnvOptions } from '../../options/env.ts';
 import { collect, parseAssignment, parseCount } from '../../options/parse.ts';
 import { type CliClient, openClient } from '../../connection/server.ts';
 import { usage } from '../../failure.ts';
 import { createProgress, type Progress } from '../../output/progress.ts';
 import { formatBytes, formatMs, plural } from '../../output/quantities.ts';
-import { findSource, suggestName } from '../../source/files.ts';
+import { findSource, suggestName, toName } from '../../source/files.ts';
 import { measureSource, packSource } from '../../source/pack.ts';
 import type { Session } from '../../session.ts';
 
@@ -17,6 +17,7 @@ Examples:
   $ skiff deploy hello.ts                          one file, with what it imports from beside it
   $ skiff deploy ./api --name api --memory 512MB   a folder with a package.json
   $ skiff deploy -e STAGE=test -e API_KEY          API_KEY is taken from your environment
+  $ skiff deploy --image host:5000/shop:1.4        an image that listens on $PORT
   $ url=$(skiff deploy hello.ts)                   only the URL is on stdout
 
 A folder is sent without node_modules, .git, .env files and what .gitignore and .skiffignore name.
@@ -35,6 +36,7 @@ export function define(command: Command, session: Session): void {
     .optionsGroup('What to deploy:')
     .option('-n, --name <name>', 'name of the function (default: of the package, file or folder)')
     .option('--entry <file>', 'module inside the folder that has the handler')
+    .option('--image <reference>', 'an image that listens on $PORT, in place of a source')
     .optionsGroup('How it runs:')
     .option('--runtime <runtime>', 'node:26, node:24, node:22, python:3.11 …')
     .option('-m, --memory <size>', 'memory of a sandbox, such as 256MB')
@@ -56,12 +58,9 @@ export function define(command: Command, session: Session): void {
     .option('--json', 'print { name, url, deployment, image, ms }')
     .addHelpText('after', EXAMPLES)
     .action(async (path, options) => {
-      const source = findSource(resolve(session.cwd, path));
-      const name = options.name ?? suggestName(source);
+      const subject = options.image === undefined ? chooseSource(path, session) : chooseImage(options.image);
+      const name = options.name ?? subject.name;
       if (name === '') throw usage(`no name can be made of "${path}"`, 'give one: --name hello');
-      const bytes = measureSource(source.files);
-      for (const link of source.skipped)
-        session.output.err.line(`left out ${link}: not a file of this folder`);
       const config = {
         runtime: options.runtime,
         memory: options.memory,
@@ -81,10 +80,10 @@ export function define(command: Command, session: Session): void {
       const plan: Plan = {
         name,
         config,
-        entry: options.entry ?? source.entry,
+        entry: options.entry ?? subject.entry,
         isJson: options.json === true,
       };
-      const start = { ...plan, source: () => packSource(source.files), signal: session.signal };
+      const start = { ...plan, ...subject.what, signal: session.signal };
       const client = openClient(session);
       if (options.detach) {
         const { build, deployment } = await client.startDeploy(name, start);
@@ -92,9 +91,41 @@ export function define(command: Command, session: Session): void {
         else session.output.out.line(build);
         return;
       }
-      const size = `${plural(source.files.length, 'file')}, ${formatBytes(bytes)}`;
-      printResult(await follow(client, start, size, session), plan, session);
+      printResult(await follow(client, start, subject.size, session), plan, session);
     });
+}
+
+type What = Pick<DeployOptions, 'source' | 'image'>;
+
+interface Subject {
+  readonly what: What;
+  /** What the function is called unless its author says. */
+  readonly name: string;
+  readonly entry: string | undefined;
+  /** For the line of the upload. */
+  readonly size: string;
+}
+
+function chooseSource(path: string, session: Session): Subject {
+  const source = findSource(resolve(session.cwd, path));
+  const bytes = measureSource(source.files);
+  for (const link of source.skipped) session.output.err.line(`left out ${link}: not a file of this folder`);
+  return {
+    what: { source: () => packSource(source.files) },
+    name: suggestName(source),
+    entry: source.entry,
+    size: `${plural(source.files.length, 'file')}, ${formatBytes(bytes)}`,
+  };
+}
+
+function chooseImage(image: string): Subject {
+  const path = image.replace(/@.*$/, '').replace(/:[^:/]*$/, '');
+  return {
+    what: { image },
+    name: toName(path.slice(path.lastIndexOf('/') + 1)),
+    entry: undefined,
+    size: image,
+  };
 }
 
 /** One word of the two, or an allow list. */
@@ -108,13 +139,13 @@ function readNetwork(
 
 async function follow(
   client: CliClient,
-  start: Plan & { source: () => ReadableStream<Uint8Array>; signal: AbortSignal },
+  start: Plan & What & { signal: AbortSignal },
   size: string,
   session: Session,
 ): Promise<DeployResult> {
   const progress = createProgress(session.output.err, start.isJson && !session.output.err.isTty);
   let build: string | undefined;
-  progress.start('upload', size);
+  if (start.source) progress.start('upload', size);
   try {
     const result = await client.deploy(start.name, {
       ...start,

@@ -1,0 +1,85 @@
+/**
+ * Other people's registries: what a reference names, and how this server is logged in there.
+ * Invariant: a password goes to the one host it is for, encrypted unless that host is this machine.
+ */
+import { z } from 'zod';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { clip, isDigest, parseRepository, parseTagOrDigest } from '../../infra/oci/digest.ts';
+import { openRegistry, type Registry } from '../../infra/oci/registry.ts';
+
+export interface ExternalReference {
+  /** `host[:port]`; absent for the platform's own registry. */
+  readonly host: string | undefined;
+  readonly repository: string;
+  readonly tagOrDigest: string;
+}
+
+const HOST = /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::\d{1,5})?$/i;
+const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+)(?::\d+)?$/;
+
+/** `[host[:port]/]repository[:tag][@digest]`; a host has a dot or a port, or is localhost. @throws SkiffError INVALID_SOURCE */
+export function parseExternalReference(text: string): ExternalReference {
+  try {
+    const at = text.indexOf('@');
+    const digest = at < 0 ? undefined : text.slice(at + 1);
+    const named = at < 0 ? text : text.slice(0, at);
+    const slash = named.indexOf('/');
+    const first = slash < 0 ? '' : named.slice(0, slash);
+    const host = /[.:]/.test(first) || first === 'localhost' ? first : undefined;
+    if (host !== undefined && !HOST.test(host))
+      throw new SkiffError('INVALID_NAME', `"${clip(host)}" is no host`);
+    const path = host === undefined ? named : named.slice(slash + 1);
+    const colon = path.lastIndexOf(':');
+    const repository = parseRepository(colon < 0 ? path : path.slice(0, colon));
+    const tag = parseTagOrDigest(colon < 0 ? 'latest' : path.slice(colon + 1));
+    if (digest !== undefined && !isDigest(digest))
+      throw new SkiffError('INVALID_NAME', 'its digest is not a sha256 digest');
+    return { host, repository, tagOrDigest: digest ?? tag };
+  } catch (cause) {
+    const why = cause instanceof SkiffError ? `: ${cause.message}` : '';
+    throw new SkiffError('INVALID_SOURCE', `"${clip(text)}" is not an image reference${why}`, { cause });
+  }
+}
+
+/** As in a Docker or Podman `config.json`. */
+const Logins = z.object({
+  auths: z
+    .record(
+      z.string(),
+      z.object({
+        auth: z.string().optional(),
+        username: z.string().optional(),
+        password: z.string().optional(),
+      }),
+    )
+    .default({}),
+});
+export type RegistryLogins = z.output<typeof Logins>['auths'];
+
+/** @throws SkiffError INVALID_CONFIG */
+export function parseLogins(text: string): RegistryLogins {
+  try {
+    return Logins.parse(JSON.parse(text)).auths;
+  } catch (cause) {
+    throw new SkiffError(
+      'INVALID_CONFIG',
+      'SKIFF_REGISTRY_LOGINS is not a Docker config.json with "auths" in it',
+      { cause },
+    );
+  }
+}
+
+/** A client of the host, logged in if there is a login for it. Close it after use. */
+export function openExternalRegistry(host: string, logins: RegistryLogins): Registry {
+  const scheme = LOOPBACK.test(host) ? 'http' : 'https';
+  const found = logins[host] ?? logins[`https://${host}`] ?? logins[`http://${host}`];
+  if (!found) return openRegistry({ url: `${scheme}://${host}` });
+  const pair = found.auth === undefined ? '' : Buffer.from(found.auth, 'base64').toString('utf8');
+  const colon = pair.indexOf(':');
+  const user = found.username ?? pair.slice(0, colon);
+  return openRegistry({
+    url: `${scheme}://${host}`,
+    user,
+    password: found.password ?? pair.slice(colon + 1),
+  });
+}
