@@ -95,6 +95,9 @@ function createHandlers(parts: GatewayParts): Handlers {
   };
 }
 
+/** Routes of one function: `name` is a function's here, and something else's in other paths. */
+const FUNCTION_PATH = '/v1/functions/:name';
+
 async function handle(
   parts: GatewayParts,
   spec: RouteSpec,
@@ -104,7 +107,9 @@ async function handle(
   // A stream cannot tell what its head would be without being opened, and nobody would close it again.
   if (spec.media === 'ndjson' && c.req.raw.method === 'HEAD') throw methodNotAllowed(c, [spec.method]);
   if (spec.scope !== 'public') {
-    c.set('token', await authorize(parts.verifyToken, c.req.header('authorization'), spec.scope));
+    const functionName = spec.path.startsWith(FUNCTION_PATH) ? c.req.param('name') : undefined;
+    const authorization = c.req.header('authorization');
+    c.set('token', await authorize(parts.verifyToken, authorization, spec.scope, functionName));
   }
   const input = {
     ...c.req.param(),

@@ -112,8 +112,8 @@ void subscribeChanges(changesRedis, onChange, onGap).catch((error: unknown) =>
 const builds = openBuildQueue(queueRedis, (error) => log.debug({ error }, 'build queue'));
 shutdown.add('build queue', () => builds.close());
 
-const authorizeCall = async (request: IncomingMessage): Promise<void> => {
-  await authorize(tokens.verify, request.headers.authorization, 'invoke');
+const authorizeCall = async (request: IncomingMessage, functionName: string): Promise<void> => {
+  await authorize(tokens.verify, request.headers.authorization, 'invoke', functionName);
 };
 const events = await openEvents({
   durableUrl: urls.durable,

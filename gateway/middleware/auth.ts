@@ -54,11 +54,16 @@ export function tryParseBearer(header: string | undefined): string | undefined {
   return /^bearer +([A-Za-z0-9._~+/=-]{1,512})$/i.exec(header ?? '')?.[1];
 }
 
-/** @throws SkiffError UNAUTHENTICATED, FORBIDDEN */
+/**
+ * `functionName` is the one function that is concerned. A token that is bound to functions is good where it is given
+ * and is one of them, so what concerns none, or several, is closed to it without anybody having to think of it.
+ * @throws SkiffError UNAUTHENTICATED, FORBIDDEN
+ */
 export async function authorize(
   verify: TokenVerifier,
   authorization: string | undefined,
   needed: Scope,
+  functionName?: string,
 ): Promise<TokenRecord> {
   const token = tryParseBearer(authorization);
   if (token === undefined) {
@@ -70,6 +75,12 @@ export async function authorize(
     throw new SkiffError(
       'FORBIDDEN',
       `token "${record.name}" has ${record.scopes.join(', ')}; this needs ${needed}`,
+    );
+  }
+  if (record.functions && (functionName === undefined || !record.functions.includes(functionName))) {
+    throw new SkiffError(
+      'FORBIDDEN',
+      `token "${record.name}" is good for ${record.functions.join(', ')} and nothing else`,
     );
   }
   return record;

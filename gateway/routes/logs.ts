@@ -28,7 +28,10 @@ export function createLogHandlers(
       const key = fast.logs(name);
       // A function whose first deploy failed has no record, but its log says why.
       if (!(await catalog.getFunction(name)) && (await redis.exists(key)) === 0) throw functionNotFound(name);
-      return streamLines(signal, (open) => readLines(redis, key, query, open));
+      // Before the answer begins: who has its head may count on every line from then on.
+      const [last] = await readStreamBackwards(redis, key, 'l', '+', 1);
+      const end = last?.cursor ?? '0';
+      return streamLines(signal, (open) => readLines(redis, key, { ...query, end }, open));
     },
   };
 }
@@ -36,15 +39,14 @@ export function createLogHandlers(
 async function* readLines(
   redis: Redis,
   key: string,
-  query: LogQuery,
+  query: LogQuery & { readonly end: string },
   signal: AbortSignal,
 ): AsyncGenerator<LogLine> {
   const matches = createFilter(query);
   let after = startOf(query);
   if (after === undefined) {
-    // The end is noted first: a line that comes while the tail is read must be shown once, by the follower.
-    const [last] = await readStreamBackwards(redis, key, 'l', '+', 1);
-    after = last?.cursor ?? '0';
+    // A line that comes while the tail is read is shown once, by the follower.
+    after = query.end;
     yield* await readTail(redis, key, after, query.tail ?? TAIL_DEFAULT, matches);
   } else {
     const past = await readSince(redis, key, after, matches, signal);

@@ -19,6 +19,7 @@ import {
   Usage,
 } from '../../sdk/protocol/api.ts';
 import type { ErrorCode } from '../../sdk/protocol/errors.ts';
+import { FunctionName } from '../../sdk/protocol/manifest.ts';
 import { LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
 import { EVENT_ROUTES } from '../events/routes/table.ts';
 import { SWARM_ROUTES } from '../swarm/table.ts';
@@ -50,11 +51,18 @@ const AliasRequest = z.strictObject({
   version: z.number().int().min(0).optional(),
 });
 
-const TokenRequest = z.strictObject({
-  name: z.string().min(1).max(63),
-  scopes: z.array(Scope).min(1),
-  expiresMs: z.number().int().positive().optional(),
-});
+const TokenRequest = z
+  .strictObject({
+    name: z.string().min(1).max(63),
+    scopes: z.array(Scope).min(1),
+    functions: z.array(FunctionName).min(1).max(100).optional(),
+    expiresMs: z.number().int().positive().optional(),
+  })
+  .refine(
+    // Who deploys says which secrets a function gets and what it is called: a list of names would not hold that in.
+    ({ scopes, functions }) => !functions || scopes.every((scope) => scope === 'invoke' || scope === 'read'),
+    { path: ['functions'], message: 'only tokens to invoke and read can be bound to functions' },
+  );
 
 const Flag = z.enum(['true', 'false', '1', '0', '']).transform((text) => text !== 'false' && text !== '0');
 

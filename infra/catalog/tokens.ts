@@ -18,6 +18,8 @@ export const ADMIN_TOKEN_ID = 'tok-admin';
 export interface NewToken {
   readonly name: string;
   readonly scopes: readonly Scope[];
+  /** Good for these functions alone. */
+  readonly functions?: readonly string[] | undefined;
   readonly expiresMs?: number | undefined;
 }
 
@@ -51,7 +53,7 @@ export function openTokenStore(redis: Redis): TokenStore {
   }
 
   return {
-    async createToken({ name, scopes, expiresMs }) {
+    async createToken({ name, scopes, functions, expiresMs }) {
       if ((await redis.hlen(durable.tokens)) >= TOKENS_MAX) await removeExpired(redis, await readAll());
       if ((await redis.hlen(durable.tokens)) >= TOKENS_MAX) {
         throw new SkiffError('CONFLICT', `there are ${TOKENS_MAX} tokens, which is the limit; revoke some`);
@@ -61,6 +63,7 @@ export function openTokenStore(redis: Redis): TokenStore {
         id: createId('tok'),
         name,
         scopes: [...new Set(scopes)],
+        ...(functions === undefined ? {} : { functions: [...functions] }),
         createdMs: Date.now(),
         ...(expiresMs === undefined ? {} : { expiresMs }),
       };

@@ -26,6 +26,8 @@ export interface Platform {
       request: {
         readonly name: string;
         readonly scopes: readonly Scope[];
+        /** Good for these functions alone; for tokens to invoke and read. */
+        readonly functions?: readonly string[] | undefined;
         readonly expiresMs?: number | undefined;
       },
       options?: CallOptions,

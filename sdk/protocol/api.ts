@@ -177,6 +177,8 @@ export const TokenRecord = z.object({
   id: z.string(),
   name: z.string(),
   scopes: z.array(Scope),
+  /** Good for these functions and for nothing else. Absent: for all. */
+  functions: z.array(FunctionName).optional(),
   createdMs: z.number(),
   expiresMs: z.number().optional(),
 });

@@ -56,6 +56,40 @@ describe('F3: a private function', () => {
     await expect.poll(() => call(revoked.token), { timeout: 1_000 }).toBe(401);
   });
 
+  it('F4: a token bound to functions is good for those and opens nothing else', async () => {
+    const bound = await client.tokens.create({
+      name: 'bound',
+      scopes: ['invoke', 'read'],
+      functions: ['secret'],
+    });
+    const other = await client.tokens.create({
+      name: 'other',
+      scopes: ['invoke', 'read'],
+      functions: ['open'],
+    });
+    expect([await call(bound.token), await call(other.token)]).toEqual([200, 403]);
+    const look = async (token: string, path: string): Promise<number> => {
+      const response = await bench.server.fetch(path, { headers: { authorization: `Bearer ${token}` } });
+      await response.body?.cancel();
+      return response.status;
+    };
+    expect(await look(bound.token, '/v1/functions/secret')).toBe(200);
+    for (const path of [
+      '/v1/functions/open',
+      '/v1/functions',
+      '/v1/nodes',
+      '/v1/df',
+      '/metrics',
+      '/v1/dlq',
+      '/v1/schedules',
+    ])
+      expect(await look(bound.token, path), path).toBe(403);
+    for (const scope of ['deploy', 'admin'] as const)
+      await expect(
+        client.tokens.create({ name: 'x', scopes: [scope], functions: ['secret'] }),
+      ).rejects.toThrow(/only tokens/);
+  });
+
   it('is not opened by another spelling of its name', async () => {
     const { hostname, port } = new URL(bench.server.url);
     for (const path of [

@@ -10,7 +10,7 @@ beforeAll(async () => {
 afterAll(() => gateway.close());
 
 /** All that comes back on one connection, and whether the other side ended it. */
-function exchange(text: string, msMax = 1_500): Promise<{ answer: string; isClosed: boolean }> {
+function exchange(text: string, msMax = 10_000): Promise<{ answer: string; isClosed: boolean }> {
   const socket = connect(Number(new URL(gateway.url).port), '127.0.0.1');
   return new Promise((resolve) => {
     let answer = '';

@@ -12,7 +12,7 @@ import type { Session } from '../../session.ts';
 const EXAMPLES = `
 Examples:
   $ skiff token create ci --scope deploy --expires 90d
-  $ skiff token create frontend --scope invoke > token.txt
+  $ skiff token create frontend --scope invoke --function api > token.txt
   $ skiff token ls
   $ skiff token rm tok-01k…
 
@@ -35,6 +35,7 @@ function defineCreate(command: Command, session: Session): void {
     .summary('create a token; it is shown this once')
     .argument('<name>', 'who or what will use it')
     .addOption(createScopeOption())
+    .option('-f, --function <names...>', 'good for these functions alone (to invoke and read)')
     .option('--expires <duration>', 'after which it is void, such as 90d (default: never)')
     .option('--json', 'print { token, record }')
     .addHelpText('after', EXAMPLES)
@@ -44,7 +45,12 @@ function defineCreate(command: Command, session: Session): void {
         throw usage(`"${options.expires}" is not a duration`, 'write 12h, 30d, 90d');
       }
       const created = await openClient(session).tokens.create(
-        { name, scopes: options.scope, expiresMs: lifeMs === undefined ? undefined : Date.now() + lifeMs },
+        {
+          name,
+          scopes: options.scope,
+          functions: options.function,
+          expiresMs: lifeMs === undefined ? undefined : Date.now() + lifeMs,
+        },
         { signal: session.signal },
       );
       if (options.json) return session.output.json(created);
@@ -80,6 +86,7 @@ function createColumns(nowMs: number): Column<TokenRecord>[] {
     { title: 'ID', value: (row) => row.id },
     { title: 'NAME', value: (row) => row.name, isFlexible: true },
     { title: 'SCOPES', value: (row) => row.scopes.join(', ') },
+    { title: 'FUNCTIONS', value: (row) => row.functions?.join(', ') ?? 'all' },
     { title: 'CREATED', value: (row) => formatAgo(row.createdMs, nowMs) },
     { title: 'EXPIRES', value: (row) => (row.expiresMs === undefined ? 'never' : formatEnd(row.expiresMs)) },
   ];
