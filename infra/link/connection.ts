@@ -36,7 +36,13 @@ export class FrameConnection {
   #frames = 0;
   #lastFrames = 0;
   #heldTurns = 0;
+  /** Frames since this turn of the event loop began. */
+  #turnFrames = 0;
   readonly #flush = (): void => this.#flushOrHold();
+  readonly #endTurn = (): void => {
+    if (this.#turnFrames >= BUSY_FRAMES) this.#lastFrames = this.#turnFrames;
+    this.#turnFrames = 0;
+  };
 
   constructor(socket: Socket, handlers: ConnectionHandlers) {
     this.socket = socket;
@@ -82,6 +88,7 @@ export class FrameConnection {
     if (prefix) prefix.copy(batch, start + FRAME_HEADER_BYTES);
     this.#batchBytes += headBytes;
     this.#frames++;
+    if (++this.#turnFrames === 1) setImmediate(this.#endTurn);
     if (payload && copied) {
       payload.copy(batch, this.#batchBytes);
       this.#batchBytes += payloadBytes;
@@ -93,7 +100,9 @@ export class FrameConnection {
     }
     if (!this.#isFlushPlanned) {
       this.#isFlushPlanned = true;
-      setImmediate(this.#flush);
+      // The first frame of a quiet turn leaves as soon as its callback ends; others wait for what else the turn brings.
+      if (this.#lastFrames < BUSY_FRAMES && this.#turnFrames === 1) process.nextTick(this.#flush);
+      else setImmediate(this.#flush);
     }
   }
 

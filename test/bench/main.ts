@@ -46,7 +46,8 @@ if (docker) stack.defer(() => docker.close());
 else say('no dockerd here: the rows against B1 are left out');
 
 for (const subject of [leased, queued]) {
-  await subject.deploy(WARM, join(apps, 'hello'));
+  // As many calls in one process as the bare baseline takes.
+  await subject.deploy(WARM, join(apps, 'hello'), { concurrency: 100 });
   await subject.deploy(COLD, join(apps, 'hello'), { keepAlive: 0, concurrency: 1, max: 100 });
   await subject.deploy('slow', join(apps, 'slow'));
   await subject.deploy('slow-single', join(apps, 'slow'), { concurrency: 1, max: 30, memory: '128MB' });
