@@ -17,13 +17,14 @@ import { classify, toProblemResponse } from './middleware/problem.ts';
 import type { GatewayParts } from './parts.ts';
 import { createBuildHandlers } from './routes/builds.ts';
 import { createFunctionHandlers } from './routes/functions.ts';
-import { createLineStreamer } from './routes/lines.ts';
+import { createLineStreamer, SERVER_SENT_EVENTS } from './routes/lines.ts';
 import { createLogHandlers } from './routes/logs.ts';
 import { createPlatformHandlers } from './routes/platform.ts';
 import type { ApiContext, Handlers, RequestVariables } from './routes/route.ts';
 import { ROUTES, type RouteId, type RouteSpec } from './routes/table.ts';
 import { createSecretHandlers } from './secrets/handlers.ts';
 import { createTokenHandlers } from './routes/tokens.ts';
+import { createStatsHandlers } from './stats/handlers.ts';
 import { createUploadHandlers } from './routes/uploads.ts';
 import { createUsageHandlers } from './routes/usage.ts';
 import { createExplainHandlers } from './swarm/explain.ts';
@@ -77,7 +78,9 @@ export function createApp(parts: GatewayParts): App {
 }
 
 function createHandlers(parts: GatewayParts): Handlers {
-  const streamLines = createLineStreamer(parts.stopping, (error) => parts.log.warn({ error }, 'stream cut'));
+  const onCut = (error: unknown): void => parts.log.warn({ error }, 'stream cut');
+  const streamLines = createLineStreamer(parts.stopping, onCut);
+  const streamEvents = createLineStreamer(parts.stopping, onCut, SERVER_SENT_EVENTS);
   return {
     ...createUploadHandlers(parts),
     ...createBuildHandlers(parts, streamLines),
@@ -88,6 +91,7 @@ function createHandlers(parts: GatewayParts): Handlers {
     ...createServiceHandlers(parts),
     ...createExplainHandlers(parts),
     ...createUsageHandlers(parts),
+    ...createStatsHandlers(parts, streamEvents),
     ...createEventHandlers(parts),
     ...createTokenHandlers(parts),
     ...createSecretHandlers(parts),
@@ -105,7 +109,8 @@ async function handle(
   c: ApiContext,
 ): Promise<Response> {
   // A stream cannot tell what its head would be without being opened, and nobody would close it again.
-  if (spec.media === 'ndjson' && c.req.raw.method === 'HEAD') throw methodNotAllowed(c, [spec.method]);
+  if ((spec.media === 'ndjson' || spec.media === 'sse') && c.req.raw.method === 'HEAD')
+    throw methodNotAllowed(c, [spec.method]);
   if (spec.scope !== 'public') {
     const functionName = spec.path.startsWith(FUNCTION_PATH) ? c.req.param('name') : undefined;
     const authorization = c.req.header('authorization');

@@ -13,6 +13,8 @@ export interface BuildQueue {
   tryWithdraw(buildId: string): Promise<boolean>;
   /** Ids of the function's builds that wait or run. */
   findUnfinished(functionName: string): Promise<string[]>;
+  /** Ids of the newest builds, newest first, of one function or of all. */
+  listRecent(functionName: string | undefined, count: number): Promise<string[]>;
   countWaiting(): Promise<number>;
   close(): Promise<void>;
 }
@@ -46,6 +48,18 @@ export function openBuildQueue(redis: Redis, onError: (error: Error) => void): B
     async findUnfinished(functionName) {
       const jobs = await queue.getJobs(['waiting', 'active'], 0, BUILDS_QUEUED_MAX * 2);
       return jobs.filter((job) => job?.data.functionName === functionName).map((job) => job.data.buildId);
+    },
+
+    async listRecent(functionName, count) {
+      // Of one function, others may lie between: all that are kept are looked at.
+      const depth = functionName === undefined ? count : BUILDS_KEPT;
+      const jobs = await queue.getJobs(['waiting', 'active', 'completed', 'failed'], 0, depth - 1);
+      return jobs
+        .filter((job) => job && (functionName === undefined || job.data.functionName === functionName))
+        .map((job) => job.data)
+        .toSorted((a, b) => b.requestedMs - a.requestedMs)
+        .slice(0, count)
+        .map(({ buildId }) => buildId);
     },
 
     countWaiting: () => queue.getWaitingCount(),

@@ -10,6 +10,8 @@ const settings = {
   SKIFF_GATEWAY_HOST: z.string().min(1).default('127.0.0.1'),
   /** How clients reach this gateway, for the URLs it tells them; absent: made from host and port. */
   SKIFF_GATEWAY_PUBLIC_URL: z.url({ protocol: /^https?$/ }).optional(),
+  /** The dashboard's own port, so that pages of functions are of another origin. 0: none. Absent: two above the gateway's. */
+  SKIFF_DASHBOARD_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   /** Keep slots of hot functions for a moment, so that a warm call needs no round trip to Redis. */
   SKIFF_LEASES: z.stringbool().default(true),
   /** Function calls and events a second of one address, and of one token. 0: no limit. */

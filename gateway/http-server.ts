@@ -20,7 +20,8 @@ const KEEP_ALIVE_MS = 65_000;
 export interface HttpServerOptions {
   readonly app: App;
   readonly edge: Edge;
-  readonly invoke: (request: IncomingMessage, response: ServerResponse) => void;
+  /** Absent: functions are not served here. */
+  readonly invoke?: (request: IncomingMessage, response: ServerResponse) => void;
 }
 
 export function createHttpServer({ app, edge, invoke }: HttpServerOptions): Server {
@@ -38,7 +39,7 @@ export function createHttpServer({ app, edge, invoke }: HttpServerOptions): Serv
     (request, response) => {
       const refusal = edge.tryRefuse(request, response);
       if (refusal) return refuse(response, refusal);
-      if (request.url?.startsWith('/f/')) return invoke(request, response);
+      if (invoke && request.url?.startsWith('/f/')) return invoke(request, response);
       void api(request, response);
     },
   );

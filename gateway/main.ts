@@ -5,7 +5,7 @@
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openCatalog } from '../infra/catalog/catalog.ts';
 import { type Change, subscribeChanges } from '../infra/catalog/changes.ts';
@@ -31,6 +31,7 @@ import { openEvents } from './events/open.ts';
 import { writeResult } from './events/routes/result.ts';
 import { Edge } from './edge/edge.ts';
 import { createHttpServer } from './http-server.ts';
+import { addDashboardRedirect, createDashboardApp, listenForDashboard } from './dashboard/dashboard.ts';
 import { createCallReporter } from './invocation-metrics.ts';
 import { IdempotentCalls } from './idempotency/idempotent-calls.ts';
 import { Invoker } from './invoke/invoker.ts';
@@ -39,6 +40,8 @@ import { Routes } from './invoke/routes.ts';
 import { authorize, createTokenVerifier } from './middleware/auth.ts';
 import { rememberCall } from './swarm/call-history.ts';
 import { type GatewaySwarm, openGatewaySwarm } from './swarm/gateway-swarm.ts';
+import { CallWindow } from './stats/call-window.ts';
+import { listDeployments, Stats } from './stats/stats.ts';
 
 /** How long invocations may take to end once we stop; the supervisor waits longer. */
 const DRAIN_MS = 10_000;
@@ -134,6 +137,7 @@ const entrance = new HttpEntrance({
 const metrics = new Metrics();
 void swarm.open().catch((error: unknown) => log.error({ error }, 'the swarm port could not be opened'));
 shutdown.add('swarm', () => swarm.close());
+const callWindow = new CallWindow();
 const links: Links = new Links({
   gateway: id,
   runDir: paths.run,
@@ -158,6 +162,7 @@ const invoker: Invoker = new Invoker({
     entrance.tryAccept(request, response, target) || idempotent.tryCall(request, response, target),
   onCall(call, cause) {
     reportCall(call, cause);
+    callWindow.report(call, cause);
     swarm.history.add(rememberCall(call, cause));
   },
 });
@@ -172,46 +177,74 @@ void links.open().catch((error: unknown) => log.error({ error }, 'runners cannot
 shutdown.add('links', () => links.close());
 shutdown.add('invoker', () => invoker.close());
 
-const server = createHttpServer({
-  edge: new Edge({
-    callsPerSecond: config.SKIFF_RATE_LIMIT_RPS,
-    apiPerSecond: config.SKIFF_API_RATE_LIMIT_RPS,
-    isKnown: tokens.isKnown,
-  }),
-  invoke: (request, response) => invoker.handle(request, response),
-  app: createApp({
-    catalog,
-    durable,
-    fast,
-    registry,
-    secrets: openSecretStore(durable, dataPaths(config.SKIFF_DATA_DIR).secretKey),
-    builds,
-    events,
-    verifyToken: tokens.verify,
-    dropTokens: tokens.drop,
-    metrics,
-    swarm: swarm.parts,
-    log,
-    publicUrl: publicUrlOf(config),
-    version,
-    stopping: stopping.signal,
-  }),
+const stats = new Stats({
+  gateway: id,
+  redis: fast,
+  window: callWindow,
+  readInFlight: () => invoker.inFlight,
+  listDeployments: () => listDeployments(catalog),
+  log,
 });
+stats.start();
+shutdown.add('statistics', () => stats.stop());
+
+const edge = new Edge({
+  callsPerSecond: config.SKIFF_RATE_LIMIT_RPS,
+  apiPerSecond: config.SKIFF_API_RATE_LIMIT_RPS,
+  isKnown: tokens.isKnown,
+});
+let dashboardPort: number | undefined;
+const app = createApp({
+  catalog,
+  durable,
+  fast,
+  registry,
+  secrets: openSecretStore(durable, dataPaths(config.SKIFF_DATA_DIR).secretKey),
+  builds,
+  events,
+  verifyToken: tokens.verify,
+  dropTokens: tokens.drop,
+  metrics,
+  stats,
+  swarm: swarm.parts,
+  log,
+  publicUrl: publicUrlOf(config),
+  version,
+  stopping: stopping.signal,
+});
+addDashboardRedirect(app, () => dashboardPort);
+const server = createHttpServer({
+  edge,
+  invoke: (request, response) => invoker.handle(request, response),
+  app,
+});
+const dashboard = createHttpServer({ edge, app: createDashboardApp(app, log) });
 // First, so that whoever waits for the port can use the token; but never for long, as Redis may be away.
 await Promise.race([storeAdminToken(catalog, adminToken, log, stopping.signal), delay(STORE_MS_MAX)]);
 server.listen({ host: config.SKIFF_GATEWAY_HOST, port: config.SKIFF_GATEWAY_PORT });
 await once(server, 'listening');
-shutdown.add('http server', stopServing);
+if (config.SKIFF_DASHBOARD_PORT !== 0) {
+  const port = config.SKIFF_DASHBOARD_PORT ?? Math.min(config.SKIFF_GATEWAY_PORT + 2, 65_535);
+  const isGiven = config.SKIFF_DASHBOARD_PORT !== undefined;
+  dashboardPort = await listenForDashboard(
+    dashboard,
+    { host: config.SKIFF_GATEWAY_HOST, port, isGiven },
+    log,
+  );
+}
+shutdown.add('dashboard', () => stopServing(dashboard));
+shutdown.add('http server', () => stopServing(server));
 log.info({ id, version, url: publicUrlOf(config) }, 'gateway ready');
 
 /** Streams end at once, invocations may end in their own time until DRAIN_MS. */
-async function stopServing(): Promise<void> {
+async function stopServing(one: Server): Promise<void> {
   stopping.abort();
-  const closed = once(server, 'close');
-  server.close();
+  if (!one.listening) return;
+  const closed = once(one, 'close');
+  one.close();
   // `close` only ends connections that are idle now; the others become idle one by one.
-  const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
-  const limit = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
+  const sweep = setInterval(() => one.closeIdleConnections(), SWEEP_MS);
+  const limit = setTimeout(() => one.closeAllConnections(), DRAIN_MS);
   await closed;
   clearInterval(sweep);
   clearTimeout(limit);

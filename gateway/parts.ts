@@ -12,6 +12,7 @@ import type { SwarmInitRequest } from '../sdk/protocol/swarm/resources.ts';
 import type { BuildQueue } from './build-queue.ts';
 import type { EventParts } from './events/parts.ts';
 import type { TokenVerifier } from './middleware/auth.ts';
+import type { Stats } from './stats/stats.ts';
 import type { CallMemory } from './swarm/call-history.ts';
 
 export interface SwarmParts {
@@ -43,6 +44,7 @@ export interface GatewayParts {
   readonly dropTokens: () => void;
   readonly metrics: Metrics;
   readonly swarm: SwarmParts;
+  readonly stats: Pick<Stats, 'read'>;
   readonly log: Log;
   /** Where clients reach this gateway, without a slash at the end. */
   readonly publicUrl: string;

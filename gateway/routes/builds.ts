@@ -22,7 +22,7 @@ import type { Handlers } from './route.ts';
 export function createBuildHandlers(
   parts: GatewayParts,
   streamLines: LineStreamer,
-): Pick<Handlers, 'deploy' | 'getBuild' | 'followBuild' | 'cancelBuild'> {
+): Pick<Handlers, 'deploy' | 'listBuilds' | 'getBuild' | 'followBuild' | 'cancelBuild'> {
   const { catalog } = parts;
 
   async function getBuild(id: string): Promise<BuildRecord> {
@@ -37,6 +37,12 @@ export function createBuildHandlers(
       await order(parts, job);
       c.header('location', `/v1/builds/${job.buildId}`);
       return { build: job.buildId, deployment: job.deploymentId };
+    },
+
+    async listBuilds({ query }) {
+      const ids = await parts.builds.listRecent(query.function, query.limit);
+      const builds = await Promise.all(ids.map((id) => catalog.getBuild(id)));
+      return { builds: builds.filter((build) => build !== undefined) };
     },
 
     getBuild: ({ id }) => getBuild(id),

@@ -1,5 +1,5 @@
 /**
- * Answers that are a stream of JSON lines. Invariant: nothing is read ahead of the client (a slow one slows only
+ * Answers that are a stream of JSON lines, or of server-sent events. Invariant: nothing is read ahead of the client (a slow one slows only
  * itself), the generator ends when the client leaves or the gateway stops, and at most FOLLOWERS_MAX run at once.
  */
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -10,8 +10,28 @@ export type LineStreamer = (
   open: (signal: AbortSignal) => AsyncGenerator<unknown>,
 ) => Promise<Response>;
 
+/** How one value is written. */
+export interface LineFormat {
+  readonly mediaType: string;
+  readonly write: (value: unknown) => string;
+}
+
+export const JSON_LINES: LineFormat = {
+  mediaType: 'application/x-ndjson',
+  write: (value) => `${JSON.stringify(value)}\n`,
+};
+/** JSON has no line breaks, so that one `data` field holds it (HTML Standard, 9.2). */
+export const SERVER_SENT_EVENTS: LineFormat = {
+  mediaType: 'text/event-stream',
+  write: (value) => `data: ${JSON.stringify(value)}\n\n`,
+};
+
 /** The streams made by one streamer are counted together and end when `stopping` fires. */
-export function createLineStreamer(stopping: AbortSignal, onFailure: (error: unknown) => void): LineStreamer {
+export function createLineStreamer(
+  stopping: AbortSignal,
+  onFailure: (error: unknown) => void,
+  format: LineFormat = JSON_LINES,
+): LineStreamer {
   let open = 0;
   return async (signal, openLines) => {
     if (open >= FOLLOWERS_MAX) {
@@ -33,9 +53,9 @@ export function createLineStreamer(stopping: AbortSignal, onFailure: (error: unk
     for (const source of [signal, stopping]) source.addEventListener('abort', close);
     const lines = openLines(left.signal);
     if (signal.aborted || stopping.aborted) close();
-    return new Response(toByteStream(lines, close, onFailure), {
+    return new Response(toByteStream(lines, format, close, onFailure), {
       headers: {
-        'content-type': 'application/x-ndjson',
+        'content-type': format.mediaType,
         'cache-control': 'no-store',
         'x-accel-buffering': 'no',
       },
@@ -45,6 +65,7 @@ export function createLineStreamer(stopping: AbortSignal, onFailure: (error: unk
 
 function toByteStream(
   lines: AsyncGenerator<unknown>,
+  format: LineFormat,
   close: () => void,
   onFailure: (error: unknown) => void,
 ): ReadableStream<Uint8Array> {
@@ -54,7 +75,7 @@ function toByteStream(
       async pull(controller) {
         try {
           const { done, value } = await lines.next();
-          if (!done) return controller.enqueue(encoder.encode(`${JSON.stringify(value)}\n`));
+          if (!done) return controller.enqueue(encoder.encode(format.write(value)));
           close();
           controller.close();
         } catch (error) {

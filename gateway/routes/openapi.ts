@@ -10,7 +10,12 @@ import { ROUTES, type RouteSpec } from './table.ts';
 type Json = Record<string, unknown>;
 
 const REF = '#/components/schemas/';
-const MEDIA = { json: 'application/json', ndjson: 'application/x-ndjson', text: 'text/plain' } as const;
+const MEDIA = {
+  json: 'application/json',
+  ndjson: 'application/x-ndjson',
+  sse: 'text/event-stream',
+  text: 'text/plain',
+} as const;
 
 export function createOpenApi(serverUrl: string, version: string): Json & { openapi: string } {
   const schemas = createSchemas();

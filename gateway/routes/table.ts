@@ -8,19 +8,20 @@ import { z } from 'zod';
 import {
   Alias,
   BuildRecord,
-  Deployment,
   DeployRequest,
+  Deployment,
   Digest,
   FunctionRecord,
   LogLine,
   Scope,
   SecretRecord,
+  StatsSnapshot,
   TokenRecord,
   Usage,
 } from '../../sdk/protocol/api.ts';
 import type { ErrorCode } from '../../sdk/protocol/errors.ts';
 import { FunctionName } from '../../sdk/protocol/manifest.ts';
-import { LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
+import { BUILDS_LISTED_MAX, LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
 import { EVENT_ROUTES } from '../events/routes/table.ts';
 import { SWARM_ROUTES } from '../swarm/table.ts';
 
@@ -35,9 +36,9 @@ export interface RouteSpec {
   /** JSON body, or `bytes` for one that is streamed. */
   readonly body?: z.ZodType | 'bytes';
   readonly status: number;
-  /** Of the body of a success; absent for none. With `ndjson` of one line. */
+  /** Of the body of a success; absent for none. With `ndjson` and `sse` of one line or event. */
   readonly response?: z.ZodType;
-  readonly media?: 'json' | 'ndjson' | 'text';
+  readonly media?: 'json' | 'ndjson' | 'sse' | 'text';
   /** Beyond those that every route of its kind can answer. */
   readonly errors: readonly ErrorCode[];
 }
@@ -107,6 +108,19 @@ export const ROUTES = {
     status: 202,
     response: z.object({ build: z.string(), deployment: z.string() }),
     errors: ['INVALID_NAME', 'INVALID_CONFIG', 'INVALID_SOURCE', 'OVERLOADED'],
+  },
+  listBuilds: {
+    method: 'GET',
+    path: '/v1/builds',
+    scope: 'read',
+    summary: 'Builds of the last day, newest first.',
+    query: z.object({
+      function: z.string().optional(),
+      limit: z.coerce.number().int().min(1).max(BUILDS_LISTED_MAX).default(20),
+    }),
+    status: 200,
+    response: z.object({ builds: z.array(BuildRecord) }),
+    errors: [],
   },
   getBuild: {
     method: 'GET',
@@ -202,6 +216,25 @@ export const ROUTES = {
     errors: ['FUNCTION_NOT_FOUND', 'OVERLOADED'],
   },
   ...SWARM_ROUTES,
+  readStats: {
+    method: 'GET',
+    path: '/v1/stats',
+    scope: 'read',
+    summary: 'Calls, errors, latencies and sandboxes of the last ten seconds, by function.',
+    status: 200,
+    response: StatsSnapshot,
+    errors: [],
+  },
+  followStats: {
+    method: 'GET',
+    path: '/v1/stats/events',
+    scope: 'read',
+    summary: 'The same every second, as server-sent events.',
+    status: 200,
+    response: StatsSnapshot,
+    media: 'sse',
+    errors: ['OVERLOADED'],
+  },
   readUsage: {
     method: 'GET',
     path: '/v1/df',
@@ -245,6 +278,15 @@ export const ROUTES = {
     summary: 'Encrypt all secrets with a new key and forget the old one.',
     status: 200,
     response: z.object({ rotated: z.number().int() }),
+    errors: [],
+  },
+  whoAmI: {
+    method: 'GET',
+    path: '/v1/whoami',
+    scope: 'read',
+    summary: 'The token that this request shows: its name and scopes.',
+    status: 200,
+    response: TokenRecord,
     errors: [],
   },
   createToken: {

@@ -1,12 +1,16 @@
 /** API tokens. */
+import type { TokenRecord } from '../../sdk/protocol/api.ts';
 import type { GatewayParts } from '../parts.ts';
 import type { Handlers } from './route.ts';
 
 export function createTokenHandlers({
   catalog,
   dropTokens,
-}: GatewayParts): Pick<Handlers, 'createToken' | 'listTokens' | 'revokeToken'> {
+}: GatewayParts): Pick<Handlers, 'whoAmI' | 'createToken' | 'listTokens' | 'revokeToken'> {
   return {
+    // The route has a scope, so that there is a token.
+    whoAmI: (_input, c) => Promise.resolve(c.var.token as TokenRecord),
+
     createToken: ({ body }) => catalog.createToken(body),
 
     async listTokens() {

@@ -133,6 +133,8 @@ export const fast = {
   startResult: (id: string) => `${CELL}:start:${id}`,
   /** Stream of log lines of one function (field `l`, JSON LogLine without cursor), capped. */
   logs: (functionName: string) => `${CELL}:logs:${functionName}`,
+  /** Hash gateway id -> JSON of what it saw in the last seconds (gateway/stats). */
+  stats: `${CELL}:stats`,
   /** Pub/sub: a runner appeared (its id). */
   runners: `${CELL}:runners`,
   /** List of JSON StartOrder or StopOrder for one runner alone. */

@@ -14,8 +14,11 @@ readonly SERVER_PACKAGES=(
   crun:crun redis-server:redis-server docker-registry:docker-registry nft:nftables ip:iproute2
   /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
-# What only the tests need: an independent reader of our images, and a second container runtime.
-readonly TEST_PACKAGES=(skopeo:skopeo runc:runc)
+# What only the tests need: an independent reader of our images, a second container runtime, and a browser with a font.
+readonly TEST_PACKAGES=(
+  skopeo:skopeo runc:runc chromium:chromium
+  /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
+)
 
 say() { printf 'skiff: %s\n' "$*" >&2; }
 

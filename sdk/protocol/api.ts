@@ -204,3 +204,39 @@ export const Usage = z.object({
   reclaimableBytes: z.number().optional(),
 });
 export type Usage = z.output<typeof Usage>;
+
+/** One function in the last seconds, see StatsSnapshot. */
+export const FunctionStats = z.object({
+  name: FunctionName,
+  /** Ended in the window. */
+  calls: z.number().int(),
+  /** Of these, ended with a cause: the function's fault or the platform's. */
+  errors: z.number().int(),
+  /** Of these, waited for a sandbox to start. */
+  coldStarts: z.number().int(),
+  callsPerSecond: z.number(),
+  /** From the request to the end of the answer; absent without calls. Upper bounds of a histogram, 10 % apart. */
+  p50Ms: z.number().optional(),
+  p95Ms: z.number().optional(),
+  p99Ms: z.number().optional(),
+  sandboxes: z.number().int(),
+  /** Calls that wait for a slot now. */
+  waiting: z.number().int(),
+});
+export type FunctionStats = z.output<typeof FunctionStats>;
+
+/** What goes on now: the last seconds of every function, in numbers. */
+export const StatsSnapshot = z.object({
+  atMs: z.number(),
+  /** How far back counts go. */
+  windowMs: z.number(),
+  gateways: z.number().int(),
+  callsPerSecond: z.number(),
+  errorsPerSecond: z.number(),
+  /** Calls that have begun and not ended, of all gateways. */
+  inFlight: z.number().int(),
+  /** All functions with something to say, busiest first. */
+  functions: z.array(FunctionStats),
+  nodes: z.array(NodeRecord),
+});
+export type StatsSnapshot = z.output<typeof StatsSnapshot>;

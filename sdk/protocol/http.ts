@@ -35,11 +35,15 @@ export const Header = {
   retry: 'skiff-retry',
 } as const;
 
-/** Response headers a function may not set: they are the platform's word. */
+/**
+ * Response headers a function may not set: they are the platform's word, or would give it power over its neighbours:
+ * with service-worker-allowed the script of one could take over the pages of all functions of the same origin.
+ */
 export const PLATFORM_RESPONSE_HEADERS: ReadonlySet<string> = new Set([
   Header.invocationId,
   Header.deployment,
   Header.cause,
   Header.outcome,
   Header.requestId,
+  'service-worker-allowed',
 ]);

@@ -99,6 +99,8 @@ export const BUILDER_STORE_BYTES_MAX = 2048 * MB;
 /** Records and events of builds that ended: long enough to look at yesterday's failure. */
 export const BUILDS_KEPT_MS = 86_400_000;
 export const BUILDS_KEPT = 1_000;
+/** Builds in one answer of the API. */
+export const BUILDS_LISTED_MAX = 100;
 /** Builds that wait for a builder; more of them means that none is working. */
 export const BUILDS_QUEUED_MAX = 200;
 /** Secrets: a certificate with its chain has some KB. */

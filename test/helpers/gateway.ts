@@ -41,11 +41,11 @@ const START_MS_MAX = 20_000;
 
 export async function startGateway(options: TestGatewayOptions = {}): Promise<TestGateway> {
   const dataDir = await mkdtemp(join(tmpdir(), 'skiff-gateway-'));
-  const [durable, fast, registry, [port]] = await Promise.all([
+  const [durable, fast, registry, [port, dashboardPort]] = await Promise.all([
     startRedis({ persistent: true }),
     startRedis(),
     startTestRegistry(),
-    freePorts(1),
+    freePorts(2),
   ]);
   const durableRedis = openRedis(durable.url);
   const fastRedis = openRedis(fast.url);
@@ -57,6 +57,7 @@ export async function startGateway(options: TestGatewayOptions = {}): Promise<Te
       PATH: process.env['PATH'],
       SKIFF_DATA_DIR: dataDir,
       SKIFF_GATEWAY_PORT: String(port),
+      SKIFF_DASHBOARD_PORT: String(dashboardPort),
       SKIFF_REDIS_URL: durable.url,
       SKIFF_REDIS_FAST_URL: fast.url,
       SKIFF_REGISTRY_URL: registry.url,

@@ -176,13 +176,14 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
   const before = takeSnapshot();
   const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'skiff-'));
   if (options.dataDir === undefined && options.isUnseeded !== true) copySeed(dataDir);
-  const [gateway, registry] = await freePorts(2);
+  const [gateway, registry, dashboard] = await freePorts(3);
   const env = {
     ...plainEnv(),
     NODE_COMPILE_CACHE: join(ROOT, '.cache', 'compiled'),
     SKIFF_DATA_DIR: dataDir,
     SKIFF_GATEWAY_PORT: String(gateway),
     SKIFF_REGISTRY_PORT: String(registry),
+    SKIFF_DASHBOARD_PORT: String(dashboard),
     SKIFF_RUNNER_STEMS: '1',
     ...options.env,
   };
