@@ -37,8 +37,10 @@ import { IdempotentCalls } from './idempotency/idempotent-calls.ts';
 import { Invoker } from './invoke/invoker.ts';
 import { Links } from './invoke/links.ts';
 import { Routes } from './invoke/routes.ts';
+import { Versions } from './invoke/versions.ts';
 import { authorize, createTokenVerifier } from './middleware/auth.ts';
 import { rememberCall } from './swarm/call-history.ts';
+import { ReleaseWatch } from './releases/release-watch.ts';
 import { type GatewaySwarm, openGatewaySwarm } from './swarm/gateway-swarm.ts';
 import { CallWindow } from './stats/call-window.ts';
 import { listDeployments, Stats } from './stats/stats.ts';
@@ -149,10 +151,12 @@ const links: Links = new Links({
   onGone: (runner) => invoker.onRunnerGone(runner),
 });
 const reportCall = createCallReporter(metrics, () => invoker.inFlight);
+const releases = new ReleaseWatch({ store: catalog, getRoute: (name) => catalog.resolveRoute(name), log });
 const invoker: Invoker = new Invoker({
   gateway: id,
   dispatcher: new Dispatcher(fast),
   routes,
+  versions: new Versions(catalog),
   links: () => links,
   leases: config.SKIFF_LEASES,
   isTracing: telemetry.isOn,
@@ -163,6 +167,7 @@ const invoker: Invoker = new Invoker({
   onCall(call, cause) {
     reportCall(call, cause);
     callWindow.report(call, cause);
+    releases.note(call.deployment, cause, call.response.statusCode);
     swarm.history.add(rememberCall(call, cause));
   },
 });

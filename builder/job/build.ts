@@ -58,7 +58,9 @@ export async function runBuild(
       (result) => `started in ${Math.round(result.ms)} ms`,
     );
     signal.throwIfAborted();
-    await progress.step('activate', () => activateDeployment(parts.catalog, job.functionName, deployment.id));
+    await progress.step('activate', () =>
+      activateDeployment(parts.catalog, job.functionName, deployment.id, job.canary),
+    );
   } catch (error) {
     await withdraw(parts, deployment);
     throw error;

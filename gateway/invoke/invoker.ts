@@ -28,12 +28,15 @@ import { Leases } from './leases.ts';
 import type { Links } from './links.ts';
 import { bodyKind, readInline } from './request-body.ts';
 import { tryBuildUrl, tryParseTarget, type Target } from './request-head.ts';
-import { chooseTarget, type Routes } from './routes.ts';
+import { chooseTargetFor, isPublic, type Routes } from './routes.ts';
+import type { Versions } from './versions.ts';
 
 export interface InvokerOptions {
   readonly gateway: string;
   readonly dispatcher: Dispatcher;
   readonly routes: Routes;
+  /** Of deployments and aliases that are named in the URL. */
+  readonly versions?: Pick<Versions, 'get'>;
   readonly links: () => Links;
   readonly leases: boolean;
   readonly isTracing: boolean;
@@ -90,30 +93,35 @@ export class Invoker implements CallOwner {
         detail: `no function can have the name in "${url.slice(0, 200)}"`,
       });
     const { headers } = request;
+    if (target.version !== undefined) return void this.#handleSlow(request, response, target);
     if (headers.prefer !== undefined || headers['idempotency-key'] !== undefined) {
       if (this.#options.accept?.(request, response, target) === true) return;
     }
     const route = this.#options.routes.peek(target.name);
-    if (route && route.targets[0]?.deployment.config.access === 'public') {
-      this.#begin(request, response, target.path, chooseTarget(route, Math.random()));
-    } else void this.#handleSlow(request, response, target.name, target.path);
+    if (route && isPublic(route)) {
+      this.#begin(request, response, target.path, chooseTargetFor(route, request));
+    } else void this.#handleSlow(request, response, target);
   }
 
   async #handleSlow(
     request: IncomingMessage,
     response: ServerResponse,
-    name: string,
-    path: string,
+    { name, version, path }: Target,
   ): Promise<void> {
     try {
-      const route = await this.#options.routes.get(name);
+      const route =
+        version === undefined
+          ? await this.#options.routes.get(name)
+          : await this.#options.versions?.get(name, version);
       if (!route) {
         throw new SkiffError(
           'FUNCTION_NOT_FOUND',
-          `there is no function "${name}"; \`skiff ls\` lists those there are`,
+          version === undefined
+            ? `there is no function "${name}"; \`skiff ls\` lists those there are`
+            : `function "${name}" has no deployment or alias "${version}"; \`skiff versions ${name}\` lists them`,
         );
       }
-      const deployment = chooseTarget(route, Math.random());
+      const deployment = chooseTargetFor(route, request);
       if (deployment.config.access === 'private') await this.#options.authorize(request, name);
       this.#begin(request, response, path, deployment);
     } catch (error) {

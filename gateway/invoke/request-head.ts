@@ -10,6 +10,8 @@ import { NAME_PATTERN } from '../../sdk/protocol/manifest.ts';
 
 export interface Target {
   readonly name: string;
+  /** A deployment's id or an alias, from `name@version`; absent: whatever is live. */
+  readonly version?: string;
   /** Path and query for the function, beginning with "/". */
   readonly path: string;
 }
@@ -21,10 +23,23 @@ export function tryParseTarget(url: string): Target | undefined {
   if (!url.startsWith(PREFIX)) return undefined;
   const rest = url.slice(PREFIX.length);
   const end = rest.search(/[/?]/);
-  const name = end === -1 ? rest : rest.slice(0, end);
+  const subject = end === -1 ? rest : rest.slice(0, end);
+  const at = subject.indexOf('@');
+  const name = at === -1 ? subject : subject.slice(0, at);
   if (name.length > 63 || !NAME_PATTERN.test(name)) return undefined;
   const tail = end === -1 ? '' : rest.slice(end);
-  return { name, path: tail.startsWith('/') ? tail : `/${tail}` };
+  const path = tail.startsWith('/') ? tail : `/${tail}`;
+  if (at === -1) return { name, path };
+  const version = subject.slice(at + 1);
+  return version.length <= 63 && NAME_PATTERN.test(version) ? { name, version, path } : undefined;
+}
+
+/** What keeps a caller on one of an alias's deployments: a header, or a cookie of that name. */
+export function stickyKey(request: IncomingMessage): string | undefined {
+  const header = request.headers[Header.stickyKey];
+  if (typeof header === 'string' && header !== '') return header;
+  const { cookie } = request.headers;
+  return cookie === undefined ? undefined : /(?:^|;\s*)skiff-sticky-key=([^;]{1,256})/.exec(cookie)?.[1];
 }
 
 const HOST_PATTERN = /^[a-z0-9.:[\]_-]{1,255}$/i;

@@ -2,9 +2,12 @@
  * Where a function's traffic goes, cached until the catalog says it changed.
  * Invariant: an entry is used only while the subscription to changes stands; a gap in it drops everything.
  */
+import { hash } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import { LRUCache } from 'lru-cache';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import type { RouteEntry } from '../../infra/catalog/functions.ts';
+import { stickyKey } from './request-head.ts';
 
 const ROUTES_MAX = 10_000;
 
@@ -53,9 +56,28 @@ export class Routes {
   }
 }
 
+/** Whether nobody needs a token, whichever target is chosen. */
+export function isPublic({ targets }: RouteEntry): boolean {
+  return targets.every(({ deployment }) => deployment.config.access === 'public');
+}
+
 /** One of the alias's targets, by weight. `random` in [0, 1). */
 export function chooseTarget(route: RouteEntry, random: number): Deployment {
   const [first, second] = route.targets;
   if (!first) throw new Error(`alias ${route.alias.name} of ${route.name} has no target`);
   return second && random * 100 >= first.weight ? second.deployment : first.deployment;
+}
+
+/**
+ * The target for a caller: by chance, or with a sticky key always the same while the weights are. A share that grows
+ * keeps those it had, as long as its deployment stays the first target.
+ */
+export function chooseTargetFor(route: RouteEntry, request: IncomingMessage): Deployment {
+  const key = route.targets.length > 1 ? stickyKey(request) : undefined;
+  return chooseTarget(route, key === undefined ? Math.random() : stickyShare(route.name, key));
+}
+
+/** The same number in [0, 1) for the same key, for each function another. */
+function stickyShare(name: string, key: string): number {
+  return hash('sha256', `${name}\0${key}`, 'buffer').readUInt32LE(0) / 2 ** 32;
 }

@@ -101,6 +101,7 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
     config: (request.config ?? {}) as FunctionConfigInput,
     url: functionUrl(parts.publicUrl, name),
     requestedMs: Date.now(),
+    ...(request.canary === undefined ? {} : { canary: request.canary }),
     ...traceOf(trace.getActiveSpan()),
   };
   if (request.source === undefined) return { ...common, image: request.image as string };

@@ -15,6 +15,8 @@ interface AnyBuildJob {
   /** What the function's URL will be, for the record. */
   readonly url: string;
   readonly requestedMs: number;
+  /** Percent of the traffic; absent: all. */
+  readonly canary?: number;
   readonly traceparent?: string;
 }
 

@@ -15,6 +15,8 @@ export interface DeployOptions extends CallOptions {
   readonly source?: Source;
   /** An image that listens on $PORT, as `registry.example:5000/name:tag`. */
   readonly image?: string | undefined;
+  /** Percent of the traffic it gets, 1 to 99; what is live keeps the rest. Absent: all. */
+  readonly canary?: number | undefined;
   /** Entry module inside the source; found by the usual names when absent. */
   readonly entry?: string | undefined;
   /** As in FunctionConfig: `{ memory: '512MB', timeout: '10s' }`. What is not given has its default. */
@@ -71,7 +73,13 @@ export function createDeploys(
       method: 'POST',
       path: `/v1/functions/${encodeURIComponent(name)}/deployments`,
       headers: [['content-type', 'application/json']],
-      body: JSON.stringify({ source, image: options.image, entry: options.entry, config: options.config }),
+      body: JSON.stringify({
+        source,
+        image: options.image,
+        canary: options.canary,
+        entry: options.entry,
+        config: options.config,
+      }),
       // Not interrupted: an order whose answer is lost cannot be cancelled, as nobody knows its id.
     });
     const result = { ...started, uploadMs };

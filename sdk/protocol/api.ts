@@ -75,6 +75,8 @@ export const DeployRequest = z
     image: z.string().min(1).max(512).optional(),
     /** Path of the entry module inside the source; found from package.json or usual names when absent. */
     entry: z.string().max(1024).optional(),
+    /** Percent of the traffic it gets; the deployment that is live keeps the rest. Absent: all. */
+    canary: z.number().int().min(1).max(99).optional(),
     config: z.unknown().optional(),
   })
   .refine((request) => (request.source === undefined) !== (request.image === undefined), {

@@ -23,6 +23,8 @@ export const Header = {
   requestId: 'skiff-request-id',
   idempotencyKey: 'idempotency-key',
   serverTiming: 'server-timing',
+  /** From a caller: calls with the same key stay on one deployment while an alias has two. A cookie of this name, too. */
+  stickyKey: 'skiff-sticky-key',
   traceparent: 'traceparent',
   /** RFC 7240: `respond-async`, with `wait=<seconds>`. */
   prefer: 'prefer',

@@ -141,6 +141,11 @@ export const FunctionConfig = z.strictObject({
     .max(256)
     .regex(/^\/[\x21-\x7e]*$/, 'is a path that begins with "/"')
     .optional(),
+  /**
+   * Percent of failed calls by which a new deployment may exceed the one before it; then that one is live again.
+   * 0: never.
+   */
+  rollbackAt: z.coerce.number().int().min(0).max(100).default(50),
   /** How long an idle sandbox is kept. */
   keepAlive: duration(0, 86_400_000).default(limits.KEEP_ALIVE_MS_DEFAULT),
   maxBody: bytes(0, 16 * 1024 ** 3).default(limits.BODY_BYTES_MAX),

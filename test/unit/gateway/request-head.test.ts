@@ -24,6 +24,17 @@ describe('the target of an invocation URL', () => {
   });
 
   it.each([
+    ['/f/hello@dep-01m86a/x', 'dep-01m86a', '/x'],
+    ['/f/hello@staging?a', 'staging', '/?a'],
+  ])('%s is version %s', (url, version, path) => {
+    expect(tryParseTarget(url)).toEqual({ name: 'hello', version, path });
+  });
+
+  it.each([
+    '/f/hello@',
+    '/f/hello@A',
+    '/f/hello@a@b',
+    '/f/@a',
     '/f/',
     '/f/../other',
     '/f/a%2fb',

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import type { Command } from '@commander-js/extra-typings';
 import type { BuildEvent, DeployOptions, DeployResult } from '../../../client/index.ts';
 import { readEnvOptions } from '../../options/env.ts';
-import { collect, parseAssignment, parseCount } from '../../options/parse.ts';
+import { collect, parseAssignment, parseCount, parsePercent } from '../../options/parse.ts';
 import { type CliClient, openClient } from '../../connection/server.ts';
 import { usage } from '../../failure.ts';
 import { createProgress, type Progress } from '../../output/progress.ts';
@@ -53,7 +53,17 @@ export function define(command: Command, session: Session): void {
     .option('--access <access>', 'public or private')
     .option('--runtime-class <class>', 'container runtime that the server offers, such as runc')
     .option('-l, --label <name=value>', 'label', collect)
+    .option(
+      '--rollback-at <percent>',
+      'errors above those of the deployment before, to go back; 0: never',
+      parseCount,
+    )
     .optionsGroup('Options:')
+    .option(
+      '--canary <percent>',
+      'share of the traffic it gets, 1 to 99; the live one keeps the rest',
+      parsePercent,
+    )
     .option('-d, --detach', 'order the build and do not wait for it')
     .option('--json', 'print { name, url, deployment, image, ms }')
     .addHelpText('after', EXAMPLES)
@@ -70,6 +80,7 @@ export function define(command: Command, session: Session): void {
         min: options.min,
         max: options.max,
         keepAlive: options.keepAlive,
+        rollbackAt: options.rollbackAt,
         secrets: options.secret,
         network: readNetwork(options.network),
         access: options.access,
@@ -83,16 +94,17 @@ export function define(command: Command, session: Session): void {
         entry: options.entry ?? subject.entry,
         isJson: options.json === true,
       };
-      const start = { ...plan, ...subject.what, signal: session.signal };
-      const client = openClient(session);
-      if (options.detach) {
-        const { build, deployment } = await client.startDeploy(name, start);
-        if (plan.isJson) session.output.json({ name, build, deployment });
-        else session.output.out.line(build);
-        return;
-      }
-      printResult(await follow(client, start, subject.size, session), plan, session);
+      const start = { ...plan, ...subject.what, canary: options.canary, signal: session.signal };
+      if (options.detach) await order(start, session);
+      else printResult(await follow(openClient(session), start, subject.size, session), plan, session);
     });
+}
+
+async function order(start: Plan & What & { signal: AbortSignal }, session: Session): Promise<void> {
+  const { name } = start;
+  const { build, deployment } = await openClient(session).startDeploy(name, start);
+  if (start.isJson) session.output.json({ name, build, deployment });
+  else session.output.out.line(build);
 }
 
 type What = Pick<DeployOptions, 'source' | 'image'>;
