@@ -11,6 +11,7 @@ import * as kernel from './checks/kernel.ts';
 import { checkNode, checkPrograms } from './checks/programs.ts';
 import { checkSecurity } from './checks/security.ts';
 import { registryPort, type HostConfig } from './config.ts';
+import { hostPaths } from './data-folder.ts';
 import { tryReadProcess } from './process/process-record.ts';
 import type { Role } from './roles.ts';
 import type { Terminal } from './terminal.ts';
@@ -76,7 +77,15 @@ function tryReadRunningServer(config: HostConfig): ServerState | undefined {
 async function auditServer(view: HostView, config: HostConfig): Promise<Check[]> {
   const paths = dataPaths(config.SKIFF_DATA_DIR);
   return [
-    audit.checkPrivateFiles({ root: paths.root, secrets: [paths.adminToken, paths.secretKey] }),
+    audit.checkPrivateFiles({
+      root: paths.root,
+      secrets: [
+        paths.adminToken,
+        paths.secretKey,
+        hostPaths(paths).redisPassword,
+        hostPaths(paths).registryPassword,
+      ],
+    }),
     audit.checkExposure(config.SKIFF_GATEWAY_HOST),
     await audit.checkForwardPolicy(view),
     audit.checkSandboxes(view, config.SKIFF_DATA_DIR),

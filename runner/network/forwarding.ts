@@ -21,10 +21,10 @@ export function openForwarding(devices: readonly string[], dir: string, name: st
   const changed: string[] = [];
   for (const device of devices) {
     const folder = join(dir, device);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
     const before = readFileSync(knobOf(device), 'utf8').trim();
     const original = join(folder, 'original');
     if (before === '1' && !exists(original)) continue;
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
     if (!exists(original)) writeFileSync(original, before);
     tryClaim(join(folder, `${name}.claim`));
     held.push(device);

@@ -3,6 +3,8 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createClient, type Client } from '../../sdk/client/index.ts';
+import { dataPaths } from '../../infra/contract/paths.ts';
+import { hostPaths } from '../../infra/host/data-folder.ts';
 import { waitFor } from '../helpers/wait.ts';
 import { openBench, tryRead, type Bench, type Probe } from './probe.ts';
 
@@ -44,11 +46,14 @@ describe('secrets', () => {
   it('F9 F10: are in no file of the data folder, no environment, no command line, no dump of a store', async () => {
     await readBoth();
     const { dataDir, state } = bench.server;
+    const password = readFileSync(hostPaths(dataPaths(dataDir)).redisPassword, 'utf8').trim();
     for (const socket of ['redis.sock', 'fast.sock']) {
       const script = `local all = {} for _, key in ipairs(redis.call('keys', '*')) do all[#all + 1] = redis.call('dump', key) end return all`;
       const dump = execFileSync('redis-cli', ['-s', join(dataDir, 'run', socket), 'eval', script, '0'], {
         encoding: 'latin1',
+        env: { PATH: process.env['PATH'], REDISCLI_AUTH: password },
       });
+      expect(dump).not.toMatch(/NOAUTH|WRONGPASS|ERR /);
       // The fast store may hold next to nothing at a given moment; the durable one holds the secret itself.
       if (socket === 'redis.sock') expect(dump).toContain('db-password');
       expect(dump).not.toContain(VALUE);
