@@ -197,7 +197,7 @@ describe('access', () => {
     expect([made.code, made.stdout]).toEqual([0, expect.stringMatching(/^skiff_\S+\n$/)]);
     const id = /^(tok-\S+) may read/.exec(made.stderr)?.[1] as string;
     const listed = await output('token', 'ls');
-    expect(listed).toMatch(new RegExp(`${id} +ci +read +now +20\\d\\d-`));
+    expect(listed).toMatch(new RegExp(`${id} +ci +read +all +now +20\\d\\d-`));
     expect(listed).not.toContain(made.stdout.trim());
 
     const env = { SKIFF_TOKEN: made.stdout.trim() };
