@@ -1,7 +1,7 @@
 /**
- * Four projects, run in this order: unit (no I/O but temp folders), integration (real Redis, registry, HTTP),
- * security (attacks from inside real containers) and e2e (a whole server). All but the first run one file at a
- * time: they measure, and they need cores.
+ * Five projects, run in this order: unit (no I/O but temp folders), integration (real Redis, registry, HTTP),
+ * security (attacks from inside real containers), e2e (a whole server) and faults (servers whose processes are killed
+ * and cut off). All but the first run one file at a time: they measure, and they need cores.
  */
 import { defineConfig } from 'vitest/config';
 
@@ -35,6 +35,7 @@ export default defineConfig({
       project('integration', 1, 60, false),
       project('security', 2, 180, false),
       project('e2e', 3, 180, false, ['./test/helpers/shared-server-setup.ts']),
+      project('faults', 4, 300, false),
     ],
   },
 });

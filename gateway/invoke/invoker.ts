@@ -254,7 +254,7 @@ export class Invoker implements CallOwner {
         call.state = 'sent';
         call.token = result.token;
         call.runner = parseToken(result.token).runner;
-        if (!this.#options.links().get(call.runner)) void this.#recover(call, call.runner);
+        this.#options.links().ensure(call.runner, (runner) => void this.#recover(call, runner));
       }
     } catch (error) {
       if (call.isDone) return;

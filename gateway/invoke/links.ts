@@ -4,6 +4,7 @@
  * Invariant: a runner is used only while its heartbeat is fresh and its link is open; when either ends, `onGone` is
  * called once for that runner and everything that was sent there gets its outcome.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Socket } from 'node:net';
 import type { Redis } from 'ioredis';
 import type { NodeRecord } from '../../sdk/protocol/api.ts';
@@ -36,6 +37,9 @@ export interface LinksOptions {
   onGone(runner: string): void;
 }
 
+const LINK_POLL_MS = 20;
+const LINK_MS_MAX = 1_500;
+
 export class Links {
   readonly #options: LinksOptions;
   readonly #links = new Map<string, RunnerLink>();
@@ -59,6 +63,23 @@ export class Links {
   get(runner: string): FrameConnection | undefined {
     const link = this.#links.get(runner);
     return link?.isReady ? link.connection : undefined;
+  }
+
+  /**
+   * Calls `onLate` when there is no link to this runner, and none comes up. This process or the runner may be new: the
+   * runner waits for the link of a gateway it does not know, and so do we, a little less long.
+   */
+  ensure(runner: string, onLate: (runner: string) => void): void {
+    if (this.get(runner) === undefined) void this.#await(runner, onLate);
+  }
+
+  async #await(runner: string, onLate: (runner: string) => void): Promise<void> {
+    const deadline = performance.now() + LINK_MS_MAX;
+    while (this.get(runner) === undefined) {
+      if (performance.now() > deadline) return onLate(runner);
+      this.#scanSoon();
+      await delay(LINK_POLL_MS);
+    }
   }
 
   get count(): number {

@@ -7,6 +7,7 @@ import type { Redis } from 'ioredis';
 import { events } from '../contract/keys.ts';
 import {
   DEAD_KEPT_MS,
+  EVENT_LOST_DELAY_MS,
   EVENT_LOST_MAX,
   EVENT_RUNNERS_DIED_MAX,
   IDEMPOTENCY_KEPT_MS,
@@ -45,8 +46,11 @@ const CONSTANTS = {
   DEAD_KEPT_MS,
   IDEMPOTENCY_MS: IDEMPOTENCY_KEPT_MS,
   LOST_MAX: EVENT_LOST_MAX,
+  LOST_DELAY_MS: EVENT_LOST_DELAY_MS,
   DIED_MAX: EVENT_RUNNERS_DIED_MAX,
 };
+
+let prelude: string | undefined;
 
 function readScript(name: string): string {
   return readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
@@ -63,10 +67,15 @@ function createPrelude(): string {
 /** Runs a script on this connection. Replies come as Buffers: bodies are bytes. */
 export type RunScript = (name: ScriptName, args: readonly Argument[]) => Promise<unknown>;
 
+/** What Redis is given for a script. */
+export function scriptText(name: ScriptName): string {
+  prelude ??= createPrelude();
+  return `${prelude}${readScript(name)}`;
+}
+
 export function defineEventScripts(redis: Redis): RunScript {
-  const prelude = createPrelude();
-  for (const [name, numberOfKeys] of Object.entries(KEY_COUNTS)) {
-    redis.defineCommand(`events-${name}`, { numberOfKeys, lua: `${prelude}${readScript(name)}` });
+  for (const [name, numberOfKeys] of Object.entries(KEY_COUNTS) as [ScriptName, number][]) {
+    redis.defineCommand(`events-${name}`, { numberOfKeys, lua: scriptText(name) });
   }
   const commands = redis as unknown as Record<string, Command>;
   return (name, args) => (commands[`events-${name}Buffer`] as Command).apply(redis, [...args]);

@@ -13,7 +13,7 @@ import { SCHEDULES_MAX } from '../../sdk/protocol/limits.ts';
 import { durable, events } from '../contract/keys.ts';
 import { defineEventScripts, type RunScript } from '../events/scripts.ts';
 import { parseJobs, type ReleasedJob } from '../events/shards.ts';
-import { acceptArguments, type Acceptance } from '../events/store.ts';
+import { acceptArguments, type Acceptance } from '../events/wire.ts';
 import { nextInstant, type Timing } from './instants.ts';
 
 /** As stored: what was asked for, and since when. */

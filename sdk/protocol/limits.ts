@@ -167,6 +167,8 @@ export const RETRY_AFTER_MS_MAX = 3_600_000;
 export const EVENT_LEASE_MS = 10_000;
 /** Attempts whose outcome was lost, and runners that ended under one invocation, until it counts as poison. */
 export const EVENT_LOST_MAX = 3;
+/** Before a lost attempt is repeated, once for each that was lost. */
+export const EVENT_LOST_DELAY_MS = 500;
 export const EVENT_RUNNERS_DIED_MAX = 2;
 /** Records of succeeded and cancelled invocations, and of dead and expired ones. */
 export const RECORD_KEPT_MS = 7 * 86_400_000;

@@ -2,14 +2,14 @@
 import type { Redis } from 'ioredis';
 import { durable } from '../../infra/contract/keys.ts';
 import type { ReleasedJob } from '../../infra/events/shards.ts';
+import { EventStore } from '../../infra/events/store.ts';
 import {
-  EventStore,
   type Acceptance,
   type AcceptReply,
   type AttemptEnd,
   type Begun,
   type EndReply,
-} from '../../infra/events/store.ts';
+} from '../../infra/events/wire.ts';
 import { openRedis } from '../../infra/lib/redis.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import { startRedis, type TestRedis } from './redis.ts';

@@ -11,7 +11,7 @@ import type { HeaderList } from '../../../sdk/protocol/invocation.ts';
 import { EVENT_LEASE_MS, RESULT_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
 import type { Payloads } from '../../../infra/events/payloads.ts';
 import type { BlobReference, EventHead } from '../../../infra/events/record.ts';
-import type { AttemptEnd, Begun, EndReply } from '../../../infra/events/store.ts';
+import type { AttemptEnd, Begun, EndReply } from '../../../infra/events/wire.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
 import type { Call } from '../../invoke/call.ts';

@@ -1,6 +1,6 @@
 --[[
 What the scripts of this folder share. It stands in front of each of them (infra/events/scripts.ts) with the table `N`
-of key names and the constants SHARDS, CHUNK, KEPT_MS, DEAD_KEPT_MS, IDEMPOTENCY_MS, LOST_MAX, DIED_MAX.
+of key names and the constants SHARDS, CHUNK, KEPT_MS, DEAD_KEPT_MS, IDEMPOTENCY_MS, LOST_MAX, LOST_DELAY_MS, DIED_MAX.
 
 Input:  functions take an id or a record `r` as `read` returns it, `now` in ms of this Redis, and the list `jobs`
 Output: `jobs` gets { shard, job id, invocation id... } for each BullMQ job the caller must add. If the caller dies
@@ -199,10 +199,13 @@ local function lose(r, died, attempt, df, now, jobs)
     finalize(r, 'dead', 'poison_suspect', now, jobs, fields)
     return 'dead'
   end
+  -- Not at once: whatever ended under it may take a moment to come back, and would be lost again.
+  local due = now + LOST_DELAY_MS * lost
   unschedule(r)
-  call('HSET', record, 's', 'ready', unpack(fields))
-  enter_room(r, now, jobs)
-  return 'ready'
+  call('HSET', record, 's', 'retry_wait', 'due', string.format('%d', due), unpack(fields))
+  call('ZADD', N.due, due, r.id)
+  release(r.fn, now, jobs)
+  return 'retry_wait'
 end
 
 -- Writes a new invocation. `a` has the fields of accept.lua's input. Returns what accept.lua says of it.

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { durable, events } from '../../../infra/contract/keys.ts';
 import { isLegal, type Transition } from '../../../infra/events/states.ts';
-import type { AttemptEnd } from '../../../infra/events/store.ts';
+import type { AttemptEnd } from '../../../infra/events/wire.ts';
 import type { ReleasedJob } from '../../../infra/events/shards.ts';
 import type { InvocationState } from '../../../sdk/protocol/events.ts';
 import {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { events } from '../../../infra/contract/keys.ts';
-import type { Begun } from '../../../infra/events/store.ts';
+import type { Begun } from '../../../infra/events/wire.ts';
 import type { ReleasedJob } from '../../../infra/events/shards.ts';
 import {
   acceptOne,
@@ -34,6 +34,13 @@ async function begin(jobs: readonly ReleasedJob[], leaseMs = 10_000): Promise<Be
 }
 
 const end = createEnd;
+
+/** Jobs of what waited for its time, as soon as that has come. */
+const whenDue = (): Promise<ReleasedJob[]> =>
+  waitFor('what is due', async () => {
+    const { jobs } = await events_.store.promote(10);
+    return jobs.length > 0 && jobs;
+  });
 
 const stateOf = (id: string) => events_.store.getState(id);
 
@@ -124,11 +131,9 @@ test('the same end is written once, however often it is sent', async () => {
 test('an old fence token cannot write an end', async () => {
   const { id, jobs } = await accept();
   const [old] = (await begin(jobs, 1)) as [Begun];
-  const again = await waitFor('the lease to end', async () => {
-    const reaped = await events_.store.reap(10);
-    return reaped.count === 1 && reaped.jobs;
-  });
-  const [newer] = (await begin(again)) as [Begun];
+  await waitFor('the lease to end', async () => (await events_.store.reap(10)).count === 1);
+  expect(await stateOf(id)).toBe('retry_wait');
+  const [newer] = (await begin(await whenDue())) as [Begun];
   expect(newer.fence).toBe(old.fence + 1);
   expect(await finishOne(events_.store, end(old))).toMatchObject({ kind: 'fenced', state: 'running' });
   await finishOne(events_.store, end(newer, { follows: 'dead', outcome: 'rejected', reason: 'rejected' }));
@@ -173,8 +178,8 @@ test('three lost attempts make an invocation poison', async () => {
   for (let i = 1; i <= 3; i++) {
     const [begun] = (await begin(next)) as [Begun];
     const reply = await finishOne(events_.store, end(begun, { follows: 'lost', outcome: 'lost' }));
-    expect(reply).toMatchObject({ state: i < 3 ? 'ready' : 'dead' });
-    next = reply.jobs;
+    expect(reply).toMatchObject({ state: i < 3 ? 'retry_wait' : 'dead' });
+    if (i < 3) next = await whenDue();
   }
   expect(await events_.store.get(id)).toMatchObject({ state: 'dead', reason: 'poison_suspect', lost: 3 });
 });
@@ -182,11 +187,8 @@ test('three lost attempts make an invocation poison', async () => {
 test('an invocation under which two runners died is dead at once', async () => {
   const { id, jobs } = await accept();
   const [first] = (await begin(jobs)) as [Begun];
-  const reply = await finishOne(
-    events_.store,
-    end(first, { follows: 'lost', outcome: 'lost', died: 'node-1|e1' }),
-  );
-  const [second] = (await begin(reply.jobs)) as [Begun];
+  await finishOne(events_.store, end(first, { follows: 'lost', outcome: 'lost', died: 'node-1|e1' }));
+  const [second] = (await begin(await whenDue())) as [Begun];
   const last = await finishOne(
     events_.store,
     end(second, { follows: 'lost', outcome: 'lost', died: 'node-1|e2' }),

@@ -58,12 +58,9 @@ export function define(command: Command, session: Session): void {
       'errors above those of the deployment before, to go back; 0: never',
       parseCount,
     )
+    .option('--async <name=value>', 'of its events: retries=5, backoff=30s, maxAge=6h', collect)
     .optionsGroup('Options:')
-    .option(
-      '--canary <percent>',
-      'share of the traffic it gets, 1 to 99; the live one keeps the rest',
-      parsePercent,
-    )
+    .option('--canary <percent>', 'share of the traffic it gets; the live one keeps the rest', parsePercent)
     .option('-d, --detach', 'order the build and do not wait for it')
     .option('--json', 'print { name, url, deployment, image, ms }')
     .addHelpText('after', EXAMPLES)
@@ -86,6 +83,7 @@ export function define(command: Command, session: Session): void {
         access: options.access,
         runtimeClass: options.runtimeClass,
         env: readEnvOptions(session, options.env ?? [], options.envFile ?? []),
+        async: options.async && Object.fromEntries(options.async.map(parseAssignment)),
         labels: options.label && Object.fromEntries(options.label.map(parseAssignment)),
       };
       const plan: Plan = {
