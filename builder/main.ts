@@ -20,11 +20,13 @@ import { tryRegistryTls } from '../infra/swarm/identity.ts';
 import { toSkiffError } from '../sdk/protocol/errors.ts';
 import {
   BUILDER_STORE_BYTES_MAX,
+  COLLECT_MS,
   INSTALL_MEMORY_BYTES,
   INSTALLED_TREES_BYTES_MAX,
   TARBALL_CACHE_BYTES_MAX,
 } from '../sdk/protocol/limits.ts';
 import { engineFolders, openBundlerEngine } from './bundle/engine.ts';
+import { Collector, holdImage } from './collect/collector.ts';
 import { loadBuilderConfig } from './config.ts';
 import { DependencyStore } from './install/dependency-store.ts';
 import { Installer } from './install/install.ts';
@@ -153,6 +155,7 @@ const parts: BuildParts = {
   bases,
   images: new InputIndex(join(paths.builder, 'images'), BuiltImage),
   configs: new InputIndex(join(paths.builder, 'configs'), RememberedConfig),
+  hold: (digest) => holdImage(durableRedis, digest),
   workFolder: folders.work,
   logins: parseLogins(config.SKIFF_REGISTRY_LOGINS?.reveal() ?? '{}'),
   log,
@@ -167,6 +170,11 @@ const worker = new BuildWorker({
 await subscribeChanges(changesRedis, (change) => {
   if (change.kind === 'cancel') worker.cancel(change.name);
 });
+const collector = new Collector({ redis: durableRedis, catalog, registry, log });
+const collecting = setInterval(() => {
+  collector.run().catch((error: unknown) => log.warn({ error }, 'unneeded images could not be collected'));
+}, COLLECT_MS);
+shutdown.add('collector', () => clearInterval(collecting));
 shutdown.add('builds', () => worker.stop());
 worker.start();
 log.info({ concurrency: config.SKIFF_BUILDER_CONCURRENCY }, 'builder is ready');

@@ -29,6 +29,8 @@ export interface BuildParts extends CompileParts, ConfigParts, ImportParts {
   readonly verifier: Verifier;
   readonly bases: Pick<BaseImages, 'ensure'>;
   readonly images: InputIndex<BuiltImage>;
+  /** Keeps an image from being collected until it is recorded. */
+  readonly hold: (digest: string) => Promise<void>;
   readonly log: Log;
 }
 
@@ -161,6 +163,7 @@ async function tryReuse(
   const known = await parts.images.tryGet(key);
   if (!known) return undefined;
   const repository = functionRepository(job.functionName);
+  await parts.hold(known.image.digest);
   if ((await parts.registry.headManifest(repository, known.image.digest)) === undefined) return undefined;
   progress.log('info', `the source is unchanged: image ${known.image.digest} is used again`);
   return known;

@@ -1,6 +1,7 @@
 /** Source archives: streamed from the client into the registry, never held as a whole. */
 import { Readable } from 'node:stream';
 import { SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
+import { keepSource } from '../../infra/oci/source-manifest.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { SOURCE_BYTES_MAX } from '../../sdk/protocol/limits.ts';
 import type { GatewayParts } from '../parts.ts';
@@ -14,6 +15,7 @@ export function createUploadHandlers({ registry }: GatewayParts): Pick<Handlers,
       if (!c.req.raw.body) throw empty();
       const source = Readable.from(limit(c.req.raw.body), { objectMode: false });
       const { digest, bytes } = await registry.pushBlob(SOURCE_REPOSITORY, source);
+      await keepSource(registry, { digest, bytes });
       return { digest, bytes };
     },
   };

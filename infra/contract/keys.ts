@@ -26,6 +26,10 @@ export const durable = {
   buildEvents: (id: string) => `${CELL}:build:${id}:events`,
   /** Hash name -> JSON SecretRecord with the encrypted value. */
   secrets: `${CELL}:secrets`,
+  /** Sorted set of image digests that builds are about to use; score = epoch ms until which they are not collected. */
+  imagesHeld: `${CELL}:images:held`,
+  /** String: the collector at work, expires. */
+  collecting: `${CELL}:images:collecting`,
   /** Hash sha256(token) hex -> JSON TokenRecord. */
   tokens: `${CELL}:tokens`,
   /**

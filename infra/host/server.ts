@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { dataPaths } from '../contract/paths.ts';
 import { redisSpecs, registrySpec } from './backbone.ts';
+import { sweepRegistry } from './registry-sweep.ts';
 import { gatewayUrl, type HostConfig } from './config.ts';
 import { createDataFolder, lockDataFolder, type DataPaths } from './data-folder.ts';
 import { runDemo } from './demo.ts';
@@ -81,6 +82,13 @@ function createPlan({ config, env, roles, rootDir }: ServerOptions, paths: DataP
   };
 }
 
+/** Only the server that starts the registry itself may sweep it. */
+async function sweep({ config, roles, env, terminal }: ServerOptions, paths: DataPaths): Promise<void> {
+  if (config.SKIFF_REGISTRY_URL !== undefined || roles.length !== ROLES.length) return;
+  const failure = await sweepRegistry(paths, env);
+  if (failure !== undefined) terminal.note(`the registry's disk was not swept: ${failure}`);
+}
+
 export function readVersion(rootDir: string): string {
   return (JSON.parse(readFileSync(join(rootDir, 'package.json'), 'utf8')) as { version: string }).version;
 }
@@ -100,6 +108,7 @@ async function serve(options: ServerOptions, paths: DataPaths): Promise<number> 
     const leftovers = await supervisor.endLeftovers();
     if (leftovers > 0) terminal.note(`ended ${leftovers} processes that a killed server had left`);
     await assertPortsAreFree(config, options.roles);
+    await sweep(options, paths);
     await supervisor.start();
     if (options.isDemo) await runDemo({ ...options, paths });
     terminal.print(

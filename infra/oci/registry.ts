@@ -64,6 +64,8 @@ export interface Registry {
   headManifest(repository: string, tagOrDigest: string): Promise<string | undefined>;
   /** Stores a document under a tag, or under its digest when no tag is given. Returns the digest. */
   putManifest(repository: string, bytes: Buffer, mediaType: string, tag?: string): Promise<string>;
+  /** Names of all repositories, also of those that are empty by now. */
+  listRepositories(): Promise<string[]>;
   /** Empty when there is no such repository. */
   listTags(repository: string): Promise<string[]>;
   /** Resolves to false when it was not there. */
@@ -73,8 +75,8 @@ export interface Registry {
 }
 
 const ACCEPT = [...MANIFEST_MEDIA, ...INDEX_MEDIA].join(', ');
-const TAGS_MAX = 10_000;
-const TAG_LIST_BYTES_MAX = 4 * 1024 * 1024;
+const NAMES_MAX = 10_000;
+const LIST_BYTES_MAX = 4 * 1024 * 1024;
 
 /** Opens nothing yet: the first request connects. @throws SkiffError INVALID_CONFIG for an unusable URL */
 export function openRegistry(options: RegistryOptions): Registry {
@@ -102,7 +104,14 @@ export function openRegistry(options: RegistryOptions): Registry {
       headManifest(transport, parseRepository(repository), parseTagOrDigest(reference)),
     putManifest: async (repository, bytes, mediaType, tag) =>
       putManifest(transport, parseRepository(repository), bytes, mediaType, tag && parseTagOrDigest(tag)),
-    listTags: async (repository) => listTags(transport, parseRepository(repository)),
+    listRepositories: () => listPages(transport, '/v2/_catalog?n=1000', 'registry:catalog:*', 'repositories'),
+    listTags: async (repository) =>
+      listPages(
+        transport,
+        `/v2/${parseRepository(repository)}/tags/list?n=1000`,
+        `repository:${repository}:pull`,
+        'tags',
+      ),
     deleteManifest: async (repository, digest) =>
       remove(transport, parseRepository(repository), 'manifests', digest),
     deleteBlob: async (repository, digest) => remove(transport, parseRepository(repository), 'blobs', digest),
@@ -219,20 +228,25 @@ async function putManifest(
   return digest;
 }
 
-async function listTags(transport: Transport, repository: string): Promise<string[]> {
-  const tags: string[] = [];
-  let path: string | undefined = `/v2/${repository}/tags/list?n=1000`;
-  while (path !== undefined && tags.length < TAGS_MAX) {
-    const scope = `repository:${repository}:pull`;
+/** All pages of a list of names; empty when there is no such list. */
+async function listPages(
+  transport: Transport,
+  first: string,
+  scope: string,
+  field: 'tags' | 'repositories',
+): Promise<string[]> {
+  const names: string[] = [];
+  let path: string | undefined = first;
+  while (path !== undefined && names.length < NAMES_MAX) {
     const reply = await transport.send({ method: 'GET', path, scope, expect: [200, 404] });
-    const body = await readLimited(reply.body, TAG_LIST_BYTES_MAX);
-    if (reply.statusCode === 404) return tags;
-    tags.push(...((JSON.parse(body.toString('utf8')) as { tags: string[] | null }).tags ?? []));
+    const body = await readLimited(reply.body, LIST_BYTES_MAX);
+    if (reply.statusCode === 404) return names;
+    names.push(...((JSON.parse(body.toString('utf8')) as Record<string, string[] | null>)[field] ?? []));
     const next = /<([^>]+)>\s*;\s*rel="?next"?/.exec(String(reply.headers['link'] ?? ''))?.[1];
     const url: URL | undefined = next === undefined ? undefined : new URL(next, transport.url);
     path = url && url.pathname + url.search;
   }
-  return tags;
+  return names;
 }
 
 async function remove(

@@ -101,6 +101,12 @@ export const BUILDS_KEPT_MS = 86_400_000;
 export const BUILDS_KEPT = 1_000;
 /** Builds in one answer of the API. */
 export const BUILDS_LISTED_MAX = 100;
+/** Images and sources that no deployment needs are kept this much longer: a build that uses them may be under way. */
+export const IMAGES_UNNEEDED_MS = 3_600_000;
+/** How often a builder looks for them. */
+export const COLLECT_MS = 600_000;
+/** The registry's sweep of its disk, at the start of a server. What is left is swept at the next one. */
+export const REGISTRY_SWEEP_MS_MAX = 60_000;
 /** Builds that wait for a builder; more of them means that none is working. */
 export const BUILDS_QUEUED_MAX = 200;
 /** Secrets: a certificate with its chain has some KB. */

@@ -9,6 +9,7 @@ import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { pino } from 'pino';
 import type { BaseImage } from '../../builder/base/base-image.ts';
+import { holdImage } from '../../builder/collect/collector.ts';
 import { engineFolders, openBundlerEngine } from '../../builder/bundle/engine.ts';
 import { createImageDocument } from '../../builder/image/image-document.ts';
 import { loadBaseImage } from '../../builder/image/function-image.ts';
@@ -99,6 +100,7 @@ export async function openTestBuilder(options: TestBuilderOptions): Promise<Test
     configs: new InputIndex(join(dataDir, 'configs'), RememberedConfig),
     workFolder: folders.work,
     logins: {},
+    hold: (digest) => holdImage(redis, digest),
     log,
   };
   const worker = new BuildWorker({
