@@ -21,6 +21,8 @@ export interface TestRedis {
 export interface TestRedisOptions {
   /** With an append-only file, fsynced on every write as the durable store is. */
   readonly persistent?: boolean;
+  /** Where its files are to be; default a new folder in the temp folder. */
+  readonly dataDir?: string;
   /** Where the socket is to be; default a new folder in the temp folder. */
   readonly socket?: string;
 }
@@ -33,7 +35,7 @@ export async function startRedis(options: TestRedisOptions = {}): Promise<TestRe
     '--unixsocket',
     socket,
     '--dir',
-    folder,
+    options.dataDir ?? folder,
     ...`--port 0 --unixsocketperm 700 --maxmemory-policy noeviction --save  ${persistence}`.split(' '),
   ];
   let server: ChildProcess | undefined;
