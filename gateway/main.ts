@@ -149,6 +149,7 @@ const links: Links = new Links({
   log,
   onFrame: (runner, frame) => invoker.onFrame(runner, frame),
   onGone: (runner) => invoker.onRunnerGone(runner),
+  onReady: () => invoker.onLinkReady(),
 });
 const reportCall = createCallReporter(metrics, () => invoker.inFlight);
 const releases = new ReleaseWatch({ store: catalog, getRoute: (name) => catalog.resolveRoute(name), log });

@@ -82,6 +82,7 @@ const links: Links = new Links({
   log,
   onFrame: (runner, frame) => invoker.onFrame(runner, frame),
   onGone: (runner) => invoker.onRunnerGone(runner),
+  onReady: () => invoker.onLinkReady(),
 });
 const invoker: Invoker = new Invoker({
   gateway: id,

@@ -26,6 +26,7 @@ import type { CallRequest, CallResponse, PlatformCall } from './caller.ts';
 import { Estimates } from './estimates.ts';
 import { Leases } from './leases.ts';
 import type { Links } from './links.ts';
+import { Recovery } from './recovery.ts';
 import { bodyKind, readInline } from './request-body.ts';
 import { tryBuildUrl, tryParseTarget, type Target } from './request-head.ts';
 import { chooseTargetFor, isPublic, type Routes } from './routes.ts';
@@ -58,6 +59,7 @@ export class Invoker implements CallOwner {
   readonly #options: InvokerOptions;
   readonly #calls = new Map<number, Call>();
   readonly #leases: Leases;
+  readonly #recovery: Recovery;
   readonly #estimates = new Estimates();
   readonly #timer: NodeJS.Timeout;
   #nextStream = 0;
@@ -65,6 +67,11 @@ export class Invoker implements CallOwner {
   constructor(options: InvokerOptions) {
     this.#options = options;
     this.#leases = new Leases(options.dispatcher, options.leases);
+    this.#recovery = new Recovery({
+      ...options,
+      calls: () => this.#calls.values(),
+      redispatch: (call) => this.redispatch(call),
+    });
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
 
@@ -236,10 +243,15 @@ export class Invoker implements CallOwner {
     call.dispatches++;
     call.state = 'sending';
     try {
-      const result = await this.#options.dispatcher.dispatch(scalingOf(deployment), envelope as Buffer, {
-        startByMs: call.startByMs,
-        ...this.#estimates.of(deployment.id),
-      });
+      const { unreachable } = this.#options.links();
+      const timing = { startByMs: call.startByMs, ...this.#estimates.of(deployment.id) };
+      const scaling = scalingOf(deployment);
+      const result = await this.#options.dispatcher.dispatch(
+        scaling,
+        envelope as Buffer,
+        timing,
+        unreachable,
+      );
       if (call.isDone) return this.#dropUnwanted(call, result);
       // The answer may have come over the link before Redis's reply did.
       if (call.state !== 'sending') return;
@@ -249,12 +261,14 @@ export class Invoker implements CallOwner {
         const detail = `${result.waiting} invocations of "${functionName}" are waiting, more than its ${config.max} sandboxes can begin in time; try again later or raise --max`;
         return call.fail({ code: 'THROTTLED', detail, outcome: 'not_started' }, 'throttled');
       }
-      if (result.kind === 'queued') call.state = 'queued';
-      else {
+      if (result.kind === 'queued') {
+        call.state = 'queued';
+        if (unreachable !== '') this.#recovery.noteStranded(call);
+      } else {
         call.state = 'sent';
         call.token = result.token;
         call.runner = parseToken(result.token).runner;
-        this.#options.links().ensure(call.runner, (runner) => void this.#recover(call, runner));
+        this.#options.links().ensure(call.runner, (runner) => this.#recovery.onLate(call, runner));
       }
     } catch (error) {
       if (call.isDone) return;
@@ -288,24 +302,11 @@ export class Invoker implements CallOwner {
   /** A runner is gone: what was not started goes elsewhere, the rest has an unknown outcome. */
   onRunnerGone(runner: string): void {
     this.#leases.forgetRunner(runner);
-    for (const call of this.#calls.values()) if (call.runner === runner) void this.#recover(call, runner);
+    this.#recovery.onGone(runner);
   }
 
-  async #recover(call: Call, runner: string): Promise<void> {
-    if (call.isDone) return;
-    const isInInbox =
-      call.state === 'sent' && !call.isLeased && call.token !== undefined
-        ? await this.#options.dispatcher
-            .withdrawFromInbox(runner, call.token, call.envelope as Buffer)
-            .catch(() => false)
-        : false;
-    if (call.isDone || call.runner !== runner) return;
-    if (isInInbox) return this.redispatch(call);
-    call.fail({
-      code: 'OUTCOME_UNKNOWN',
-      detail: 'the host that had the invocation was lost; it may or may not have run',
-      outcome: 'unknown',
-    });
+  onLinkReady(): void {
+    this.#recovery.onReady();
   }
 
   send(call: Call, type: number, payload?: Buffer): boolean {

@@ -35,14 +35,20 @@ export interface LinksOptions {
   readonly identityDir: string;
   onFrame(runner: string, frame: Frame): void;
   onGone(runner: string): void;
+  /** A link stands. */
+  onReady(): void;
 }
 
 const LINK_POLL_MS = 20;
 const LINK_MS_MAX = 1_500;
+/** How long a link may take to stand before its runner counts as out of reach. */
+const CONNECT_MS = 1_000;
 
 export class Links {
   readonly #options: LinksOptions;
   readonly #links = new Map<string, RunnerLink>();
+  /** Runners that live and that have no link, and since when. */
+  readonly #unlinked = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
   #isScanning = false;
 
@@ -82,6 +88,14 @@ export class Links {
     }
   }
 
+  /** Runners that say that they live and that this gateway cannot reach, as `|a|b|`; '' for none. */
+  get unreachable(): string {
+    if (this.#unlinked.size === 0) return '';
+    const now = performance.now();
+    const ids = [...this.#unlinked].filter(([, sinceAt]) => now - sinceAt > CONNECT_MS).map(([id]) => id);
+    return ids.length === 0 ? '' : `|${ids.join('|')}|`;
+  }
+
   get count(): number {
     return this.#links.size;
   }
@@ -104,6 +118,7 @@ export class Links {
   async #scan(): Promise<void> {
     const { redis } = this.#options;
     const ids = await redis.zrange(fast.nodes, 0, '-1');
+    if (ids.length === 0) this.#unlinked.clear();
     if (ids.length === 0) return this.#keepOnly(new Map());
     const [records, epochs] = await Promise.all([
       redis.mget(ids.map(fast.node)),
@@ -116,6 +131,7 @@ export class Links {
         alive.set(id, { ...(JSON.parse(record) as NodeRecord), epoch: epochs[index] as string });
     }
     this.#keepOnly(alive);
+    for (const id of this.#unlinked.keys()) if (!alive.has(id)) this.#unlinked.delete(id);
     for (const node of alive.values()) if (!this.#links.has(node.id)) this.#connect(node);
   }
 
@@ -127,6 +143,7 @@ export class Links {
   }
 
   #connect(node: NodeRecord): void {
+    if (!this.#unlinked.has(node.id)) this.#unlinked.set(node.id, performance.now());
     const { gateway, log } = this.#options;
     const socket = this.#tryOpen(node);
     if (!socket) return;
@@ -137,6 +154,8 @@ export class Links {
       },
       onClose: (error) => {
         if (this.#links.get(node.id) === link) this.#links.delete(node.id);
+        // One that stood and broke is not counted on from now; a new one gets a moment to stand.
+        if (link.isReady) this.#unlinked.set(node.id, Number.NEGATIVE_INFINITY);
         log.info({ runner: node.id, error }, 'link closed');
         this.#options.onGone(node.id);
         // One that never stood is tried again at the next look, not in a circle.
@@ -178,8 +197,11 @@ export class Links {
 
   #onHello(link: RunnerLink, frame: Frame): void {
     const hello = parseJson(frame.payload) as { protocol?: number } | null;
-    if (hello?.protocol === LINK_PROTOCOL) link.isReady = true;
-    else
+    if (hello?.protocol === LINK_PROTOCOL) {
+      link.isReady = true;
+      this.#unlinked.delete(link.runner);
+      this.#options.onReady();
+    } else
       link.connection.close(
         new Error(`the runner speaks link protocol ${hello?.protocol}, this gateway ${LINK_PROTOCOL}`),
       );

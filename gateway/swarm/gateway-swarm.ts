@@ -55,11 +55,10 @@ export interface GatewaySwarm {
 }
 
 export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
-  const { identityDir, durable, fast, catalog, log, port, version } = options;
+  const { identityDir, durable, fast, catalog, log, port } = options;
   const members = openMembers(durable);
   const services = openServices(durable);
-  const secretKeyFile = dataPaths(options.dataDir).secretKey;
-  const admission = openAdmission({ identityDir, secretKeyFile, members, durable, fast, version });
+  const admission = openAdmission({ ...options, ...secretFiles(options.dataDir), members });
   const history = new CallHistory();
   const readNodes = () => readLiveNodes(fast);
   const getDeployment = (id: string) => catalog.getDeployment(id);
@@ -117,6 +116,11 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
       listener.close();
     },
   };
+}
+
+function secretFiles(dataDir: string) {
+  const { secretKey, adminToken } = dataPaths(dataDir);
+  return { secretKeyFile: secretKey, adminTokenFile: adminToken };
 }
 
 function createListener(

@@ -72,7 +72,7 @@ export function createNodeHandlers(parts: GatewayParts): Pick<Handlers, NodeRout
           service,
           state,
         }));
-      return { tasks: [...(await listTasks(fast, catalog, node.id)), ...kept] };
+      return { tasks: [...(await listTasks(fast, catalog, node)), ...kept] };
     },
 
     async updateNode({ id, body }) {

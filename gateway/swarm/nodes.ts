@@ -77,7 +77,7 @@ export function findNode(nodes: readonly NodeRecord[], name: string): NodeRecord
 export async function listTasks(
   redis: Redis,
   catalog: Pick<Catalog, 'listFunctions'>,
-  node: string,
+  { id, epoch }: Pick<NodeRecord, 'id' | 'epoch'>,
 ): Promise<NodeTask[]> {
   const entries = await catalog.listFunctions();
   const owners = entries.flatMap(({ name, deployments }) =>
@@ -91,8 +91,10 @@ export async function listTasks(
     if (error) throw error;
     const { name, deployment } = owners[i] as (typeof owners)[number];
     return (members as string[]).flatMap((member) => {
-      const [runner, , sandbox = ''] = member.split('|');
-      return runner === node ? [{ functionName: name, deployment, sandbox, state: 'running' }] : [];
+      const [runner, lived, sandbox = ''] = member.split('|');
+      return runner === id && lived === epoch
+        ? [{ functionName: name, deployment, sandbox, state: 'running' }]
+        : [];
     });
   });
 }

@@ -7,6 +7,7 @@ Input:  KEYS[1] idle list       KEYS[2] wait list      KEYS[3] starting zset   K
         ARGV[7] start order, JSON                      ARGV[8] life of a start order, ms
         ARGV[9] expected service time, ms (0: unknown) ARGV[10] expected cold start, ms
         ARGV[11] prefix of inbox keys                  ARGV[12] prefix of alive keys
+        ARGV[13] runners that the caller cannot reach, as '|a|b|' ('' for none)
 Output: { 1, token }       pushed to the inbox of the runner in the token
         { 2, waiting }     queued behind waiting - 1 others, no start asked for
         { 3, waiting }     queued, and a start was asked for
@@ -14,21 +15,30 @@ Output: { 1, token }       pushed to the inbox of the runner in the token
 Errors: none of its own.
 
 Only slots of runners that are alive with the same epoch count: others are dropped here, so a dead runner costs one
-GET for each of its tokens and nothing else has to clean them.
+GET for each of its tokens and nothing else has to clean them. Slots of runners that this caller cannot reach stay: they
+are good for others.
 
 Wait or start: waiting for a busy slot takes about service * position / slots. If that is less than a cold start and
 some sandbox is live, starting another would only cost memory. With as many sandboxes as there may be, a call whose
 turn would come after its start-by time is refused at once: waiting would cost it and everybody behind it.
 ]]
-while true do
+local kept = {}
+local found = false
+while not found do
   local token = redis.call('RPOP', KEYS[1])
   if not token then break end
   local runner, epoch = string.match(token, '^([^|]+)|([^|]+)|')
   if redis.call('GET', ARGV[12] .. runner) == epoch then
-    redis.call('RPUSH', ARGV[11] .. runner, token .. '\n' .. ARGV[1])
-    return { 1, token }
+    if ARGV[13] ~= '' and string.find(ARGV[13], '|' .. runner .. '|', 1, true) then
+      kept[#kept + 1] = token
+    else
+      redis.call('RPUSH', ARGV[11] .. runner, token .. '\n' .. ARGV[1])
+      found = token
+    end
   end
 end
+for i = #kept, 1, -1 do redis.call('RPUSH', KEYS[1], kept[i]) end
+if found then return { 1, found } end
 
 local waiting = redis.call('LLEN', KEYS[2])
 if waiting >= tonumber(ARGV[5]) then return { 4, waiting } end

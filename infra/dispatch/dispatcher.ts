@@ -101,6 +101,8 @@ export class Dispatcher {
     scaling: Scaling,
     envelope: Buffer,
     timing: { startByMs: number; serviceMs: number; coldMs: number },
+    /** Runners that the caller cannot reach, as `|a|b|`. */
+    unreachable = '',
   ): Promise<DispatchResult> {
     const order = createOrder(scaling.deployment);
     const [kind, value] = (await this.#call('skiffDispatch', false, [
@@ -121,6 +123,7 @@ export class Dispatcher {
       timing.coldMs,
       INBOX_PREFIX,
       ALIVE_PREFIX,
+      unreachable,
     ])) as [number, string | number];
     if (kind === 1) return { kind: 'sent', token: String(value) };
     if (kind === 4) return { kind: 'full', waiting: Number(value) };
@@ -150,6 +153,12 @@ export class Dispatcher {
   async withdraw(deployment: string, startByMs: number, envelope: Buffer): Promise<boolean> {
     const entry = Buffer.concat([Buffer.from(`${startByMs}\n`), envelope]);
     return (await this.#redis.lrem(fast.wait(deployment), 1, entry)) > 0;
+  }
+
+  /** Puts an envelope back that was taken out of the queue and provably not started: it is next. */
+  async requeue(deployment: string, startByMs: number, envelope: Buffer): Promise<void> {
+    const entry = Buffer.concat([Buffer.from(`${startByMs}\n`), envelope]);
+    await this.#redis.lpush(fast.wait(deployment), entry);
   }
 
   /** Takes an envelope out of a dead runner's inbox. True proves that it was never started. */

@@ -80,6 +80,7 @@ export async function joinSwarm(options: JoinOptions): Promise<NodeFile> {
         fast: withIdentity(answer.redis.fast, paths.swarm),
       },
     });
+    if (answer.adminToken !== undefined) replaceFile(paths.adminToken, answer.adminToken);
     if (answer.secretKeys !== '') replaceFile(paths.secretKey, answer.secretKeys);
     return node;
   } finally {

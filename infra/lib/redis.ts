@@ -77,13 +77,12 @@ function keepProbing(redis: Redis): void {
     if (isWaiting || redis.status !== 'ready') return;
     isWaiting = true;
     const { stream } = redis as unknown as { stream: { destroy(error: Error): void } };
-    const limit = setTimeout(
-      () => stream.destroy(new Error(`no answer to PING within ${PROBE_ANSWER_MS} ms`)),
-      PROBE_ANSWER_MS,
-    );
+    const giveUp = () => stream.destroy(new Error(`no answer to PING within ${PROBE_ANSWER_MS} ms`));
+    const limit = setTimeout(giveUp, PROBE_ANSWER_MS);
     redis
       .ping()
-      .catch(() => {})
+      // It has a time limit of its own on connections that fail fast.
+      .catch(giveUp)
       .finally(() => {
         clearTimeout(limit);
         isWaiting = false;

@@ -15,7 +15,7 @@ import {
 } from '../../sdk/protocol/swarm/resources.ts';
 import { fast as fastKeys } from '../contract/keys.ts';
 import { grantAccess, redisUser, revokeAccess } from './access.ts';
-import { issueLeaf } from './certificates.ts';
+import { issueLeaf, type Authority } from './certificates.ts';
 import { readAuthority, readTokens, swarmPorts, type NodeFile } from './identity.ts';
 import { createSecret, hashSecret, isSameSecret } from './join-token.ts';
 import type { Members, SwarmRecord } from './members.ts';
@@ -24,6 +24,7 @@ export interface AdmissionOptions {
   readonly identityDir: string;
   /** File with the keys of secrets. */
   readonly secretKeyFile: string;
+  readonly adminTokenFile: string;
   readonly members: Members;
   readonly durable: Redis;
   readonly fast: Redis;
@@ -110,7 +111,7 @@ async function join(options: AdmissionOptions, request: JoinRequest, from: strin
     address,
     certificate,
     ca: authority.certificate,
-    ...(role === 'manager' ? { caKey: authority.privateKey, tokens: readTokens(identityDir) } : {}),
+    ...(role === 'manager' ? managerSecrets(options, authority) : {}),
     redis: {
       durable: addCredentials(record.backbone.durable, nodeId, password),
       fast: addCredentials(record.backbone.fast, nodeId, password),
@@ -185,4 +186,16 @@ function readSecretKeys(file: string): string {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
     throw error;
   }
+}
+
+/** What makes a manager one: it can let others in, and its gateway knows the same first token. */
+function managerSecrets(
+  { identityDir, adminTokenFile }: AdmissionOptions,
+  authority: Authority,
+): Pick<JoinAnswer, 'caKey' | 'tokens' | 'adminToken'> {
+  return {
+    caKey: authority.privateKey,
+    tokens: readTokens(identityDir),
+    adminToken: readFileSync(adminTokenFile, 'utf8'),
+  };
 }

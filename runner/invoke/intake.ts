@@ -6,7 +6,12 @@
 import { SpanKind, SpanStatusCode, type Span } from '@opentelemetry/api';
 import { encodeHead, FrameType, END, parseHead, type Frame } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
-import { parseEnvelope, type RequestHead, type Route } from '../../sdk/protocol/invocation.ts';
+import {
+  encodeEnvelope,
+  parseEnvelope,
+  type RequestHead,
+  type Route,
+} from '../../sdk/protocol/invocation.ts';
 import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { startSpan, traceparentOf } from '../../infra/lib/telemetry.ts';
@@ -62,8 +67,11 @@ export class Intake {
     this.#begin(link, found.instance, found.slot, route, payload, 0);
   }
 
-  /** Runs one envelope on a slot that is ours. */
-  run(instance: Instance, slot: Slot, route: Route, payload: Buffer, coldMs: number): void {
+  /**
+   * Runs one envelope on a slot that is ours. `isQueued`: it was taken out of the queue, where its gateway believes it
+   * to be; when that gateway cannot reach us it is put back, for a runner that it can.
+   */
+  run(instance: Instance, slot: Slot, route: Route, payload: Buffer, coldMs: number, isQueued = false): void {
     if (Date.now() > route.startByMs) return this.#release(instance, slot);
     const link = this.#options.links().get(route.gw);
     if (link) return this.#begin(link, instance, slot, route, payload, coldMs);
@@ -75,8 +83,18 @@ export class Intake {
         slot.stream = 0;
         if (late && instance.state !== 'gone' && Date.now() <= route.startByMs) {
           this.#begin(late, instance, slot, route, payload, coldMs);
-        } else this.#release(instance, slot);
+          return;
+        }
+        if (isQueued && !late) this.#requeue(instance, route, payload);
+        this.#release(instance, slot);
       });
+  }
+
+  #requeue(instance: Instance, route: Route, payload: Buffer): void {
+    const envelope = encodeEnvelope(route, payload);
+    this.#options.dispatcher
+      .requeue(instance.deployment.id, route.startByMs, envelope)
+      .catch((error: unknown) => this.#options.log.warn({ error, route }, 'a call could not be put back'));
   }
 
   /** Offers all slots of a new instance, and runs what was waiting. */
@@ -207,6 +225,7 @@ export class Intake {
             route,
             payload,
             Math.min(coldMs, Math.max(0, Date.now() - route.enqueuedMs)),
+            true,
           );
       }
     } catch (error) {

@@ -115,6 +115,8 @@ export const JoinAnswer = z.object({
   /** For managers alone. */
   caKey: z.string().optional(),
   tokens: z.object({ worker: z.string(), manager: z.string() }).optional(),
+  /** The first API token, which all managers share. For managers alone. */
+  adminToken: z.string().optional(),
   redis: z.object({ durable: z.string(), fast: z.string() }),
   registry: z.string(),
   /** The file with the keys that functions' secrets are encrypted with; empty when there are none. */

@@ -56,6 +56,28 @@ describe('dispatch scripts', () => {
     expect(await redis.llen(fast.inbox('r1'))).toBe(0);
   });
 
+  it('leaves slots of runners that the caller cannot reach to others, in their order', async () => {
+    await live();
+    await redis.set(fast.alive('r2'), 'e1');
+    const all = [token(0), token(0, 'r2'), token(1), token(1, 'r2')];
+    await dispatcher.offer('dep-1', all);
+    const sendWithout = (unreachable: string) =>
+      dispatcher.dispatch(scaling, Buffer.from('x'), { startByMs: startBy(), ...unknown }, unreachable);
+    expect(await sendWithout('|r2|')).toEqual({ kind: 'sent', token: token(1) });
+    expect(await redis.lrange(fast.idle('dep-1'), 0, -1)).toEqual([token(0), token(0, 'r2'), token(1, 'r2')]);
+    expect((await sendWithout('|r1|r2|')).kind).toBe('queued');
+    expect(await redis.llen(fast.idle('dep-1'))).toBe(3);
+    expect(await send('one')).toEqual({ kind: 'sent', token: token(1, 'r2') });
+  });
+
+  it('puts a call back that was taken and not started: it is next', async () => {
+    await send('one');
+    await send('two');
+    const [first] = await dispatcher.offer('dep-1', [token(0)]);
+    await dispatcher.requeue('dep-1', startBy(), first as Buffer);
+    expect((await dispatcher.offer('dep-1', [token(0)])).map(String)).toEqual(['one']);
+  });
+
   it('a thousand first requests start as many sandboxes as their slots call for, up to the maximum', async () => {
     const wide = { ...scaling, concurrency: 16, max: 20 };
     const results = await Promise.all(

@@ -1,0 +1,70 @@
+/**
+ * What becomes of calls when links break, and when they stand again.
+ * Invariant: only what provably did not start is dispatched again: what still lies in the runner's inbox, or in the
+ * queue. Everything else has an unknown outcome, and its caller is told so.
+ */
+import type { Dispatcher } from '../../infra/dispatch/dispatcher.ts';
+import type { Call } from './call.ts';
+
+export interface RecoveryOptions {
+  readonly dispatcher: Dispatcher;
+  calls(): Iterable<Call>;
+  redispatch(call: Call): void;
+}
+
+export class Recovery {
+  readonly #options: RecoveryOptions;
+  /** Calls that wait although a runner that could not be reached may have had a slot for them. */
+  readonly #stranded = new Set<Call>();
+
+  constructor(options: RecoveryOptions) {
+    this.#options = options;
+  }
+
+  /** A runner is gone: what was not started goes elsewhere. */
+  onGone(runner: string): void {
+    for (const call of this.#options.calls()) if (call.runner === runner) void this.#recover(call, runner);
+  }
+
+  /** A call was queued while some runners could not be reached. */
+  noteStranded(call: Call): void {
+    this.#stranded.add(call);
+  }
+
+  /** A link stands: it may be to idle slots that those who wait were kept from. */
+  onReady(): void {
+    for (const call of this.#stranded) {
+      this.#stranded.delete(call);
+      if (call.state === 'queued') void this.#takeBack(call);
+    }
+  }
+
+  /** A call was sent to a runner, and no link to it came up. */
+  onLate(call: Call, runner: string): void {
+    if (call.runner === runner) void this.#recover(call, runner);
+  }
+
+  async #takeBack(call: Call): Promise<void> {
+    const wasWaiting = await this.#options.dispatcher
+      .withdraw(call.deployment.id, call.startByMs, call.envelope as Buffer)
+      .catch(() => false);
+    if (wasWaiting && call.state === 'queued') this.#options.redispatch(call);
+  }
+
+  async #recover(call: Call, runner: string): Promise<void> {
+    if (call.isDone) return;
+    const isInInbox =
+      call.state === 'sent' && !call.isLeased && call.token !== undefined
+        ? await this.#options.dispatcher
+            .withdrawFromInbox(runner, call.token, call.envelope as Buffer)
+            .catch(() => false)
+        : false;
+    if (call.isDone || call.runner !== runner) return;
+    if (isInInbox) return this.#options.redispatch(call);
+    call.fail({
+      code: 'OUTCOME_UNKNOWN',
+      detail: 'the host that had the invocation was lost; it may or may not have run',
+      outcome: 'unknown',
+    });
+  }
+}
