@@ -10,6 +10,16 @@ const settings = {
   ...commonSettings,
   SKIFF_GATEWAY_PORT: z.coerce.number().int().min(1).max(65_535).default(8080),
   SKIFF_EVENTS_DURABILITY: durabilitySetting,
+  /** Internal IPv4 ranges that webhooks may reach, with commas. */
+  SKIFF_EGRESS_INTERNAL: z
+    .string()
+    .default('')
+    .transform((text) =>
+      text
+        .split(',')
+        .map((range) => range.trim())
+        .filter(Boolean),
+    ),
   /** Jobs that this process runs at a time, in each of the shard queues. */
   SKIFF_EVENTS_CONCURRENCY: z.coerce.number().int().min(1).max(10_000).default(256),
 } as const;

@@ -14,6 +14,7 @@ import { Shutdown } from '../../infra/lib/shutdown.ts';
 import { startTelemetry } from '../../infra/lib/telemetry.ts';
 import { openRegistry } from '../../infra/oci/registry.ts';
 import { tryRegistryTls } from '../../infra/swarm/identity.ts';
+import { openSecretStore } from '../../infra/secrets/secrets.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import { Invoker } from '../invoke/invoker.ts';
 import { Links } from '../invoke/links.ts';
@@ -22,6 +23,9 @@ import { loadEventsConfig } from './config.ts';
 import { Consumer } from './consume/consumer.ts';
 import { Pump } from './consume/pump.ts';
 import { openEvents } from './open.ts';
+import { Outbox } from './outbox/outbox.ts';
+import { parseOpened } from './outbox/webhook-address.ts';
+import { openWebhookSender } from './outbox/webhook.ts';
 import { Scheduler } from './schedule/scheduler.ts';
 
 /** How long attempts may take to end once we stop; the supervisor waits longer. */
@@ -128,6 +132,17 @@ await consumer.open();
 pump.open();
 const scheduler = new Scheduler({ ...events, id, store: events.schedules, log });
 scheduler.open();
+const webhooks = openWebhookSender(parseOpened(config.SKIFF_EGRESS_INTERNAL));
+const outbox = new Outbox({
+  ...events,
+  store,
+  webhooks,
+  secrets: openSecretStore(durable, paths.secretKey),
+  log,
+});
+outbox.open();
+shutdown.add('webhooks', () => webhooks.close());
+shutdown.add('outbox', () => outbox.close());
 shutdown.add('scheduler', () => scheduler.close());
 shutdown.add('pump', () => pump.close());
 shutdown.add('consumer', () => consumer.close(DRAIN_MS));

@@ -91,6 +91,8 @@ export const events = {
   scheduler: `${CELL}:ev:scheduler`,
   /** Counter: fence tokens of schedulers. */
   schedulerFence: `${CELL}:ev:scheduler-fence`,
+  /** Sorted set of ids whose end a destination is to be told; score = when it is tried next. */
+  outbox: `${CELL}:ev:outbox`,
   /** Sorted set of digests of bodies in the registry; score = when they may be removed. */
   blobs: `${CELL}:ev:blobs`,
   /** Pub/sub: id of an invocation that was cancelled while it ran. */

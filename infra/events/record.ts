@@ -4,10 +4,12 @@
  * pri priority · key line · by bytes · pol policy · org origin · n attempts · c counted tries · l lost attempts · f newest
  * fence · df fence of the last written end · a1… attempts · end, why: final · red replays · resx result's expiry ·
  * ik idempotency scope · job its BullMQ job · cs consumer · died runners that ended under it · rms how long a result is kept ·
- * nx what was begun in the write of the last end.
+ * nx what was begun in the write of the last end ·
+ * dst whose end is told · out, outn, oute: what has become of telling it.
  */
 import { Attempt, InvocationRecord, PRIORITIES } from '../../sdk/protocol/events.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { Destination } from '../../sdk/protocol/manifest.ts';
 import type { HeaderList } from '../../sdk/protocol/invocation.ts';
 
 /** A function's rules at the moment of acceptance, so that what was promised does not change with a deploy. */
@@ -16,6 +18,8 @@ export interface EventPolicy {
   readonly backoffMs: number;
   readonly backoffMsMax: number;
   readonly resultMs: number;
+  readonly onSuccess?: Destination | undefined;
+  readonly onFailure?: Destination | undefined;
 }
 
 export interface EventOrigin {
@@ -81,6 +85,7 @@ export function toInvocationRecord(id: string, record: Hash, request: Hash, nowM
     endedMs: tryNumber(record, 'end'),
     orderingKey: origin.orderingKey,
     resultExpiresMs,
+    destination: readDestination(record),
   };
   return InvocationRecord.parse({
     id,
@@ -100,6 +105,13 @@ export function toInvocationRecord(id: string, record: Hash, request: Hash, nowM
     hasResult: resultExpiresMs !== undefined && resultExpiresMs > nowMs,
     ...Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)),
   });
+}
+
+function readDestination(record: Hash): InvocationRecord['destination'] {
+  const state = record['out']?.toString('latin1');
+  if (state !== 'pending' && state !== 'delivered' && state !== 'failed') return undefined;
+  const error = record['oute']?.toString('utf8') || undefined;
+  return { state, attempts: tryNumber(record, 'outn') ?? 0, ...(error === undefined ? {} : { error }) };
 }
 
 function readAttempts(record: Hash): Attempt[] {

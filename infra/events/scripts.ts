@@ -24,6 +24,8 @@ const KEY_COUNTS = {
   'idem-begin': 0,
   'idem-end': 0,
   lead: 0,
+  'outbox-settle': 0,
+  'outbox-take': 0,
   promote: 0,
   'put-schedule': 0,
   purge: 0,

@@ -172,6 +172,25 @@ export class EventStore {
     return ids.length === 0 ? 0 : Number(await this.#run('purge', ids));
   }
 
+  /** Ids whose end a destination is to be told now; they are the caller's for `holdMs`. */
+  async takeOutbox(countMax: number, holdMs: number): Promise<string[]> {
+    return ((await this.#run('outbox-take', [countMax, holdMs])) as Reply).map(String);
+  }
+
+  async settleOutbox(
+    id: string,
+    state: 'delivered' | 'failed' | 'pending',
+    options: { readonly error?: string; readonly pauseMs?: number } = {},
+  ): Promise<void> {
+    await this.#run('outbox-settle', [id, state, options.error ?? '', options.pauseMs ?? 0]);
+  }
+
+  /** The rules it was accepted with. */
+  async getPolicy(id: string): Promise<EventPolicy | undefined> {
+    const json = await this.redis.hget(events.record(id), 'pol');
+    return json === null ? undefined : (JSON.parse(json) as EventPolicy);
+  }
+
   async get(id: string): Promise<InvocationRecord | undefined> {
     const [record] = await this.getMany([id]);
     return record;

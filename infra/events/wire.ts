@@ -18,6 +18,8 @@ export interface Acceptance {
   /** `function/hash of the ordering key`. */
   readonly line: string | undefined;
   readonly policy: EventPolicy;
+  /** Whose end a destination is told: s (success), f (failure), sf or ''. */
+  readonly destinations: string;
   /** How many may be in the queue proper or run. */
   readonly window: number;
   /** Starts a second; 0 for any number. */
@@ -160,6 +162,7 @@ export function acceptArguments(event: Acceptance): (string | number | Buffer)[]
     event.line ?? '',
     JSON.stringify(event.policy),
     event.policy.resultMs,
+    event.destinations,
     `${event.window}:${event.rate}`,
     JSON.stringify(event.origin),
     JSON.stringify(event.head),

@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type { Schedule, ScheduleInput } from '../../sdk/protocol/schedules.ts';
 import { SCHEDULES_MAX } from '../../sdk/protocol/limits.ts';
+import { derivedId } from '../../sdk/protocol/ids.ts';
 import { durable, events } from '../contract/keys.ts';
 import { defineEventScripts, type RunScript } from '../events/scripts.ts';
 import { parseJobs, type ReleasedJob } from '../events/shards.ts';
@@ -53,8 +54,6 @@ export function timingOf({ input, createdMs }: { input: ScheduleInput; createdMs
   };
 }
 
-const BASE32 = '0123456789abcdefghjkmnpqrstvwxyz';
-
 /** `inv-` with the planned instant as its time and a hash in place of random bits. */
 export function tickId(
   schedule: Pick<ScheduleDefinition, 'name' | 'version' | 'createdMs'>,
@@ -63,11 +62,7 @@ export function tickId(
   const hash = createHash('sha256')
     .update(`${schedule.name}\n${schedule.version}\n${schedule.createdMs}\n${plannedMs}`)
     .digest();
-  let text = '';
-  for (let time = plannedMs, i = 0; i < 10; i++, time = Math.floor(time / 32))
-    text = BASE32[time % 32] + text;
-  for (let i = 0; i < 16; i++) text += BASE32[(hash[i] as number) & 31];
-  return `inv-${text}`;
+  return derivedId('inv', plannedMs, hash);
 }
 
 export class ScheduleStore {

@@ -78,6 +78,14 @@ export const InvocationRecord = z.object({
   orderingKey: z.string().optional(),
   /** What put it into the queue: `http`, `batch`, `schedule:…`, `invocation:…`. */
   origin: z.string(),
+  /** Who is told how it ended, while that is not done or has failed. */
+  destination: z
+    .object({
+      state: z.enum(['pending', 'delivered', 'failed']),
+      attempts: z.number(),
+      error: z.string().optional(),
+    })
+    .optional(),
   /** There is a result at GET /v1/invocations/{id}/result. */
   hasResult: z.boolean(),
   resultExpiresMs: z.number().optional(),

@@ -64,3 +64,12 @@ export function timeOfId(id: string): number {
   for (let i = start; i < start + 10; i++) time = time * 32 + ALPHABET.indexOf(id[i] ?? '0');
   return time;
 }
+
+/** An id that is the same for the same time and hash, for what may be made twice. `hash` has at least 16 bytes. */
+export function derivedId(prefix: IdPrefix, timeMs: number, hash: Uint8Array): string {
+  let text = '';
+  for (let time = timeMs, i = 0; i < 10; i++, time = Math.floor(time / 32))
+    text = (ALPHABET[time % 32] as string) + text;
+  for (let i = 0; i < 16; i++) text += ALPHABET[(hash[i] as number) & 31] as string;
+  return `${prefix}-${text}`;
+}

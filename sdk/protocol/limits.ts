@@ -176,6 +176,13 @@ export const EVENT_LOST_MAX = 3;
 /** Before a lost attempt is repeated, once for each that was lost. */
 export const EVENT_LOST_DELAY_MS = 500;
 export const EVENT_RUNNERS_DIED_MAX = 2;
+/** Tries of a destination: with their pauses they take some hours. */
+export const DESTINATION_TRIES_MAX = 20;
+export const DESTINATION_BACKOFF_MS_MAX = 3_600_000;
+/** A webhook's whole exchange. */
+export const WEBHOOK_MS_MAX = 15_000;
+/** Of a result, in what a destination is told. */
+export const DESTINATION_BODY_BYTES_MAX = 64 * KB;
 /** Records of succeeded and cancelled invocations, and of dead and expired ones. */
 export const RECORD_KEPT_MS = 7 * 86_400_000;
 export const DEAD_KEPT_MS = 30 * 86_400_000;

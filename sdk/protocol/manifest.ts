@@ -90,6 +90,17 @@ export const Network = z.union([
 ]);
 export type Network = z.output<typeof Network>;
 
+/** Who is told how an asynchronous invocation ended: another function, or a URL by a signed webhook. */
+export const Destination = z.union([
+  z.strictObject({ function: FunctionName }),
+  z.strictObject({
+    url: z.url({ protocol: /^https?$/ }).max(limits.URL_BYTES_MAX),
+    /** Name of the secret that signs (Standard Webhooks); absent: not signed. */
+    secret: z.string().min(1).max(63).optional(),
+  }),
+]);
+export type Destination = z.output<typeof Destination>;
+
 /** How asynchronous invocations of the function are run. */
 export const AsyncConfig = z.strictObject({
   /** Tries after the first one that failed by the function's own fault. */
@@ -101,6 +112,9 @@ export const AsyncConfig = z.strictObject({
   concurrency: z.coerce.number().int().min(1).max(limits.EVENTS_WINDOW_MAX).optional(),
   /** Starts a second. Absent: no limit. */
   rate: z.coerce.number().positive().max(100_000).optional(),
+  /** When one has succeeded, and when one is dead or has expired. */
+  onSuccess: Destination.optional(),
+  onFailure: Destination.optional(),
   /** How long results can be read. */
   keepResults: duration(0, limits.RECORD_KEPT_MS).default(limits.RESULT_KEPT_MS_DEFAULT),
 });

@@ -229,6 +229,25 @@ test('15: the end is written and its reply lost: written again, once', async () 
   expect(await events.executions(id)).toBe(1);
 });
 
+test('16: the end is recorded, its destination not told: told later, under the same id', async () => {
+  await events.deploy('sink');
+  await events.deploy('source', { onSuccess: { function: 'sink' } });
+  const trap = events.proxy.trapReply('outbox-take');
+  const { id } = await events.client.invokeAsync('source', { method: 'POST' });
+  await trap.sprung;
+  await events.end(id);
+  await events.killAndWait('events');
+  const told = await waitFor(
+    'the destination',
+    async () => {
+      const { destination } = await events.client.invocation(id);
+      return destination?.state === 'delivered' && destination;
+    },
+    TAKEOVER_MS,
+  );
+  expect(told.attempts).toBeLessThanOrEqual(2);
+});
+
 test('17: the maximum age passes before it ran: expired, never run; replayed it runs', async () => {
   const id = await accept('/', { 'skiff-delay': '500ms', 'skiff-max-age': '1ms' });
   expect(await events.end(id)).toMatchObject({ state: 'expired', reason: 'max_age', attempts: [] });

@@ -23,6 +23,8 @@ export interface EventServer {
   readonly durable: TestRedis;
   /** URL of the function `ledger`, which has every behaviour of the fixture. */
   readonly url: string;
+  /** The same function under another name. Returns its URL. */
+  deploy(name: string, config?: Record<string, unknown>): Promise<string>;
   /** SIGKILL; resolves when the supervisor has started another one. */
   killAndWait(name: string): Promise<void>;
   /** A second consumer beside the server's own. */
@@ -42,8 +44,11 @@ export async function startEventServer(config: Record<string, unknown> = {}): Pr
   const server = await startServer({ env: { SKIFF_REDIS_URL: proxy.url, SKIFF_REDIS_FAST_URL: fast.url } });
   const client = createClient({ url: server.url, token: server.adminToken });
   const { files, entry } = findSource(functionFixture('events.ts'));
-  const settings = { async: { retries: 2, backoff: '100ms', ...config } };
-  const { url } = await client.deploy(LEDGER, { source: () => packSource(files), entry, config: settings });
+  async function deploy(name: string, own: Record<string, unknown> = {}): Promise<string> {
+    const settings = { async: { retries: 2, backoff: '100ms', ...own } };
+    return (await client.deploy(name, { source: () => packSource(files), entry, config: settings })).url;
+  }
+  const url = await deploy(LEDGER, config);
   // Scripts are known to Redis afterwards, sandboxes are warm.
   for (let i = 0; i < 3; i++) {
     await client.waitFor((await client.invokeAsync(LEDGER, { method: 'POST' })).id, { waitMs: 30_000 });
@@ -55,6 +60,7 @@ export async function startEventServer(config: Record<string, unknown> = {}): Pr
     proxy,
     durable,
     url,
+    deploy,
     async killAndWait(name) {
       const pid = server.kill(name);
       await waitFor(

@@ -48,6 +48,7 @@ export function createAcceptance(fields: Partial<Acceptance> = {}): Acceptance {
     priority: 1,
     line: undefined,
     policy: { retries: 2, backoffMs: 30_000, backoffMsMax: 900_000, resultMs: 60_000 },
+    destinations: '',
     window: 64,
     rate: 0,
     origin: { from: 'http' },

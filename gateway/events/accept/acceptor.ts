@@ -62,12 +62,14 @@ const BATCH_MAX = 64;
 const BATCHES_MAX = 2;
 
 export function policyOf(config: FunctionConfig): EventPolicy {
-  const { retries, backoff, keepResults } = config.async;
+  const { retries, backoff, keepResults, onSuccess, onFailure } = config.async;
   return {
     retries,
     backoffMs: backoff,
     backoffMsMax: Math.max(backoff, EVENT_BACKOFF_MS_MAX),
     resultMs: Math.max(1, keepResults),
+    ...(onSuccess === undefined ? {} : { onSuccess }),
+    ...(onFailure === undefined ? {} : { onFailure }),
   };
 }
 
@@ -183,6 +185,7 @@ export class Acceptor {
       priority: PRIORITIES.indexOf(priority),
       line: orderingKey === undefined ? undefined : scopeOf(functionName, orderingKey),
       policy: policyOf(config),
+      destinations: `${config.async.onSuccess ? 's' : ''}${config.async.onFailure ? 'f' : ''}`,
       window: windowOf(config),
       rate: config.async.rate ?? 0,
       origin: {

@@ -4,9 +4,9 @@ moment from which the promise holds (under appendfsync always it comes after the
 its own.
 
 Input:  KEYS[1] epoch of the durable store
-        ARGV[1] expected epoch   ARGV[2...] for each invocation, 17 of them:
+        ARGV[1] expected epoch   ARGV[2...] for each invocation, 18 of them:
         id · function name · delay, ms · maximum age, ms · priority (0 first) · line (ordering key) or '' · policy, JSON ·
-        how long its result is kept, ms · `window:rate` · origin, JSON · head of the request, JSON · body · reference to the
+        how long its result is kept, ms · whom to tell: s (success), f (failure), sf or '' · `window:rate` · origin, JSON · head of the request, JSON · body · reference to the
         body, JSON or '' · idempotency scope or '' · fingerprint · unfinished of this function at most · unfinished bytes
         at most
 Output: { jobs, reply... } with one reply for each invocation, in order:

@@ -13,6 +13,7 @@ for _, id in ipairs(ARGV) do
   elseif state == 'dead' or state == 'expired' then
     redis.call('DEL', N.record .. id, N.request .. id, N.result .. id)
     redis.call('ZREM', N.dead, id)
+    redis.call('ZREM', N.outbox, id)
     redis.call('HINCRBY', N.stats, 'purged', 1)
     count = count + 1
   end

@@ -21,7 +21,7 @@ local function clock()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local FIELDS = { 's', 'fn', 'key', 'seq', 'pri', 'by', 'ik', 'f', 'n', 'l', 'exp', 'job', 'died', 'rms', 'cs', 'df', 'nx' }
+local FIELDS = { 's', 'fn', 'key', 'seq', 'pri', 'by', 'ik', 'f', 'n', 'l', 'exp', 'job', 'died', 'rms', 'cs', 'df', 'nx', 'dst' }
 
 -- Undefined fields are false. `id` is set, too. Nil when there is no such record.
 local function read(id)
@@ -172,6 +172,12 @@ local function finalize(r, state, reason, now, jobs, fields)
     call('PEXPIRE', N.request .. r.id, r.rms)
   end
   if r.ik then call('PEXPIRE', N.idempotency .. r.ik, IDEMPOTENCY_MS) end
+  -- Who is to be told is written with the end itself: it is told later, but never forgotten.
+  local is_told = r.dst and string.find(r.dst, state == 'succeeded' and 's' or 'f', 1, true)
+  if is_told and state ~= 'cancelled' then
+    call('ZADD', N.outbox, now, r.id)
+    call('HSET', record, 'out', 'pending', 'outn', 0)
+  end
   call('PUBLISH', N.ended .. r.id, state)
   if r.key then
     local line = N.line .. r.key
@@ -244,6 +250,7 @@ local function accept_event(a, now, jobs)
     add('key', a.line)
     call('ZADD', N.line .. a.line, seq, a.id)
   end
+  if a.destinations ~= '' then add('dst', a.destinations) end
   if a.scope ~= '' then
     add('ik', a.scope)
     call('HSET', N.idempotency .. a.scope, 'fp', a.fingerprint, 'id', a.id, 'kind', 'async')
@@ -278,8 +285,8 @@ local function accept_event(a, now, jobs)
   return { 'OK', now, state }
 end
 
-local EVENT = { 'id', 'fn', 'delay', 'age', 'priority', 'line', 'policy', 'result_ms', 'limits', 'origin', 'head', 'body',
-  'blob', 'scope', 'fingerprint', 'count_max', 'bytes_max' }
+local EVENT = { 'id', 'fn', 'delay', 'age', 'priority', 'line', 'policy', 'result_ms', 'destinations', 'limits', 'origin',
+  'head', 'body', 'blob', 'scope', 'fingerprint', 'count_max', 'bytes_max' }
 
 -- Reads the input of accept.lua from ARGV, from `first` (the id) on.
 local function read_event(first)
