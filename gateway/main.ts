@@ -20,10 +20,12 @@ import { openRegistry } from '../infra/oci/registry.ts';
 import { openSecretStore } from '../infra/secrets/secrets.ts';
 import { tryRegistryTls } from '../infra/swarm/identity.ts';
 import type { SwarmRecord } from '../infra/swarm/members.ts';
+import { FrameType } from '../sdk/protocol/frame.ts';
 import { createId } from '../sdk/protocol/ids.ts';
 import { ensureAdminTokenFile, storeAdminToken } from './admin-token.ts';
 import { createApp } from './app.ts';
 import { openBuildQueue } from './build-queue.ts';
+import { ChannelEntrance } from './channel/entrance.ts';
 import { loadGatewayConfig, publicUrlOf } from './config.ts';
 import { IdempotencyRecords } from '../infra/events/idempotency.ts';
 import { HttpEntrance } from './events/accept/http-entrance.ts';
@@ -147,8 +149,12 @@ const links: Links = new Links({
   redis: fast,
   subscriber: runnersRedis,
   log,
-  onFrame: (runner, frame) => invoker.onFrame(runner, frame),
-  onGone: (runner) => invoker.onRunnerGone(runner),
+  onFrame: (runner, frame) =>
+    frame.type >= FrameType.CALL ? channel.onFrame(runner, frame) : invoker.onFrame(runner, frame),
+  onGone(runner) {
+    invoker.onRunnerGone(runner);
+    channel.onRunnerGone(runner);
+  },
   onReady: () => invoker.onLinkReady(),
 });
 const reportCall = createCallReporter(metrics, () => invoker.inFlight);
@@ -180,6 +186,12 @@ const idempotent = new IdempotentCalls({
   log,
 });
 void links.open().catch((error: unknown) => log.error({ error }, 'runners cannot be followed'));
+const channel = new ChannelEntrance({
+  routes,
+  run: (call) => invoker.run(call),
+  send: (runner, type, stream, payload) => links.get(runner)?.send(type, stream, payload),
+  log,
+});
 shutdown.add('links', () => links.close());
 shutdown.add('invoker', () => invoker.close());
 

@@ -15,7 +15,9 @@ import { startTelemetry } from '../../infra/lib/telemetry.ts';
 import { openRegistry } from '../../infra/oci/registry.ts';
 import { tryRegistryTls } from '../../infra/swarm/identity.ts';
 import { openSecretStore } from '../../infra/secrets/secrets.ts';
+import { FrameType } from '../../sdk/protocol/frame.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
+import { ChannelEntrance } from '../channel/entrance.ts';
 import { Invoker } from '../invoke/invoker.ts';
 import { Links } from '../invoke/links.ts';
 import { Routes } from '../invoke/routes.ts';
@@ -84,8 +86,12 @@ const links: Links = new Links({
   redis: fast,
   subscriber: runnersRedis,
   log,
-  onFrame: (runner, frame) => invoker.onFrame(runner, frame),
-  onGone: (runner) => invoker.onRunnerGone(runner),
+  onFrame: (runner, frame) =>
+    frame.type >= FrameType.CALL ? channel.onFrame(runner, frame) : invoker.onFrame(runner, frame),
+  onGone(runner) {
+    invoker.onRunnerGone(runner);
+    channel.onRunnerGone(runner);
+  },
   onReady: () => invoker.onLinkReady(),
 });
 const invoker: Invoker = new Invoker({
@@ -98,6 +104,12 @@ const invoker: Invoker = new Invoker({
   log,
   // Whether an event may call its function was decided when it was accepted.
   authorize: () => Promise.resolve(),
+});
+const channel = new ChannelEntrance({
+  routes,
+  run: (call) => invoker.run(call),
+  send: (runner, type, stream, payload) => links.get(runner)?.send(type, stream, payload),
+  log,
 });
 shutdown.add('links', () => links.close());
 shutdown.add('invoker', () => invoker.close());

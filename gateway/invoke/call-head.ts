@@ -49,9 +49,10 @@ export function buildRoute(call: Call, gateway: string, token?: string): Route {
     gw: gateway,
     stream: call.stream,
     startByMs: call.startByMs,
-    deadlineMs: call.startByMs + call.deployment.config.timeout,
+    deadlineMs: Math.min(call.startByMs + call.deployment.config.timeout, call.deadlineMs),
     more: call.body !== undefined,
     enqueuedMs: call.receivedMs,
+    ...(call.depth > 0 ? { depth: call.depth } : {}),
     ...(traceparent ? { traceparent } : {}),
     ...(token === undefined ? {} : { token }),
   };

@@ -53,6 +53,9 @@ export class Call {
   /** Slot and runner, as far as known. */
   token: string | undefined;
   runner: string | undefined;
+  /** Set for calls that may not last as long as their function might. */
+  deadlineMs = Infinity;
+  depth = 0;
   isLeased = false;
   wasRefused = false;
   dispatches = 0;

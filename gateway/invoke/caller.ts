@@ -44,4 +44,8 @@ export interface PlatformCall {
   readonly body: Buffer | undefined;
   readonly request: CallRequest;
   readonly response: CallResponse;
+  /** Epoch ms after which nobody waits; absent: the function's own time-out. */
+  readonly deadlineMs?: number;
+  /** Of functions that called each other. */
+  readonly depth?: number;
 }

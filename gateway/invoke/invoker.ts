@@ -19,6 +19,7 @@ import {
 } from '../../sdk/protocol/limits.ts';
 import { parseToken, type Dispatcher, type DispatchResult } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
+import { isUnsent } from '../../infra/lib/unavailable.ts';
 import { writeFailure } from './answer.ts';
 import { buildHead, buildRoute, scalingOf, startCallSpan } from './call-head.ts';
 import { Call, type CallOwner } from './call.ts';
@@ -163,16 +164,19 @@ export class Invoker implements CallOwner {
     }
     const kind = bodyKind(request);
     const call = this.#open(createId('inv'), deployment, request, response, kind === 'stream');
+    call.depth = depth;
     const head = buildHead(call, request, url);
     if (kind === 'inline') readInline(request, (body) => this.#send(call, encodeHead(head, body)));
     else this.#send(call, encodeHead(head));
   }
 
   /** Runs a call of the platform's own; its answer goes to its `response`. */
-  run({ id, deployment, head, body, request, response }: PlatformCall): Call {
-    const call = this.#open(id, deployment, request, response, body === undefined);
-    const deadlineMs = call.receivedMs + deployment.config.timeout;
-    this.#send(call, encodeHead({ ...head, id, deadlineMs }, body));
+  run(own: PlatformCall): Call {
+    const { id, deployment, body, deadlineMs = Infinity, depth = 0 } = own;
+    const call = this.#open(id, deployment, own.request, own.response, body === undefined);
+    Object.assign(call, { deadlineMs, depth });
+    const endMs = Math.min(call.receivedMs + deployment.config.timeout, deadlineMs);
+    this.#send(call, encodeHead({ ...own.head, id, deadlineMs: endMs }, body));
     return call;
   }
 
@@ -388,11 +392,4 @@ export class Invoker implements CallOwner {
       this.#options.dispatcher.want({ ...scalingOf(deployment), min: 0 }).catch(() => {});
     }
   }
-}
-
-/** What ioredis says when it has not written the command. */
-function isUnsent(error: unknown): boolean {
-  return (
-    error instanceof Error && /isn't writeable|enableOfflineQueue|ECONNREFUSED|ENOENT/.test(error.message)
-  );
 }

@@ -58,6 +58,7 @@ const REPLACED: ReadonlySet<string> = new Set([
   'traceparent',
   Header.invocationId,
   Header.attempt,
+  Header.caller,
 ]);
 
 /** Name and value pairs for the guest: lower case, in order, duplicates kept. */

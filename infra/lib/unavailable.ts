@@ -37,3 +37,10 @@ export function isServiceAway(error: unknown): boolean {
   }
   return false;
 }
+
+/** What ioredis says when it has not written the command. */
+export function isUnsent(error: unknown): boolean {
+  return (
+    error instanceof Error && /isn't writeable|enableOfflineQueue|ECONNREFUSED|ENOENT/.test(error.message)
+  );
+}

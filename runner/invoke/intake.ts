@@ -146,7 +146,15 @@ export class Intake {
       onEnd: (ended, end) => this.#onEnd(link, ended, end),
     });
     link.invocations.set(route.stream, invocation);
-    invocation.start(needsRewrite ? rewriteHead(payload, instance.deployment.config.timeout, span) : payload);
+    const deadlineMs = Math.min(Date.now() + instance.deployment.config.timeout, route.deadlineMs);
+    instance.channel.begin(slot.stream, {
+      line: link.calls,
+      invocation: route.id,
+      depth: route.depth ?? 0,
+      deadlineMs,
+      traceparent: traceparentOf(span) ?? route.traceparent,
+    });
+    invocation.start(needsRewrite ? rewriteHead(payload, deadlineMs, span) : payload);
   }
 
   #startSpan(instance: Instance, route: Route, coldMs: number): Span | undefined {
@@ -243,9 +251,9 @@ export class Intake {
   }
 }
 
-function rewriteHead(payload: Buffer, timeoutMs: number, span: Span | undefined): Buffer {
+function rewriteHead(payload: Buffer, deadlineMs: number, span: Span | undefined): Buffer {
   const { head, body } = parseHead(payload);
-  const changed: Record<string, unknown> = { ...(head as RequestHead), deadlineMs: Date.now() + timeoutMs };
+  const changed: Record<string, unknown> = { ...(head as RequestHead), deadlineMs };
   const traceparent = traceparentOf(span);
   if (traceparent) {
     changed['traceparent'] = traceparent;

@@ -217,6 +217,7 @@ export class Invocation implements StreamSink {
     if (this.#isEnded || this.#cancelEnd) return;
     this.#cancelEnd = end;
     this.#cancelledMs = performance.now();
+    this.instance.channel.end(this.#stream);
     this.instance.guest.send(FrameType.CANCEL, this.#stream, Buffer.from(JSON.stringify({ reason })));
   }
 

@@ -9,6 +9,7 @@ import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import { LINK_PROTOCOL } from '../../sdk/protocol/invocation.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
 import type { Log } from '../../infra/lib/log.ts';
+import { CallLine } from '../channel/call-line.ts';
 import type { Invocation } from './invocation.ts';
 
 export interface LinkHello {
@@ -21,10 +22,13 @@ export class GatewayLink {
   readonly gateway: string;
   readonly connection: FrameConnection;
   readonly invocations = new Map<number, Invocation>();
+  /** Calls that functions here make to others. */
+  readonly calls: CallLine;
 
   constructor(gateway: string, connection: FrameConnection) {
     this.gateway = gateway;
     this.connection = connection;
+    this.calls = new CallLine(connection);
   }
 }
 
@@ -121,11 +125,13 @@ export class Links {
   #onFrame(link: GatewayLink, frame: Frame): void {
     if (frame.type === FrameType.REQUEST) this.#options.onRequest(link, frame);
     else if (frame.type === FrameType.PING) link.connection.send(FrameType.PONG, 0);
+    else if (frame.type >= FrameType.CALL) link.calls.onFrame(frame);
     else link.invocations.get(frame.stream)?.onLinkFrame(frame);
   }
 
   #drop(link: GatewayLink): void {
     if (this.#links.get(link.gateway) === link) this.#links.delete(link.gateway);
     for (const invocation of link.invocations.values()) invocation.cancel('the gateway is gone', {});
+    link.calls.end();
   }
 }

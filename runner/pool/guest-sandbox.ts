@@ -20,6 +20,7 @@ import {
   type LoadResult,
 } from '../../sdk/protocol/invocation.ts';
 import {
+  CALLS_PER_SANDBOX_MAX,
   COLD_START_MS_MAX,
   OUTPUT_BYTES_PER_SECOND_MAX,
   STREAM_WINDOW_BYTES,
@@ -199,7 +200,8 @@ export class GuestSandbox implements Guest {
         `the function ended while it was loading: ${why}${tail ? `\n${tail}` : ''}`,
       );
     });
-    this.#unsentBytesMax = UNSENT_BYTES_BASE + command.concurrency * 2 * STREAM_WINDOW_BYTES;
+    const calls = command.calls === undefined ? 0 : CALLS_PER_SANDBOX_MAX;
+    this.#unsentBytesMax = UNSENT_BYTES_BASE + (command.concurrency * 2 + calls) * STREAM_WINDOW_BYTES;
     this.#connection.sendJson(FrameType.LOAD, 0, command);
     try {
       return await Promise.race([answer, gone, late.promise]);
@@ -250,6 +252,12 @@ export class GuestSandbox implements Guest {
       case FrameType.ERROR:
       case FrameType.SETTLED:
         this.handlers?.onStreamFrame(frame);
+        return;
+      case FrameType.CALL:
+      case FrameType.CALL_DATA:
+      case FrameType.CALL_WINDOW:
+      case FrameType.CALL_CANCEL:
+        this.handlers?.onCallFrame(frame);
         return;
       case FrameType.PONG:
         this.chatter(frame);

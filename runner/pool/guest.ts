@@ -5,6 +5,8 @@ import type { Sandbox, SandboxExit } from '../../infra/sandbox/contract.ts';
 export interface GuestHandlers {
   /** RESPONSE, DATA, WINDOW, ERROR, SETTLED of an open stream. */
   onStreamFrame(frame: Frame): void;
+  /** CALL, CALL_DATA, CALL_WINDOW and CALL_CANCEL. */
+  onCallFrame(frame: Frame): void;
   onLog(stream: number, payload: Buffer): void;
   onOutput(source: 'stdout' | 'stderr', chunk: Buffer): void;
   onExit(exit: SandboxExit): void;

@@ -9,6 +9,7 @@ import type { GuestLog } from '../../sdk/protocol/invocation.ts';
 import { LOG_BYTES_PER_SECOND_MAX, LOG_LINES_PER_SECOND_MAX } from '../../sdk/protocol/limits.ts';
 import { formatToken } from '../../infra/dispatch/dispatcher.ts';
 import type { SandboxExit } from '../../infra/sandbox/contract.ts';
+import { Channel } from '../channel/channel.ts';
 import type { FunctionLog } from '../log/function-log.ts';
 import { LogBudget } from '../log/log-budget.ts';
 import type { Guest } from './guest.ts';
@@ -43,6 +44,8 @@ const UNSETTLED_MAX = 10_000;
 export class Instance {
   readonly deployment: Deployment;
   readonly guest: Guest;
+  /** Calls that the function makes to others. */
+  readonly channel: Channel;
   readonly slots: Slot[];
   readonly coldMs: number;
   state: 'active' | 'draining' | 'gone' = 'active';
@@ -65,6 +68,7 @@ export class Instance {
   constructor(deployment: Deployment, guest: Guest, coldMs: number, owner: InstanceOwner, log: FunctionLog) {
     this.deployment = deployment;
     this.guest = guest;
+    this.channel = new Channel(deployment, guest);
     this.coldMs = coldMs;
     this.#owner = owner;
     this.#log = log;
@@ -75,6 +79,7 @@ export class Instance {
     }));
     guest.handlers = {
       onStreamFrame: (frame) => this.#onStreamFrame(frame),
+      onCallFrame: (frame) => this.channel.onGuestFrame(frame),
       onLog: (stream, payload) => this.#onLog(stream, payload),
       onOutput: (source, chunk) => this.#onOutput(source, chunk),
       onExit: (exit) => this.#onExit(exit),
@@ -169,6 +174,7 @@ export class Instance {
   #settle(frame: Frame): void {
     if (frame.type !== FrameType.SETTLED) return;
     this.#unsettled.delete(frame.stream);
+    this.channel.end(frame.stream);
     if (this.#sinks.size === 0) this.#planFreeze();
   }
 
@@ -218,6 +224,7 @@ export class Instance {
 
   #onExit(exit: SandboxExit): void {
     this.state = 'gone';
+    this.channel.close();
     if (this.#freezeTimer) clearTimeout(this.#freezeTimer);
     const sinks = [...this.#sinks.values()];
     this.#sinks.clear();

@@ -15,7 +15,7 @@ import { findRuntime, runtimeEnv } from '../../infra/runtimes/catalog.ts';
 import type { SandboxHost } from '../../infra/sandbox/contract.ts';
 import { PIDS_MAX, SECRETS_BYTES_PER_FUNCTION_MAX, TMP_BYTES_MAX } from '../../sdk/protocol/limits.ts';
 import type { LoadCommand } from '../../sdk/protocol/invocation.ts';
-import { secretEnvName } from '../../sdk/protocol/manifest.ts';
+import { parseCallTarget, secretEnvName } from '../../sdk/protocol/manifest.ts';
 import type { SecretStore } from '../../infra/secrets/secrets.ts';
 import type { FunctionLog } from '../log/function-log.ts';
 import { createRedaction } from '../log/redaction.ts';
@@ -268,6 +268,7 @@ export class Pool {
         ...withSecrets(config.env, secrets),
         concurrency: config.concurrency,
         memoryBytes: config.memory,
+        ...(config.calls.length > 0 && { calls: config.calls.map((text) => parseCallTarget(text).alias) }),
       });
       if (!result.ok) {
         throw new SkiffError(

@@ -13,6 +13,7 @@ export type {
   FunctionHandler,
   FunctionLog,
   FunctionModule,
+  InvokeInit,
 } from '../protocol/context.ts';
 /** How a function runs: `{ memory: '512MB', timeout: '10s' }`. What is not said has its default. */
 export type FunctionConfig = FunctionConfigInput;

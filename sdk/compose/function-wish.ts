@@ -92,7 +92,8 @@ function createConfig(
   settings: Readonly<Record<string, unknown>>,
 ): Record<string, unknown> {
   const { memory, cpus, replicas, constraints } = service.deploy;
-  const { env, labels, ...rest } = settings as { env?: object; labels?: object };
+  const { env, labels, calls, ...rest } = settings as { env?: object; labels?: object; calls?: unknown };
+  const declared = declareCalls(project, service, calls);
   return {
     ...(memory === undefined ? {} : { memory: typeof memory === 'number' ? memory : String(memory) }),
     ...(cpus === undefined ? {} : { cpu: cpus }),
@@ -101,6 +102,7 @@ function createConfig(
       : { min: replicas.min, ...(replicas.isRange ? { max: replicas.max } : {}) }),
     ...(constraints.length === 0 ? {} : { constraints }),
     ...(service.secrets.length === 0 ? {} : { secrets: service.secrets.map(({ source }) => source) }),
+    ...(declared.length === 0 ? {} : { calls: declared }),
     ...rest,
     env: { ...service.env, ...env },
     labels: {
@@ -110,4 +112,18 @@ function createConfig(
       [ApplicationLabel.service]: service.name,
     },
   };
+}
+
+/**
+ * Members of the application are called by the names of their services, whatever they are called on the server. What a
+ * service depends on it may call; others it declares.
+ */
+function declareCalls(project: Project, service: Service, given: unknown): string[] {
+  const own = Array.isArray(given) ? given.map(String) : given === undefined ? [] : [String(given)];
+  const names = [...own, ...Object.keys(service.dependsOn)];
+  const declared = names.map((text) => {
+    const member = project.services.find(({ name }) => name === text);
+    return member && !text.includes('=') ? `${member.name}=${memberName(project, member)}` : text;
+  });
+  return [...new Set(declared)];
 }

@@ -8,6 +8,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { ERRORS, toSkiffError } from '../protocol/errors.ts';
 import { Header } from '../protocol/http.ts';
+import { parseCallTarget } from '../protocol/manifest.ts';
 import { cleanStack, type Failure, statusOf, writeFailure } from './serve/answer.ts';
 import { FunctionBundler } from './source/bundler.ts';
 import type { DevListener } from './events.ts';
@@ -15,6 +16,7 @@ import { runExchange } from './serve/exchange.ts';
 import { Generation } from './serve/generation.ts';
 import { describeExit, type GuestProcess } from './serve/guest-process.ts';
 import type { DevFunction } from './source/project.ts';
+import { OutgoingCalls } from './serve/outgoing.ts';
 import { createRequestHead } from './serve/request-head.ts';
 import { type EnvSource, envFileOf, readSettings } from './source/settings.ts';
 import type { Stems } from './serve/stems.ts';
@@ -27,6 +29,8 @@ export interface HostOptions {
   readonly env: EnvSource;
   readonly stems: Stems;
   readonly hasColor: boolean;
+  /** URL of another function of this server. */
+  readonly urlOf: (name: string) => string | undefined;
   /** Under a debugger: no time-outs, one process. */
   readonly isInspected: boolean;
   readonly onEvent: DevListener;
@@ -34,13 +38,19 @@ export interface HostOptions {
 
 type State = Generation | Failure;
 
+interface RunningInvocation {
+  readonly id: string;
+  /** Of functions that called each other. */
+  readonly depth: number;
+}
+
 const DEPLOYMENT = 'local';
 
 export class FunctionHost {
   readonly fn: DevFunction;
   readonly #options: HostOptions;
   readonly #bundler: FunctionBundler;
-  readonly #invocations = new Map<number, string>();
+  readonly #invocations = new Map<GuestProcess, Map<number, RunningInvocation>>();
   #state: Promise<State> = Promise.resolve({ cause: 'cold_start_failed', message: 'not built yet' });
   #count = 0;
   #hasFailed = false;
@@ -150,13 +160,28 @@ export class FunctionHost {
   async #launch(entry: string, { config, env }: Generation['settings']): Promise<GuestProcess> {
     const { fn, stems, onEvent, isInspected } = this.#options;
     const guest = await stems.take(config.memory);
+    const invocations = new Map<number, RunningInvocation>();
+    this.#invocations.set(guest, invocations);
+    const calls = new OutgoingCalls({
+      caller: fn.name,
+      calls: config.calls,
+      urlOf: this.#options.urlOf,
+      depthOf: (stream) => invocations.get(stream)?.depth,
+      send: (type, stream, payload) => guest.send(type, stream, payload),
+    });
     guest.listener = {
+      onCallFrame: (frame) => calls.onFrame(frame),
+      onSettled: (stream) => void invocations.delete(stream),
       onLog: (log, stream) => {
-        const invocation = this.#invocations.get(stream);
+        const invocation = invocations.get(stream)?.id;
         onEvent({ type: 'log', fn: fn.name, log, ...(invocation === undefined ? {} : { invocation }) });
       },
       onOutput: (source, line) => onEvent({ type: 'output', fn: fn.name, source, line }),
     };
+    void guest.exited.then(() => {
+      calls.close();
+      this.#invocations.delete(guest);
+    });
     void guest.exited.then((exit) => {
       if (guest.wasStopped) return;
       const message = `the process ended (${describeExit(exit)}); the next request starts another`;
@@ -170,6 +195,7 @@ export class FunctionHost {
       env,
       concurrency: config.concurrency,
       memoryBytes: config.memory,
+      calls: config.calls.map((text) => parseCallTarget(text).alias),
     });
     if (!isInspected) stems.refill(config.memory);
     if (result.ok) return guest;
@@ -198,15 +224,16 @@ export class FunctionHost {
       };
     }
     const startedMs = performance.now();
-    let stream = 0;
+    const { guest } = instance;
+    const depth = Number(request.headers[Header.callDepth] ?? 0) || 0;
     try {
       return await runExchange({
-        guest: instance.guest,
+        guest,
         request,
         response,
         head: createRequestHead(request, path, id, config.timeout),
         clocks: this.#options.isInspected ? undefined : config,
-        onStream: (opened) => this.#invocations.set((stream = opened), id),
+        onStream: (stream) => void this.#invocations.get(guest)?.set(stream, { id, depth }),
         ownHeaders: () => ({
           [Header.invocationId]: id,
           [Header.deployment]: DEPLOYMENT,
@@ -214,7 +241,6 @@ export class FunctionHost {
         }),
       });
     } finally {
-      this.#invocations.delete(stream);
       generation.release(instance);
     }
   }

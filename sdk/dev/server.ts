@@ -72,6 +72,9 @@ async function start(options: DevOptions, folder: string): Promise<DevServer> {
   const program = await bundleGuest(folder);
   const hosts = new Map<string, FunctionHost>();
   const http = await listen(options, (request, response) => route(hosts, request, response));
+  const { port } = http.address() as AddressInfo;
+  const url = `http://${options.host}:${port}`;
+  const urlOf = (name: string): string | undefined => (hosts.has(name) ? `${url}/f/${name}` : undefined);
   const allStems: Stems[] = [];
   const shared = createStems(options, folder, program, undefined);
   allStems.push(shared);
@@ -81,7 +84,7 @@ async function start(options: DevOptions, folder: string): Promise<DevServer> {
     const isInspected = inspectPort !== undefined;
     hosts.set(
       fn.name,
-      new FunctionHost({ ...options, fn, folder: join(folder, fn.name), stems, isInspected }),
+      new FunctionHost({ ...options, fn, folder: join(folder, fn.name), stems, isInspected, urlOf }),
     );
   }
   await Promise.all([...hosts.values()].map((host) => host.reload()));
@@ -93,8 +96,6 @@ async function start(options: DevOptions, folder: string): Promise<DevServer> {
     }
   });
   for (const host of hosts.values()) watcher.add(findOutside(host, roots));
-  const { port } = http.address() as AddressInfo;
-  const url = `http://${options.host}:${port}`;
   return {
     url,
     urlOf: ({ name }) => (functions.length === 1 ? `${url}/` : `${url}/f/${name}`),

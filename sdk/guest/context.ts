@@ -1,12 +1,15 @@
 /** The second argument of a handler. Everything that costs is made when it is first asked for. */
-import type { FunctionContext, FunctionLog, LogFields } from '../protocol/context.ts';
+import type { FunctionContext, FunctionLog, InvokeInit, LogFields } from '../protocol/context.ts';
 import type { GuestLog, RequestHead } from '../protocol/invocation.ts';
+import { fromInvokeInit } from './channel/call-init.ts';
+import type { CallInit } from './channel/outgoing.ts';
 
 /** What a context needs of its invocation. */
 export interface ContextSource {
   readonly head: RequestHead;
   readonly signal: AbortSignal;
   log(level: GuestLog['level'], message: string, fields?: LogFields): void;
+  call(target: string, init: CallInit): Promise<Response>;
   waitUntil(promise: Promise<unknown>): void;
 }
 
@@ -70,6 +73,10 @@ export class InvocationContext implements FunctionContext {
       warn: (message, fields) => source.log('warn', message, fields),
       error: (message, fields) => source.log('error', message, fields),
     };
+  }
+
+  get invoke(): (name: string, init?: InvokeInit) => Promise<Response> {
+    return async (name, init = {}) => this.#source.call(name, fromInvokeInit(init));
   }
 
   // An arrow in a getter, so that `const { waitUntil } = ctx` works.

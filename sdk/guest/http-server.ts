@@ -14,7 +14,13 @@ import {
   parseJson,
 } from '../protocol/frame.ts';
 import { HOP_BY_HOP } from '../protocol/http.ts';
-import type { GuestLog, InvocationFailure, RequestHead, ResponseHead } from '../protocol/invocation.ts';
+import type {
+  CallFailure,
+  GuestLog,
+  InvocationFailure,
+  RequestHead,
+  ResponseHead,
+} from '../protocol/invocation.ts';
 import { DATA_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES, TIMEOUT_MS_MAX } from '../protocol/limits.ts';
 import { GuestConnection } from './channel/connection.ts';
 import type { Handler } from './channel/invocation.ts';
@@ -71,6 +77,9 @@ export class HttpBridge {
 
   #onFrame(frame: Frame): void {
     if (frame.type === FrameType.LOG) return this.#options.onLog(parseJson(frame.payload) as GuestLog);
+    if (frame.type === FrameType.CALL) return this.#refuseCall(frame.stream);
+    // Of a call that was refused.
+    if (frame.type === FrameType.CALL_DATA || frame.type === FrameType.CALL_CANCEL) return;
     const exchange = this.#exchanges.get(frame.stream);
     if (!exchange) return;
     switch (frame.type) {
@@ -91,6 +100,14 @@ export class HttpBridge {
       case FrameType.SETTLED:
         this.#exchanges.delete(frame.stream);
     }
+  }
+
+  #refuseCall(stream: number): void {
+    const failure: CallFailure = {
+      code: 'NOT_FOUND',
+      message: 'this image runs without a Skiff server: there is no function to call',
+    };
+    this.#send(FrameType.CALL_ERROR, stream, Buffer.from(JSON.stringify(failure)), true);
   }
 
   #writeBody(exchange: Exchange, body: Buffer, isEnd: boolean): void {

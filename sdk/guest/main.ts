@@ -7,6 +7,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect } from 'node:net';
 import type { GuestLog, LoadCommand } from '../protocol/invocation.ts';
+import { fromRequest } from './channel/call-init.ts';
 import { GuestConnection } from './channel/connection.ts';
 import { captureConsole } from './report/console-capture.ts';
 import { currentInvocation, type Handler } from './channel/invocation.ts';
@@ -16,6 +17,7 @@ import { patchMemory, patchProcessors } from './machine-facts.ts';
 import { describeError, mapStackTraces } from './report/stack-traces.ts';
 import { warmUp } from './warm-up.ts';
 import { HttpBridge } from './http-server.ts';
+import { routeFetch } from './web/globals.ts';
 
 const CHANNEL = process.env.SKIFF_CHANNEL ?? '/run/skiff/channel.sock';
 /** EX_PROTOCOL of sysexits.h. */
@@ -44,6 +46,15 @@ function onCrash(report: (text: string) => void, exit: () => void): void {
   });
 }
 
+async function callByFetch(target: string, read: () => Request): Promise<Response> {
+  const invocation = currentInvocation.getStore();
+  if (!invocation)
+    throw new TypeError(
+      `a call of "${target}" outside of an invocation; functions call each other while they are called`,
+    );
+  return invocation.call(target, fromRequest(read()));
+}
+
 async function serveChannel(): Promise<void> {
   await warmUp();
   const socket = connect(CHANNEL);
@@ -65,6 +76,10 @@ async function serveChannel(): Promise<void> {
   const log = (level: GuestLog['level'], message: string): void => {
     connection.log(currentInvocation.getStore()?.stream ?? 0, level, message);
   };
+  routeFetch((host, read) => {
+    const target = connection.calls.tryTarget(host);
+    return target === undefined ? undefined : callByFetch(target, read);
+  });
   captureConsole(log);
   onCrash(
     (text) => log('error', text),

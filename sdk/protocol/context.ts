@@ -13,6 +13,20 @@ export interface FunctionLog {
   error(message: string, fields?: LogFields): void;
 }
 
+/** What `ctx.invoke` sends. */
+export interface InvokeInit {
+  /** Path and query; default `/`. */
+  readonly path?: string;
+  /** Default GET, or POST with a body. */
+  readonly method?: string;
+  readonly headers?: Headers | Readonly<Record<string, string>> | readonly (readonly [string, string])[];
+  readonly body?: string | Uint8Array | ReadableStream<Uint8Array>;
+  /** A body as JSON, with its content type. */
+  readonly json?: unknown;
+  /** Aborting it cancels the call. */
+  readonly signal?: AbortSignal;
+}
+
 export interface FunctionContext {
   /** `inv-…`: in the logs, the traces and the response's `Skiff-Invocation-Id`. */
   readonly invocationId: string;
@@ -32,6 +46,17 @@ export interface FunctionContext {
   readonly log: FunctionLog;
   /** The function's variables: `process.env`. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /**
+   * Calls another function that `calls` of the configuration declares, on the platform's own channel: no address, no
+   * token, and it works without a network. The call ends with this invocation, and counts against its time. Also
+   * `fetch('http://<name>.skiff/path')`. The answer is the function's, whatever its status; rejects with a TypeError
+   * when the call could not be made.
+   *
+   * ```ts
+   * const response = await ctx.invoke('resize', { path: '/small', body: image });
+   * ```
+   */
+  invoke(name: string, init?: InvokeInit): Promise<Response>;
   /**
    * Keeps the invocation open for work that goes on after the response. A rejection is logged.
    * Throws when the invocation has already ended.

@@ -44,6 +44,21 @@ export const FrameType = {
   PONG: 13,
   /** runner -> gateway: the request was provably not started; dispatch it again. JSON `{ reason }`. */
   REFUSED: 14,
+  /**
+   * A function calls another: guest -> runner with a `CallHead`, runner -> gateway with a `RoutedCall`, as REQUEST. Calls
+   * have streams of their own, numbered by whoever opens them; windows as for invocations.
+   */
+  CALL: 15,
+  /** Body bytes of a call, either way. */
+  CALL_DATA: 16,
+  /** Start of a call's answer, as RESPONSE. */
+  CALL_RESPONSE: 17,
+  /** Credit for a call's body, either way. */
+  CALL_WINDOW: 18,
+  /** From the caller: nobody waits for this call any more. */
+  CALL_CANCEL: 19,
+  /** To the caller: there is no answer, or no end of one. JSON `CallFailure`. Always final. */
+  CALL_ERROR: 20,
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 

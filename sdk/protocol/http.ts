@@ -20,6 +20,8 @@ export const Header = {
   cause: 'skiff-cause',
   outcome: 'skiff-outcome',
   callDepth: 'skiff-call-depth',
+  /** Name of the function that calls, set by the platform. */
+  caller: 'skiff-caller',
   requestId: 'skiff-request-id',
   idempotencyKey: 'idempotency-key',
   serverTiming: 'server-timing',

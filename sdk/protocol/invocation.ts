@@ -3,7 +3,7 @@
  *   u32le routeLength | route (JSON) | REQUEST payload (see frame.ts)
  * The route is for the runner; the rest is for the guest and is relayed without being parsed.
  */
-import type { FailureCause } from './errors.ts';
+import type { ErrorCode, FailureCause } from './errors.ts';
 
 /** Name and value, in order, duplicates kept; names lower case. */
 export type HeaderList = readonly (readonly [string, string])[];
@@ -54,6 +54,8 @@ export interface Route {
   readonly more: boolean;
   readonly enqueuedMs: number;
   readonly traceparent?: string;
+  /** How many functions called each other to come here; absent for none. */
+  readonly depth?: number;
   /** The leased slot to use; absent in envelopes, whose token stands in front of them. */
   readonly token?: string;
 }
@@ -93,6 +95,8 @@ export interface LoadCommand {
   readonly secrets?: Readonly<Record<string, string>>;
   readonly concurrency: number;
   readonly memoryBytes: number;
+  /** Names under which the function may call others; absent for none. */
+  readonly calls?: readonly string[];
 }
 
 /** guest -> runner: LOADED. */
@@ -116,6 +120,36 @@ export interface GuestLog {
   readonly message: string;
   readonly fields?: Readonly<Record<string, unknown>>;
   readonly atMs: number;
+}
+
+/** Head of a guest's CALL. */
+export interface CallHead {
+  /** Stream of the invocation in whose course it is made. */
+  readonly parent: number;
+  /** A name that the function's configuration declares in `calls`. */
+  readonly target: string;
+  readonly method: string;
+  /** Path and query, beginning with "/". */
+  readonly path: string;
+  readonly headers: HeaderList;
+}
+
+/** Head of a runner's CALL. A gateway believes it: the runner knows who calls, and that it is declared. */
+export interface RoutedCall extends Pick<CallHead, 'method' | 'path' | 'headers'> {
+  readonly functionName: string;
+  readonly caller: string;
+  /** Invocation that makes the call. */
+  readonly invocation: string;
+  readonly depth: number;
+  /** Epoch ms when the calling invocation ends, and the call with it. */
+  readonly deadlineMs: number;
+  readonly traceparent?: string;
+}
+
+/** Payload of CALL_ERROR. */
+export interface CallFailure {
+  readonly code: ErrorCode;
+  readonly message: string;
 }
 
 export const GUEST_PROTOCOL = 1;

@@ -134,6 +134,9 @@ export const DRAIN_GRACE_MS = 30_000;
 export const LEASE_MS = 2_000;
 /** Calls of functions by functions: deeper chains are loops. */
 export const CALL_DEPTH_MAX = 16;
+/** Functions that one function may declare to call, and calls of one sandbox at a time. */
+export const CALL_TARGETS_MAX = 64;
+export const CALLS_PER_SANDBOX_MAX = 128;
 
 /** One log file of one process of the server, and how many older ones are kept beside it: 64 MB for each process. */
 export const PROCESS_LOG_BYTES_MAX = 16 * MB;

@@ -130,6 +130,20 @@ export const RuntimeName = z
   .regex(/^[a-z][a-z0-9-]*(?::[a-z0-9.]+)?$/, 'a runtime is a name like node:26 or python:3.11');
 const RUNTIME_DEFAULT = 'node:26';
 
+const CallTarget = z
+  .string()
+  .regex(
+    /^(?:[a-z](?:[a-z0-9-]*[a-z0-9])?=)?[a-z](?:[a-z0-9-]*[a-z0-9])?$/,
+    'a call is declared by the name of a function, or as alias=name',
+  )
+  .max(2 * limits.FUNCTION_NAME_LENGTH_MAX + 1);
+
+/** `resize` or `resize=shop-resize`: what the caller says, and the function that it means. */
+export function parseCallTarget(text: string): { readonly alias: string; readonly name: string } {
+  const [alias = '', name = alias] = text.split('=');
+  return { alias, name };
+}
+
 /** Every field has a default, so `FunctionConfig.parse({})` is the default configuration. */
 export const FunctionConfig = z.strictObject({
   runtime: RuntimeName.default(RUNTIME_DEFAULT),
@@ -186,6 +200,8 @@ export const FunctionConfig = z.strictObject({
     }),
   /** Names of secrets that it is given, as variables and as files of /run/secrets. */
   secrets: z.array(SecretName).max(limits.SECRETS_PER_FUNCTION_MAX).default([]),
+  /** Functions it may call by `ctx.invoke` and `fetch('http://<name>.skiff')`, each `name` or `alias=name`. */
+  calls: z.array(CallTarget).max(limits.CALL_TARGETS_MAX).default([]),
   network: Network.default('none'),
   access: z.enum(['public', 'private']).default('public'),
   isolation: z.enum(['strict', 'compat']).default('strict'),

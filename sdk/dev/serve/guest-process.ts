@@ -52,6 +52,10 @@ export interface StreamSink {
 }
 
 export interface GuestListener {
+  /** CALL, CALL_DATA, CALL_WINDOW and CALL_CANCEL. */
+  onCallFrame(frame: Frame): void;
+  /** An invocation is over, with all that it waited for. */
+  onSettled(stream: number): void;
   onLog(log: GuestLog, stream: number): void;
   onOutput(source: 'stdout' | 'stderr', line: string): void;
 }
@@ -197,7 +201,13 @@ export class GuestProcess {
         return this.listener?.onLog(parseJson(frame.payload) as GuestLog, frame.stream);
       case FrameType.SETTLED:
         this.#sinks.delete(frame.stream);
+        this.listener?.onSettled(frame.stream);
         return;
+      case FrameType.CALL:
+      case FrameType.CALL_DATA:
+      case FrameType.CALL_WINDOW:
+      case FrameType.CALL_CANCEL:
+        return this.listener?.onCallFrame(frame);
       default:
         this.#sinks.get(frame.stream)?.onFrame(frame);
     }

@@ -21,6 +21,7 @@ import {
   type RequestHead,
 } from '../../protocol/invocation.ts';
 import { FrameWriter, type WriteBytes } from './frame-writer.ts';
+import { OutgoingCalls } from './outgoing.ts';
 import { type Handler, Invocation, type InvocationHost } from './invocation.ts';
 import { encodeLog, type LogFields } from '../report/log-record.ts';
 import { describeError } from '../report/stack-traces.ts';
@@ -43,6 +44,8 @@ const UNSENT_BYTES_MAX = 4 * 1024 * 1024;
 
 export class GuestConnection {
   readonly writer: FrameWriter;
+  /** What the function asks of others. */
+  readonly calls: OutgoingCalls;
   readonly #options: ConnectionOptions;
   readonly #reader: FrameReader;
   readonly #invocations = new Map<number, Invocation>();
@@ -54,6 +57,7 @@ export class GuestConnection {
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.writer = new FrameWriter(options.write);
+    this.calls = new OutgoingCalls(this.writer);
     this.#reader = new FrameReader((frame) => this.#onFrame(frame));
   }
 
@@ -104,6 +108,11 @@ export class GuestConnection {
         return this.#onCancel(frame);
       case FrameType.PING:
         return this.writer.bytes(FrameType.PONG, frame.stream, false, frame.payload);
+      case FrameType.CALL_RESPONSE:
+      case FrameType.CALL_DATA:
+      case FrameType.CALL_WINDOW:
+      case FrameType.CALL_ERROR:
+        return this.calls.onFrame(frame);
       case FrameType.LOAD:
         return this.#onLoad(frame);
       case FrameType.HELLO:
@@ -144,6 +153,7 @@ export class GuestConnection {
   async #load(command: LoadCommand): Promise<void> {
     const started = performance.now();
     try {
+      this.calls.declare(command.calls ?? []);
       this.serve(await this.#options.load(command), command);
       this.#answerLoad({ ok: true, loadMs: performance.now() - started });
     } catch (error) {
@@ -164,6 +174,7 @@ export class GuestConnection {
       writer: this.writer,
       handler,
       identity: { functionName, deployment, env: this.#options.env },
+      calls: this.calls,
       log: (stream, level, message, fields) => this.log(stream, level, message, fields),
       settled: (stream) => {
         this.#invocations.delete(stream);

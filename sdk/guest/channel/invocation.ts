@@ -12,6 +12,7 @@ import { BodySource } from './body-source.ts';
 import { type ContextSource, type FunctionIdentity, InvocationContext } from '../context.ts';
 import type { FrameWriter } from './frame-writer.ts';
 import type { LogFields } from '../report/log-record.ts';
+import type { CallInit, OutgoingCalls } from './outgoing.ts';
 import { ResponseWriter } from './response-writer.ts';
 import { describeError } from '../report/stack-traces.ts';
 import { LightRequest } from '../web/light-request.ts';
@@ -27,6 +28,7 @@ export interface InvocationHost {
   readonly writer: FrameWriter;
   readonly identity: FunctionIdentity;
   readonly handler: Handler;
+  readonly calls: Pick<OutgoingCalls, 'open' | 'endOf'>;
   log(stream: number, level: GuestLog['level'], message: string, fields?: LogFields): void;
   /** The stream is over; its number may be used again. */
   settled(stream: number): void;
@@ -168,6 +170,12 @@ export class Invocation implements ContextSource {
     this.#host.log(this.stream, level, message, fields);
   }
 
+  /** @throws TypeError when the invocation has ended */
+  call(target: string, init: CallInit): Promise<Response> {
+    if (this.#pending === 0) throw new TypeError('the invocation has ended; it can make no calls any more');
+    return this.#host.calls.open(this.stream, target, init);
+  }
+
   waitUntil(promise: Promise<unknown>): void {
     if (this.#pending === 0) throw new Error('waitUntil() was called after the invocation had ended');
     this.#pending++;
@@ -185,6 +193,7 @@ export class Invocation implements ContextSource {
     this.#pending--;
     if (this.#pending > 0) return;
     this.#source?.discard();
+    this.#host.calls.endOf(this.stream);
     this.#host.writer.empty(FrameType.SETTLED, this.stream, false);
     this.#host.settled(this.stream);
   }

@@ -61,6 +61,22 @@ interface WebNames {
   readonly fetch: unknown;
 }
 
+/** Answers a fetch that is a call of another function; undefined for all others. */
+export type FetchRoute = (host: string, read: () => Request) => Promise<Response> | undefined;
+
+let route: FetchRoute | undefined;
+
+/** From here on `fetch` asks `next` first. */
+export function routeFetch(next: FetchRoute): void {
+  route = next;
+}
+
+/** The host of `http://host/…`, read without loading the runtime's classes; undefined for all that is not http. */
+function tryHost(input: RequestInfo | URL): string | undefined {
+  const url = typeof input === 'object' && 'url' in input ? input.url : String(input);
+  return /^http:\/\/([^/?#:@]+)(?:[/?#:]|$)/i.exec(url)?.[1]?.toLowerCase();
+}
+
 let names: WebNames | undefined;
 
 /** What a function's code gets under these names. */
@@ -80,7 +96,11 @@ function createWebNames(): WebNames {
     Response: LightResponse,
     Headers: LightHeaders,
     fetch: function fetch(input: RequestInfo | URL, init?: RequestInit) {
-      loadRuntimeClasses();
+      const { Request: RealRequest } = loadRuntimeClasses();
+      const host = route && tryHost(input);
+      const read = (): Request => new RealRequest(LightRequest.unwrap(input) as RequestInfo, init);
+      const routed = host === undefined ? undefined : route?.(host, read);
+      if (routed) return routed;
       return realFetch(LightRequest.unwrap(input) as RequestInfo, init);
     },
   };

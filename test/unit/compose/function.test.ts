@@ -114,3 +114,19 @@ test('the documented table of keys is that of the code', async () => {
   const plain = (text: string): string => text.replaceAll(/ +/g, ' ').replaceAll(/-{3,}/g, '---');
   expect(plain(documented)).toBe(plain(formatSupport()));
 });
+
+test('declares calls of members by the names of their services: those it names, and those it depends on', async () => {
+  const { project } = await load(`
+services:
+  api: { build: ., x-skiff-function: { calls: [resize, elsewhere, x=y] }, depends_on: [store] }
+  resize: { build: ., x-skiff-function: { name: the-resizer } }
+  store: { build: ., x-skiff-function: }`);
+  const api = project.services.find(({ name }) => name === 'api');
+  if (!api) throw new Error('no api');
+  expect(createFunctionWish(project, api).config['calls']).toEqual([
+    'resize=the-resizer',
+    'elsewhere',
+    'x=y',
+    'store=shop-store',
+  ]);
+});

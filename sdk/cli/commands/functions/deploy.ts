@@ -49,6 +49,7 @@ export function define(command: Command, session: Session): void {
     .option('-e, --env <name=value>', 'environment variable; without a value, yours is taken', collect)
     .option('--env-file <file>', 'file with lines NAME=value', collect)
     .option('-s, --secret <name>', 'secret it is given, as variable and as file of /run/secrets', collect)
+    .option('--calls <function>', 'function it may call, by its name or as alias=name', collect)
     .option('--network <policy>', 'none, internet, or what it may reach: api.example.com:443', collect)
     .option('--access <access>', 'public or private')
     .option('--runtime-class <class>', 'container runtime that the server offers, such as runc')
@@ -79,6 +80,7 @@ export function define(command: Command, session: Session): void {
         keepAlive: options.keepAlive,
         rollbackAt: options.rollbackAt,
         secrets: options.secret,
+        calls: options.calls,
         network: readNetwork(options.network),
         access: options.access,
         runtimeClass: options.runtimeClass,
