@@ -3,8 +3,10 @@ import { resolve } from 'node:path';
 import { z } from 'zod';
 import { SkiffError } from '../protocol/errors.ts';
 import { describeIssues, FunctionConfig, FunctionName } from '../protocol/manifest.ts';
-import { invalid } from './document/yaml-file.ts';
+import { invalid, isMapValue } from './document/yaml-file.ts';
+import { kindOf } from './kind.ts';
 import type { Project, Service } from './model.ts';
+import { createReplicasWish, readyPathOf, type ReplicasWish } from './service-wish.ts';
 
 export interface FunctionWish {
   readonly service: string;
@@ -16,6 +18,8 @@ export interface FunctionWish {
   readonly entry?: string;
   /** As a deploy sends it: checked, without defaults. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** Of a service that is no function: replicas of it to be kept, and the name under which they are reached. */
+  readonly replicas?: ReplicasWish & { readonly name: string };
 }
 
 export const ApplicationLabel = {
@@ -25,11 +29,17 @@ export const ApplicationLabel = {
   hash: 'dev.skiff.hash',
 } as const;
 
+/** The function whose deployments a service runs. */
+const CODE_SUFFIX = '-code';
+
 const Own = z.looseObject({
   name: FunctionName.optional(),
   entry: z.string().optional(),
   source: z.string().optional(),
 });
+
+/** Leaves room for the suffix. */
+const NAME_CHARS_MAX = 58;
 
 /** The name by which a member of an application is known on the server. */
 export function memberName(project: Pick<Project, 'name'>, service: Service): string {
@@ -38,25 +48,29 @@ export function memberName(project: Pick<Project, 'name'>, service: Service): st
   const text = `${project.name}-${service.name}`.toLowerCase().replaceAll(/[^a-z0-9-]+/g, '-');
   return text
     .replace(/^[^a-z]+/, '')
-    .slice(0, 63)
+    .slice(0, NAME_CHARS_MAX)
     .replace(/-+$/, '');
 }
 
 /** @throws SkiffError INVALID_CONFIG */
 export function createFunctionWish(project: Project, service: Service): FunctionWish {
   const path = `services.${service.name}`;
-  const options = { ...fromProvider(service), ...service.functionOptions };
+  const isService = kindOf(service) === 'service';
+  const options = isService ? optionsOf(service) : { ...fromProvider(service), ...service.functionOptions };
   const own = Own.safeParse(options);
-  if (!own.success) throw invalid(describeIssues(own.error, `${path}.x-skiff-function`));
+  const key = isService ? 'x-skiff-service' : 'x-skiff-function';
+  if (!own.success) throw invalid(describeIssues(own.error, `${path}.${key}`));
   const { name: _name, entry, source: given, ...settings } = own.data;
-  const name = memberName(project, service);
+  const member = memberName(project, service);
+  // Both names are one space on a server; people call the service.
+  const name = isService ? `${member}${CODE_SUFFIX}` : member;
   if (!FunctionName.safeParse(name).success)
     throw invalid(
       `${path}: no name of a function can be made of "${service.name}"; give one: x-skiff-function.name`,
     );
   const source = given === undefined ? service.build?.context : resolve(project.folder, given);
   if (source === undefined && service.image === undefined)
-    throw invalid(`${path}: a function needs build (the folder of its source) or image`);
+    throw invalid(`${path}: build (the folder of its source) or image is needed`);
   const config = createConfig(project, service, settings);
   const checked = FunctionConfig.safeParse(config);
   if (!checked.success) throw new SkiffError('INVALID_CONFIG', describeIssues(checked.error, path));
@@ -66,7 +80,15 @@ export function createFunctionWish(project: Project, service: Service): Function
     ...(source === undefined ? { image: service.image as string } : { source }),
     ...(entry === undefined ? {} : { entry }),
     config,
+    ...(isService ? { replicas: { ...createReplicasWish(service), name: member } } : {}),
   };
+}
+
+/** Settings that compose has no words for: its network, time-outs, concurrency. */
+function optionsOf({ name, raw }: Service): Record<string, unknown> {
+  const options = raw['x-skiff-service'] ?? {};
+  if (isMapValue(options)) return options;
+  throw invalid(`services.${name}.x-skiff-service must be a mapping such as { network: internet }`);
 }
 
 /** `provider: { type: skiff, options: { memory: 512MB, env: [A=b] } }` says the same in docker compose's words. */
@@ -94,12 +116,15 @@ function createConfig(
   const { memory, cpus, replicas, constraints } = service.deploy;
   const { env, labels, calls, ...rest } = settings as { env?: object; labels?: object; calls?: unknown };
   const declared = declareCalls(project, service, calls);
+  const isService = kindOf(service) === 'service';
+  const readyPath = readyPathOf(service);
   return {
     ...(memory === undefined ? {} : { memory: typeof memory === 'number' ? memory : String(memory) }),
     ...(cpus === undefined ? {} : { cpu: cpus }),
-    ...(replicas === undefined
+    ...(replicas === undefined || isService
       ? {}
       : { min: replicas.min, ...(replicas.isRange ? { max: replicas.max } : {}) }),
+    ...(readyPath === undefined || !isService ? {} : { readyPath }),
     ...(constraints.length === 0 ? {} : { constraints }),
     ...(service.secrets.length === 0 ? {} : { secrets: service.secrets.map(({ source }) => source) }),
     ...(declared.length === 0 ? {} : { calls: declared }),

@@ -2,10 +2,10 @@
  * What Skiff does with each key of a service. Invariant: every key of the specification has a row (a test looks), so
  * that a key is used, is known to be moot, or is refused with a reason; none is passed over.
  */
+import { kindOf } from './kind.ts';
 import type { Service } from './model.ts';
+import { readyPathOf } from './service-wish.ts';
 import { SERVICE_KEYS } from './schema/service.ts';
-
-export type ServiceKind = 'function' | 'service';
 
 /** `used`; `moot: …` why it changes nothing here; `no: …` why it cannot be done. */
 type Treatment = 'used' | `moot: ${string}` | `no: ${string}`;
@@ -23,7 +23,7 @@ const SHARED_HOST = 'no: sandboxes share no namespace with the host or each othe
 const NO_DEVICES = 'no: sandboxes have no devices';
 const NOT_PRIVILEGED = 'no: sandboxes have no capabilities and cannot be given any';
 const SET_BY_LIMITS = 'no: say deploy.resources.limits, mem_limit or cpus instead';
-const GATEWAY = 'moot: functions are reached through the gateway';
+const GATEWAY = 'moot: all is reached through the gateway';
 
 const ROWS: Readonly<Record<string, Row>> = {
   annotations: both('moot: nothing reads annotations'),
@@ -34,8 +34,8 @@ const ROWS: Readonly<Record<string, Row>> = {
   cap_drop: both('moot: sandboxes have no capabilities'),
   cgroup: both(SHARED_HOST),
   cgroup_parent: both(SHARED_HOST),
-  command: serviceOnly('no: a function is started by its runtime'),
-  configs: serviceOnly('no: put the file into the function\u2019s folder'),
+  command: both('no: a function is started by its runtime, an image as it says itself'),
+  configs: both('no: put the file into the source, or into the image'),
   container_name: both('moot: sandboxes have names of their own'),
   cpu_count: both(SET_BY_LIMITS),
   cpu_percent: both(SET_BY_LIMITS),
@@ -56,10 +56,10 @@ const ROWS: Readonly<Record<string, Row>> = {
   dns_opt: both('no: names are resolved by the host'),
   dns_search: both('no: names are resolved by the host'),
   domainname: both('no: sandboxes have no domain'),
-  entrypoint: serviceOnly('no: a function is started by its runtime'),
+  entrypoint: both('no: a function is started by its runtime, an image as it says itself'),
   env_file: USED,
   environment: USED,
-  expose: serviceOnly(GATEWAY),
+  expose: both(GATEWAY),
   extends: USED,
   external_links: both('no: there are no containers beside those of Skiff'),
   extra_hosts: both('no: names are resolved by the host'),
@@ -82,13 +82,13 @@ const ROWS: Readonly<Record<string, Row>> = {
   memswap_limit: both('no: sandboxes do not swap'),
   models: both('no: Skiff serves no models'),
   network_mode: both('no: say x-skiff-function.network, or networks'),
-  networks: serviceOnly('moot: functions reach what they declare in calls, and the network by their policy'),
+  networks: both('moot: members reach what they declare in calls, and the network by their policy'),
   oom_kill_disable: both('no: a sandbox that exceeds its memory is ended'),
   oom_score_adj: both('no: a sandbox that exceeds its memory is ended'),
   pid: both(SHARED_HOST),
   pids_limit: both('no: the limit of processes is the platform\u2019s'),
   platform: both('moot: images are for the hosts\u2019 own platform'),
-  ports: serviceOnly('no: functions are reached through the gateway; remove ports'),
+  ports: both('no: all is reached through the gateway, at /f/<name>; remove ports'),
   post_start: both('no: hooks are not run'),
   pre_stop: both('no: hooks are not run'),
   privileged: both(NOT_PRIVILEGED),
@@ -97,7 +97,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   pull_policy: both('moot: images are pulled when their digest is new'),
   pull_refresh_after: both('moot: images are pulled when their digest is new'),
   read_only: both('moot: the root of a sandbox is always read-only'),
-  restart: serviceOnly('moot: a function that crashes is started again by the next call'),
+  restart: both('moot: what ends is started again: a function by the next call, a replica at once'),
   runtime: both('no: the OCI runtime is the host\u2019s choice'),
   scale: USED,
   secrets: USED,
@@ -115,9 +115,9 @@ const ROWS: Readonly<Record<string, Row>> = {
   user: both('moot: a sandbox runs as one unprivileged user of its own'),
   userns_mode: both(SHARED_HOST),
   uts: both(SHARED_HOST),
-  volumes: serviceOnly('no: functions keep nothing on disk; use a service or a store elsewhere'),
+  volumes: both('no: sandboxes keep nothing on disk; use a store elsewhere'),
   volumes_from: both('no: name the volume under volumes'),
-  working_dir: serviceOnly('no: a function is started in its own folder'),
+  working_dir: both('no: a function is started in its own folder, an image where it says'),
 };
 
 export interface Finding {
@@ -131,15 +131,6 @@ export interface Judgement {
   readonly refused: readonly Finding[];
   /** Change nothing here. */
   readonly moot: readonly Finding[];
-}
-
-/** Functions say so, by `x-skiff-function`, a range of replicas or the provider skiff; all else is a service. */
-export function kindOf(service: Service): ServiceKind {
-  const isFunction =
-    service.functionOptions !== undefined ||
-    service.deploy.replicas?.isRange === true ||
-    service.provider?.type === 'skiff';
-  return isFunction ? 'function' : 'service';
 }
 
 export function judge(services: readonly Service[]): Judgement {
@@ -160,7 +151,8 @@ export function judge(services: readonly Service[]): Judgement {
 }
 
 /** Below keys that are used. */
-function findInside({ name, build, deploy, provider }: Service): Finding[] {
+function findInside(service: Service): Finding[] {
+  const { name, build, deploy, provider, dependsOn } = service;
   const found: Finding[] = [];
   const refuse = (path: string, reason: string): void =>
     void found.push({ path: `services.${name}.${path}`, reason });
@@ -168,6 +160,22 @@ function findInside({ name, build, deploy, provider }: Service): Finding[] {
     refuse('build.context', 'a context is a folder here; clone the repository first');
   if (provider && provider.type !== 'skiff')
     refuse('provider', `the provider "${provider.type}" is not run by Skiff`);
+  if (
+    kindOf(service) === 'service' &&
+    service.healthcheck?.disable === false &&
+    readyPathOf(service) === undefined
+  )
+    refuse(
+      'healthcheck.test',
+      'only an HTTP request is made, so name a URL: curl -f http://localhost/health',
+    );
+  for (const [other, { condition }] of Object.entries(dependsOn)) {
+    if (condition === 'service_completed_successfully')
+      refuse(
+        `depends_on.${other}.condition`,
+        'nothing here runs to its end; deploy a function and invoke it',
+      );
+  }
   const reservations = (deploy.raw['resources'] as Record<string, unknown> | undefined)?.['reservations'];
   if ((reservations as Record<string, unknown> | undefined)?.['devices'] !== undefined)
     refuse('deploy.resources.reservations.devices', NO_DEVICES.slice('no: '.length));

@@ -3,6 +3,7 @@
  * orphans. Invariant: what fails keeps those that depend on it from starting, and nothing else; what was live stays.
  */
 import type { BuildEvent } from '../../client/index.ts';
+import { wait } from '../../client/retry.ts';
 import { ApplicationLabel } from '../../compose/function-wish.ts';
 import type { CliClient } from '../connection/server.ts';
 import type { Board } from '../output/board.ts';
@@ -58,15 +59,21 @@ async function applyOne(
     board.done(service.name, 'skipped', error);
     return { ...base, error };
   }
-  if (action === 'keep') {
+  const { replicas } = member;
+  if (action === 'keep' && (replicas === undefined || replicas.action === 'keep')) {
     board.done(service.name, 'ok', `unchanged  ${member.url ?? ''}`.trimEnd());
     return { ...base, url: member.url };
   }
   return gate(async () => {
     try {
-      const result = await deploy(client, member, board, signal);
-      board.done(service.name, 'ok', `${action === 'create' ? 'created' : 'updated'}  ${result.url}`);
-      return { ...base, url: result.url, deployment: result.deployment };
+      const result = action === 'keep' ? undefined : await deploy(client, member, board, signal);
+      const settled = replicas && (await settleReplicas(client, member, board, signal));
+      const url = settled?.url ?? result?.url ?? member.url;
+      const words = [action === 'create' ? 'created' : 'updated', settled?.words, url]
+        .filter(Boolean)
+        .join('  ');
+      board.done(service.name, 'ok', words);
+      return { ...base, url, ...(result && { deployment: result.deployment }) };
     } catch (error) {
       const { message } = error as Error;
       board.done(service.name, 'failed', message.split('\n', 1)[0] ?? 'failed');
@@ -84,7 +91,7 @@ async function deploy(client: CliClient, member: Member, board: Board, signal: A
   board.set(service.name, 'upload');
   try {
     return await client.deploy(wish.name, {
-      source: () => packSource(source.files),
+      ...(source ? { source: () => packSource(source.files) } : { image: wish.image }),
       entry: wish.entry,
       config: { ...wish.config, labels: { ...labels, [ApplicationLabel.hash]: hash } },
       signal,
@@ -104,6 +111,37 @@ async function deploy(client: CliClient, member: Member, board: Board, signal: A
   }
 }
 
+const CONVERGE_MS_MAX = 120_000;
+const POLL_MS = 300;
+
+/** Creates or changes the service of a member and waits until its replicas run. */
+async function settleReplicas(
+  client: CliClient,
+  { service, wish, replicas: planned }: Member,
+  board: Board,
+  signal: AbortSignal,
+): Promise<{ words: string; url: string }> {
+  if (!wish.replicas) throw new Error(`${service.name} has no replicas`);
+  const { name, mode, constraints: wanted, ...rest } = wish.replicas;
+  const constraints = [...wanted];
+  if (planned?.action === 'create') {
+    await client.services.create({ ...rest, name, mode, constraints, functionName: wish.name }, { signal });
+  } else if (planned?.action === 'update') {
+    await client.services.update(name, { ...rest, constraints, deployment: 'latest' }, { signal });
+  }
+  const deadline = performance.now() + CONVERGE_MS_MAX;
+  for (;;) {
+    const { running, desired, message, url, service: state } = await client.services.get(name, { signal });
+    const isChanging = state.updateStatus?.state === 'updating';
+    const words = `${running}/${desired} running`;
+    if (running === desired && !isChanging) return { words, url };
+    board.set(service.name, [words, message].filter(Boolean).join(', '));
+    if (performance.now() > deadline)
+      throw new Error(`${words}${message === undefined ? '' : `: ${message}`}`);
+    await wait(POLL_MS, signal);
+  }
+}
+
 export async function removeFunctions(
   client: CliClient,
   names: readonly string[],
@@ -115,6 +153,11 @@ export async function removeFunctions(
     names.map(async (name) => {
       board.set(name, 'removing');
       try {
+        // Services that run it first: nothing is to be started again.
+        for (const { service } of (await client.services.list({ signal })).filter(
+          (one) => one.service.spec.functionName === name,
+        ))
+          await client.services.remove(service.name, { signal });
         await client.remove(name, { signal });
         board.done(name, 'ok', 'removed');
       } catch (error) {

@@ -4,10 +4,11 @@
  * the second `up` does nothing; who belongs to an application is said by labels of its functions.
  */
 import { createHash } from 'node:crypto';
-import type { FunctionRecord } from '../../client/index.ts';
+import type { FunctionRecord, ServiceState } from '../../client/index.ts';
 import { ApplicationLabel, createFunctionWish, type FunctionWish } from '../../compose/function-wish.ts';
 import type { Project, Service } from '../../compose/model.ts';
-import { judge, type Judgement, kindOf } from '../../compose/support.ts';
+import type { ReplicasWish } from '../../compose/service-wish.ts';
+import { judge, type Judgement } from '../../compose/support.ts';
 import type { CliClient } from '../connection/server.ts';
 import { findSource, type SourceFiles } from '../source/files.ts';
 import { measureSource } from '../source/pack.ts';
@@ -21,10 +22,12 @@ export interface Member {
   readonly action: Action;
   readonly reason: string;
   readonly hash: string;
-  readonly source: SourceFiles;
-  readonly sourceBytes: number;
+  /** Absent: an image is deployed. */
+  readonly source?: SourceFiles;
   /** Of a function that is there already. */
   readonly url?: string;
+  /** What is to happen to its replicas, when it is a service. */
+  readonly replicas?: { readonly action: Action; readonly reason: string };
 }
 
 export interface Plan {
@@ -33,8 +36,6 @@ export interface Plan {
   readonly members: readonly Member[];
   /** On the server, and in none of the files any more. */
   readonly orphans: readonly FunctionRecord[];
-  /** Services that are no functions. */
-  readonly services: readonly Service[];
   readonly judgement: Judgement;
 }
 
@@ -44,13 +45,16 @@ export async function makePlan(
   options: { readonly isForced?: boolean; readonly signal: AbortSignal },
 ): Promise<Plan> {
   const judgement = judge(project.services);
-  const functions = project.services.filter((service) => kindOf(service) === 'function');
-  const wishes = functions.map((service) => ({ service, wish: createFunctionWish(project, service) }));
-  const known = await client.list({ signal: options.signal });
+  const wishes = project.services.map((service) => ({ service, wish: createFunctionWish(project, service) }));
+  const [known, states] = await Promise.all([client.list(options), client.services.list(options)]);
   const members: Member[] = [];
   for (const { service, wish } of wishes) {
     const record = known.find(({ name }) => name === wish.name);
-    members.push(await planMember(client, project, service, wish, record, options));
+    const member = await planMember(client, project, service, wish, record, options);
+    const state = states.find((one) => one.service.name === wish.replicas?.name);
+    members.push(
+      wish.replicas ? { ...member, replicas: planReplicas(wish.replicas, member, state) } : member,
+    );
   }
   const names = new Set(wishes.map(({ wish }) => wish.name));
   // A service whose profile is not active is not gone: it is only not wanted now.
@@ -62,7 +66,6 @@ export async function makePlan(
     project,
     members,
     orphans,
-    services: project.services.filter((service) => kindOf(service) === 'service'),
     judgement,
   };
 }
@@ -80,20 +83,19 @@ async function planMember(
   record: FunctionRecord | undefined,
   { isForced, signal }: { readonly isForced?: boolean; readonly signal: AbortSignal },
 ): Promise<Member> {
-  const source = findSource(wish.source ?? project.folder);
-  const sourceBytes = measureSource(source.files);
-  const digest = await digestSource(source);
-  const entry = wish.entry ?? source.entry;
+  const source = wish.source === undefined ? undefined : findSource(wish.source);
+  if (source) measureSource(source.files);
+  const digest = source && (await digestSource(source));
+  const entry = wish.entry ?? source?.entry;
   const hash = createHash('sha256')
-    .update(JSON.stringify([digest, entry, wish.image, wish.config]))
+    .update(JSON.stringify([digest ?? '', entry, wish.image, wish.config]))
     .digest('hex')
     .slice(0, 32);
   const member = {
     service,
     wish: entry === undefined ? wish : { ...wish, entry },
     hash,
-    source,
-    sourceBytes,
+    ...(source && { source }),
     ...(record && { url: record.url }),
   };
   const live = record?.live?.targets[0]?.deployment;
@@ -107,7 +109,7 @@ async function planMember(
   }
   const deployment = await client.deployment(live, { signal });
   const changes = [
-    ...(deployment.source?.digest === digest ? [] : ['source']),
+    ...(digest === undefined || deployment.source?.digest === digest ? [] : ['source']),
     ...findChangedSettings(wish.config, deployment.config),
   ];
   return { ...member, action: 'update', reason: changes.length === 0 ? 'settings' : changes.join(', ') };
@@ -121,4 +123,25 @@ function findChangedSettings(
   return ['env', 'secrets', 'network', 'calls', 'runtime', 'access', 'min', 'max', 'concurrency'].filter(
     (name) => name in wanted && JSON.stringify(wanted[name]) !== JSON.stringify(live[name]),
   );
+}
+
+function planReplicas(
+  wanted: ReplicasWish & { readonly name: string },
+  { action }: Pick<Member, 'action'>,
+  state: ServiceState | undefined,
+): { action: Action; reason: string } {
+  if (!state) return { action: 'create', reason: '' };
+  const { spec } = state.service;
+  const { update, name: _name, ...rest } = wanted;
+  const changed = Object.entries(rest).filter(
+    ([name, value]) => JSON.stringify(value) !== JSON.stringify(spec[name as keyof typeof rest]),
+  );
+  const isUpdateChanged = Object.entries(update).some(
+    ([name, value]) => value !== spec.update[name as keyof typeof spec.update],
+  );
+  const reasons = [...changed.map(([name]) => name), ...(isUpdateChanged ? ['update'] : [])];
+  if (action !== 'keep') reasons.unshift('deployment');
+  return reasons.length === 0
+    ? { action: 'keep', reason: '' }
+    : { action: 'update', reason: reasons.join(', ') };
 }

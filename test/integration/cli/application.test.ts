@@ -152,20 +152,28 @@ test('refuses what cannot be done with a list of places and reasons, before anyt
     'shop/compose.yaml': `
 services:
   fn: { build: ., x-skiff-function: , ports: ["80:80"], privileged: true, container_name: x }
-  db: { image: postgres }`,
+  db: { image: postgres, volumes: ["data:/data"], command: x, healthcheck: { test: pg_isready } }
+volumes: { data: }`,
     'shop/index.ts': 'x',
   });
   const { code, stderr } = await run('up', '-d');
   expect(code).toBe(2);
-  expect(stderr).toContain('services.db: this server runs functions only');
-  expect(stderr).toContain('services.fn.ports: functions are reached through the gateway');
+  expect(stderr).toContain('services.db.volumes: sandboxes keep nothing on disk');
+  expect(stderr).toContain('services.db.healthcheck.test: only an HTTP request is made');
+  expect(stderr).toContain('services.fn.ports: all is reached through the gateway');
   expect(stderr).toContain('services.fn.privileged: sandboxes have no capabilities');
   expect(stderr).toContain('services.fn.container_name: sandboxes have names of their own');
   expect(builder.jobs).toEqual([]);
   const config = await run('config', '--unsupported', '--format', 'json');
   expect(
     (JSON.parse(config.stdout) as { refused: { path: string }[] }).refused.map(({ path }) => path),
-  ).toEqual(['services.fn.ports', 'services.fn.privileged']);
+  ).toEqual([
+    'services.fn.ports',
+    'services.fn.privileged',
+    'services.db.volumes',
+    'services.db.command',
+    'services.db.healthcheck.test',
+  ]);
   const forced = await run('up', '-d', 'fn', '--ignore-unsupported');
   expect([forced.code, forced.stderr]).toEqual([0, expect.stringContaining('left out:')]);
 });
@@ -316,4 +324,49 @@ describe('provider of docker compose', () => {
       config: { memory: '128MB', env: { A: 'b' } },
     });
   });
+});
+
+test('services are kept running: created with their replicas, changed without a deploy, shown, and removed', async () => {
+  const yaml = (replicas: number, more = ''): string => `
+services:
+  web:
+    build: ./web
+    healthcheck: { test: curl -f http://localhost:8080/health }
+    deploy: { replicas: ${replicas}, placement: { constraints: [node.role==worker] }, update_config: { parallelism: 2, order: stop-first, delay: 5s }${more} }
+  shop: { image: "127.0.0.1:5000/shop:1", deploy: { replicas: 0 }, x-skiff-service: { network: internet } }`;
+  await write({ ...APP, 'shop/compose.yaml': yaml(0) });
+  const first = await run('up', '-d');
+  expect([first.code, first.stderr]).toEqual([
+    0,
+    expect.stringMatching(/✓ shop +created {2}0\/0 running {2}http\S+\/f\/shop-shop/),
+  ]);
+  expect(
+    builder.jobs.map((job) => [job.functionName, 'image' in job ? job.image : undefined, job.config]),
+  ).toEqual(
+    expect.arrayContaining([
+      [
+        'shop-web-code',
+        undefined,
+        expect.objectContaining({ readyPath: '/health', constraints: ['node.role==worker'] }),
+      ],
+      ['shop-shop-code', '127.0.0.1:5000/shop:1', expect.objectContaining({ network: 'internet' })],
+    ]),
+  );
+  const services = JSON.parse((await run('service', 'ls', '--json')).stdout) as {
+    service: { name: string; spec: object };
+  }[];
+  expect(services.find(({ service }) => service.name === 'shop-web')?.service.spec).toMatchObject({
+    replicas: 0,
+    constraints: ['node.role==worker'],
+    update: { parallelism: 2, order: 'stop-first', delayMs: 5_000 },
+  });
+  builder.jobs.length = 0;
+  expect((await run('up', '-d')).stderr).toMatch(/✓ web {3}unchanged/);
+  await write({ 'shop/compose.yaml': yaml(0).replace('parallelism: 2', 'parallelism: 3') });
+  expect((await run('up', '--dry-run')).stdout).toContain('~ web (shop-web)  update');
+  expect((await run('up', '-d')).stderr).toMatch(/✓ web {3}updated {2}0\/0 running/);
+  expect(builder.jobs).toEqual([]);
+  expect((await run('ps')).stdout).toMatch(/web +shop-web-code +live +0\/0/);
+  expect(await json<object>('down')).toEqual({ name: 'shop', removed: ['shop-shop-code', 'shop-web-code'] });
+  expect(JSON.parse((await run('service', 'ls', '--json')).stdout)).toEqual([]);
 });

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createFunctionWish } from '../../../sdk/compose/function-wish.ts';
 import { loadProject } from '../../../sdk/compose/project.ts';
-import { formatSupport, judge, kindOf, listSupport } from '../../../sdk/compose/support.ts';
+import { kindOf } from '../../../sdk/compose/kind.ts';
+import { formatSupport, judge, listSupport } from '../../../sdk/compose/support.ts';
 import { createSourceFolder } from '../../helpers/source-folder.ts';
 import { ROOT } from '../../helpers/source-tree.ts';
 
@@ -62,7 +63,7 @@ test('takes options of the provider as docker compose writes them', async () => 
 });
 
 test.each([
-  ['{ x-skiff-function: {} }', 'services.a: a function needs build'],
+  ['{ x-skiff-function: {} }', 'services.a: build (the folder of its source) or image is needed'],
   ['{ build: ., x-skiff-function: { memory: lots } }', 'services.a.memory: "lots" is not a size'],
   ['{ build: ., x-skiff-function: { memroy: 1GB } }', 'memroy'],
   [
@@ -99,7 +100,9 @@ services:
     'services.fn.ports',
     'services.fn.privileged',
     'services.fn.build.context',
+    'services.db.ports',
     'services.db.devices',
+    'services.db.healthcheck.test',
     'services.other.provider',
   ]);
   expect(moot.map(({ path }) => path)).toEqual([
@@ -129,4 +132,34 @@ services:
     'x=y',
     'store=shop-store',
   ]);
+});
+
+test('a service that is no function asks for replicas, in the words of the API', async () => {
+  const { project, service } = await load(`
+services:
+  web:
+    image: host:5000/web:1
+    healthcheck: { test: [CMD, curl, "-f", "http://localhost:3000/ready?x=1"] }
+    deploy:
+      mode: replicated
+      replicas: 3
+      placement: { constraints: [node.labels.zone==a], max_replicas_per_node: 2 }
+      update_config: { parallelism: 2, delay: 10s, order: start-first, failure_action: rollback, monitor: 1m }`);
+  expect(createFunctionWish(project, service)).toMatchObject({
+    image: 'host:5000/web:1',
+    config: { readyPath: '/ready?x=1' },
+    replicas: {
+      mode: 'replicated',
+      replicas: 3,
+      constraints: ['node.labels.zone==a'],
+      replicasMaxPerNode: 2,
+      update: {
+        parallelism: 2,
+        delayMs: 10_000,
+        order: 'start-first',
+        failureAction: 'rollback',
+        monitorMs: 60_000,
+      },
+    },
+  });
 });

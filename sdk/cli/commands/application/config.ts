@@ -3,7 +3,7 @@ import { type Command, Option } from '@commander-js/extra-typings';
 import { stringify } from 'yaml';
 import { createFunctionWish } from '../../../compose/function-wish.ts';
 import type { Project } from '../../../compose/model.ts';
-import { judge, kindOf } from '../../../compose/support.ts';
+import { judge } from '../../../compose/support.ts';
 import { addProjectOptions, printNotes, readProject } from '../../application/options.ts';
 import type { Session } from '../../session.ts';
 
@@ -32,8 +32,7 @@ export function define(command: Command, session: Session): void {
     .action((options) => {
       const project = readProject(session, options, [], options.interpolate);
       printNotes(session, project);
-      const functions = project.services.filter((service) => kindOf(service) === 'function');
-      const wishes = functions.map((service) => createFunctionWish(project, service));
+      const wishes = project.services.map((service) => createFunctionWish(project, service));
       const { out } = session.output;
       const print = (value: unknown): void =>
         out.line(options.format === 'json' ? JSON.stringify(value, null, 2) : stringify(value).trimEnd());

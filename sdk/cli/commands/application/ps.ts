@@ -1,6 +1,6 @@
 /** `skiff ps`: the members of an application on the server. Without a compose file, all functions. */
 import type { Command } from '@commander-js/extra-typings';
-import type { FunctionRecord } from '../../../client/index.ts';
+import type { FunctionRecord, ServiceState } from '../../../client/index.ts';
 import { ApplicationLabel } from '../../../compose/function-wish.ts';
 import { tryFindFiles } from '../../../compose/load/file-set.ts';
 import { addProjectOptions, readProject } from '../../application/options.ts';
@@ -26,7 +26,9 @@ export function define(command: Command, session: Session): void {
       const project =
         options.projectName ??
         (hasFile ? readProject(session, { ...options, profile: ['*'] }).name : undefined);
-      const all = await openClient(session).list({ signal: session.signal });
+      const client = openClient(session);
+      const { signal } = session;
+      const [all, services] = await Promise.all([client.list({ signal }), client.services.list({ signal })]);
       const functions = project === undefined ? all : membersOf(all, project);
       if (options.json) return session.output.json(functions);
       if (functions.length === 0)
@@ -35,11 +37,11 @@ export function define(command: Command, session: Session): void {
             ? 'no functions'
             : `${project} has nothing on the server; skiff up creates it`,
         );
-      else printTable(session.output.out, createColumns(), functions);
+      else printTable(session.output.out, createColumns(services), functions);
     });
 }
 
-function createColumns(): Column<FunctionRecord>[] {
+function createColumns(services: readonly ServiceState[]): Column<FunctionRecord>[] {
   return [
     { title: 'SERVICE', value: ({ name, labels }) => labels?.[ApplicationLabel.service] ?? name },
     { title: 'FUNCTION', value: ({ name }) => name },
@@ -48,11 +50,22 @@ function createColumns(): Column<FunctionRecord>[] {
       value: ({ live }) => (live === undefined ? 'not live' : live.targets.length > 1 ? 'canary' : 'live'),
     },
     {
+      title: 'REPLICAS',
+      value({ name }) {
+        const state = services.find(({ service }) => service.spec.functionName === name);
+        return state ? `${state.running}/${state.desired}` : '-';
+      },
+    },
+    {
       title: 'SANDBOXES',
       align: 'right',
       value: ({ sandboxes }) => (sandboxes === undefined ? '?' : String(sandboxes)),
     },
     { title: 'CHANGED', value: ({ live, createdMs }) => formatAgo(live?.updatedMs ?? createdMs, Date.now()) },
-    { title: 'URL', value: ({ url }) => url },
+    {
+      title: 'URL',
+      value: ({ name, url }) =>
+        services.find(({ service }) => service.spec.functionName === name)?.url ?? url,
+    },
   ];
 }

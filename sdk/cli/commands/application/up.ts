@@ -21,7 +21,8 @@ Examples:
   $ skiff up -f compose.yaml -f compose.prod.yaml --profile full
   $ skiff up -d --remove-orphans      also remove what is in the files no more
 
-Services with x-skiff-function are functions, with build as the folder of their source:
+Services with x-skiff-function are functions, with build as the folder of their source; others are kept running, with
+deploy.replicas. All are reached at /f/<application>-<service>:
 
   services:
     api:
@@ -64,21 +65,17 @@ export function define(command: Command, session: Session): void {
 
 /** @throws CliFailure with every key that cannot be obeyed */
 function checkPlan({ output: { err } }: Session, plan: Plan, isIgnored: boolean): void {
-  const services: Finding[] = plan.services.map(({ name }) => ({
-    path: `services.${name}`,
-    reason: 'this server runs functions only; add x-skiff-function, or run the service elsewhere',
-  }));
-  const refused = [...services, ...plan.judgement.refused];
+  const { refused } = plan.judgement;
   const format = ({ path, reason }: Finding): string => `  ${path}: ${reason}`;
   if (plan.judgement.moot.length > 0) {
     err.line(err.style('dim', 'without effect here:'));
     for (const finding of plan.judgement.moot) err.line(err.style('dim', format(finding)));
   }
   if (refused.length === 0) return;
-  if (!isIgnored || services.length > 0) {
+  if (!isIgnored) {
     throw new CliFailure(`the files say what cannot be done:\n${refused.map(format).join('\n')}`, {
       exitCode: ExitCode.usage,
-      ...(services.length > 0 ? {} : { hint: 'go on without them: --ignore-unsupported' }),
+      hint: 'go on without them: --ignore-unsupported',
     });
   }
   err.line(err.style('yellow', 'left out:'));
@@ -95,11 +92,11 @@ function printPlan(
   orphans: readonly FunctionRecord[],
   { removeOrphans, json }: { readonly removeOrphans?: true | undefined; readonly json?: true | undefined },
 ): void {
-  const members = plan.members.map(({ service, wish, action, reason }) => ({
+  const members = plan.members.map(({ service, wish, action, reason, replicas }) => ({
     service: service.name,
-    name: wish.name,
-    action,
-    reason,
+    name: wish.replicas?.name ?? wish.name,
+    action: action === 'keep' && replicas ? replicas.action : action,
+    reason: [reason, replicas?.reason].filter(Boolean).join(', '),
   }));
   if (json) {
     return output.json({
