@@ -73,6 +73,8 @@ export class Networks {
   readonly #used = new Set<number>();
   readonly #denials = new Denials();
   readonly #closing = new AbortController();
+  /** What is being made or removed now; `close` waits for it. */
+  readonly #pending = new Set<Promise<unknown>>();
   #next = 0;
   #opening: Promise<Ground> | undefined;
   #watching: Promise<void> | undefined;
@@ -103,6 +105,13 @@ export class Networks {
 
   /** A namespace without a policy for the sandbox of this id. Rejects with COLD_START_FAILED when it cannot be made. */
   async acquire(sandbox: string): Promise<string> {
+    if (this.#closing.signal.aborted) {
+      throw new SkiffError('COLD_START_FAILED', `${sandbox} gets no network: this runner is stopping`);
+    }
+    return await this.#track(this.#make(sandbox));
+  }
+
+  async #make(sandbox: string): Promise<string> {
     const ground = await this.#open();
     const index = this.#allocate();
     const plan: NamespacePlan = {
@@ -148,6 +157,10 @@ export class Networks {
   }
 
   async release(sandbox: string): Promise<void> {
+    await this.#track(this.#remove(sandbox));
+  }
+
+  async #remove(sandbox: string): Promise<void> {
     const member = this.#find(sandbox);
     if (!member) return;
     const { plan, policy } = member;
@@ -165,6 +178,7 @@ export class Networks {
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#watching;
+    await Promise.allSettled(this.#pending);
     const ground = await this.#opening?.catch(() => undefined);
     if (!ground) return;
     for (const { sandbox } of this.#members.values()) await this.release(sandbox);
@@ -173,6 +187,15 @@ export class Networks {
     await this.#removeGateways();
     ground.forwarding.close();
     releaseClaim(ground.claim);
+  }
+
+  async #track<T>(work: Promise<T>): Promise<T> {
+    this.#pending.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#pending.delete(work);
+    }
   }
 
   get #namespacePrefix(): string {
