@@ -19,11 +19,6 @@ import type { CallRequest, CallResponse } from './caller.ts';
 import { failureOfCause, tryBuildHeaders, tryReadHead, writeFailure, type FailureInfo } from './answer.ts';
 import { RequestBody } from './request-body.ts';
 
-interface Envelope {
-  readonly bytes: Buffer;
-  readonly startByMs: number;
-}
-
 export interface CallOwner {
   /** Sends a frame to the runner that has this call; false when there is no link. */
   send(call: Call, type: number, payload?: Buffer): boolean;

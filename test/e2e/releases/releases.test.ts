@@ -61,7 +61,7 @@ describe('previews', () => {
     const statuses = await Promise.all(
       Array.from({ length: 40 }, async () => (await fetch(`${server.url}/f/half-open`)).status),
     );
-    expect([...new Set(statuses)].toSorted()).toEqual([200, 401]);
+    expect(new Set(statuses)).toEqual(new Set([200, 401]));
   });
 });
 
