@@ -23,6 +23,17 @@ export interface WaitOptions extends CallOptions {
   readonly waitMs?: number;
 }
 
+export interface EventStats {
+  readonly durability: 'single' | 'replicated' | 'fast';
+  /** Why nothing is accepted now. */
+  readonly problem?: string;
+  readonly unfinished: number;
+  readonly dead: number;
+  readonly queued: number;
+  readonly held: number;
+  readonly counters: Readonly<Record<string, number>>;
+}
+
 /** Which dead or expired invocations. */
 export type DeadSelection =
   | { readonly ids: readonly string[] }
@@ -40,6 +51,8 @@ export interface Events<R extends ClientResponse> {
   /** What the function answered. Throws ClientError: NOT_FOUND when there is no result, GONE when it has expired. */
   result(id: string, options?: CallOptions): Promise<R>;
   cancel(id: string, options?: CallOptions): Promise<InvocationRecord>;
+  /** Counters, what waits, and how safely events are kept. */
+  eventStats(options?: CallOptions): Promise<EventStats>;
   /** Dead and expired invocations, newest first. */
   dead(
     options?: CallOptions & {
@@ -126,6 +139,9 @@ export function createEvents<R extends ClientResponse>(transport: Transport<R>):
       const detail = `${id} has not ended yet`;
       throw new ClientError({ code: 'NOT_FOUND', status: response.status, detail });
     },
+
+    eventStats: ({ signal } = {}) =>
+      transport.json({ what: 'event stats', path: '/v1/events/stats', signal }),
 
     cancel: (id, { signal } = {}) =>
       transport.json({ what: `cancel ${id}`, method: 'DELETE', path: pathOf(id), signal }),

@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --rounds 5 --only cold,warm,deploy,memory]`: Skiff beside bare Node and `docker run`, interleaved
+ * `npm run bench [-- --rounds 5 --only cold,warm,deploy,memory,events]`: Skiff beside bare Node and `docker run`, interleaved
  * in one run on one machine, load generator included. Prints a table and writes JSON to test/bench/out.
  * Two servers run: one with stems and leases, one without both; isolation is on in both.
  */
@@ -12,6 +12,7 @@ import { Docker } from './docker.ts';
 import { untilFirstByte } from './first-byte.ts';
 import { formatReport, ratios } from './report.ts';
 import { COLD, coldRound, sustainedRound } from './sections/cold.ts';
+import { eventsRound } from './sections/events.ts';
 import { deployRound, memoryRound, stepRound } from './sections/scale.ts';
 import { WARM, warmRound } from './sections/warm.ts';
 import { Record } from './stats.ts';
@@ -21,7 +22,8 @@ const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     samples: { type: 'string', default: '40' },
-    only: { type: 'string', default: 'cold,sustained,warm,deploy,step,memory' },
+    only: { type: 'string', default: 'cold,sustained,warm,deploy,step,memory,events' },
+    events: { type: 'string', default: '8000' },
     port: { type: 'string', default: '18180' },
   },
 });
@@ -67,6 +69,7 @@ for (let round = 1; round <= rounds; round++) {
     await stepRound(record, leased, 'slow-single', 'the same, one call for each sandbox');
   }
   if (only.has('memory')) await memoryRound(record, leased, port + 30, 4);
+  if (only.has('events')) await eventsRound(record, leased, WARM, Number(values.events));
 }
 
 const machine = {

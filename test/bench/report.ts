@@ -83,6 +83,12 @@ const ROWS: readonly Row[] = [
     baseline: B0,
     ...atMost(4),
   },
+  {
+    what: 'events accepted to executed ÷ raw BullMQ',
+    subject: 'events, accepted to executed',
+    baseline: 'raw BullMQ, accepted to executed',
+    ...atLeast(0.6),
+  },
 ];
 
 /** Limits on a figure itself. */
