@@ -5,11 +5,15 @@
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-/** Field 22 of /proc/<pid>/stat; the name in field 2 may hold blanks and parentheses. */
+/**
+ * Field 22 of /proc/<pid>/stat; the name in field 2 may hold blanks and parentheses. Undefined for a process that has
+ * ended, also when nobody has collected it yet (field 3: zombie or dead): it holds nothing any more.
+ */
 function tryStartTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return /^[ZX]/i.test(fields[0] ?? '') ? undefined : fields[19];
   } catch {
     return undefined;
   }

@@ -78,6 +78,7 @@ export class Networks {
   #next = 0;
   #opening: Promise<Ground> | undefined;
   #watching: Promise<void> | undefined;
+  #closed: Promise<void> | undefined;
 
   constructor(options: NetworksOptions) {
     this.#options = options;
@@ -105,9 +106,8 @@ export class Networks {
 
   /** A namespace without a policy for the sandbox of this id. Rejects with COLD_START_FAILED when it cannot be made. */
   async acquire(sandbox: string): Promise<string> {
-    if (this.#closing.signal.aborted) {
+    if (this.#closing.signal.aborted)
       throw new SkiffError('COLD_START_FAILED', `${sandbox} gets no network: this runner is stopping`);
-    }
     return await this.#track(this.#make(sandbox));
   }
 
@@ -175,18 +175,28 @@ export class Networks {
     this.#used.delete(member.index);
   }
 
-  async close(): Promise<void> {
+  /**
+   * Leaves nothing, also when sandboxes are being made or removed meanwhile: an `acquire` that is under way may end in a
+   * `release` by its caller, so what is under way is looked at until there is nothing left. Idempotent.
+   */
+  close(): Promise<void> {
+    return (this.#closed ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
     this.#closing.abort();
     await this.#watching;
-    await Promise.allSettled(this.#pending);
+    while (this.#pending.size > 0 || this.#members.size > 0) {
+      await Promise.allSettled(this.#pending);
+      for (const { sandbox } of this.#members.values()) await this.release(sandbox);
+    }
     const ground = await this.#opening?.catch(() => undefined);
-    if (!ground) return;
-    for (const { sandbox } of this.#members.values()) await this.release(sandbox);
-    ground.resolver.close();
-    await ground.firewall.close();
-    await this.#removeGateways();
-    ground.forwarding.close();
-    releaseClaim(ground.claim);
+    ground?.resolver.close();
+    await ground?.firewall.close();
+    // After a breach there is no ground, but there may be its address.
+    if (this.#watching) await this.#removeGateways();
+    ground?.forwarding.close();
+    if (ground) releaseClaim(ground.claim);
   }
 
   async #track<T>(work: Promise<T>): Promise<T> {
@@ -226,11 +236,14 @@ export class Networks {
   }
 
   async #open(): Promise<Ground> {
-    this.#opening ??= this.#makeGround();
+    if (!this.#opening && this.#closing.signal.aborted)
+      throw new SkiffError('COLD_START_FAILED', 'there is no network: this runner is stopping');
+    const opening = (this.#opening ??= this.#makeGround());
     try {
-      return await this.#opening;
+      return await opening;
     } catch (error) {
-      this.#opening = undefined;
+      // Several wait for it; only the first of them may forget it, not what another has begun since.
+      if (this.#opening === opening) this.#opening = undefined;
       throw error;
     }
   }
