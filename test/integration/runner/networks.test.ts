@@ -36,7 +36,11 @@ const run = (program: string, ...args: string[]): string => execFileSync(program
 /** What of this runner's is on the host. */
 function things(): string[] {
   const namespaces = readdirSync('/run/netns').filter((name) => name.includes(hash));
-  const found = [run('ip', '-o', 'link'), run('ip', '-o', 'addr', 'show', 'dev', 'lo'), run('nft', 'list', 'tables')]
+  const found = [
+    run('ip', '-o', 'link'),
+    run('ip', '-o', 'addr', 'show', 'dev', 'lo'),
+    run('nft', 'list', 'tables'),
+  ]
     .flatMap((text) => text.split('\n'))
     .filter((line) => line.includes(hash));
   return [...namespaces, ...found];

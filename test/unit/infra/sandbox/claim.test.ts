@@ -35,9 +35,13 @@ it('of a process that is no more, or of another one that had its pid, is nobody\
 
 it('of a process that has ended and was not collected yet is nobody\u2019s', async () => {
   // The shell never waits for its child, which stays a zombie until the shell ends.
-  const shell = spawn('sh', ['-c', 'sleep 0.01 & echo $!; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const shell = spawn('sh', ['-c', 'sleep 0.01 & echo $!; exec sleep 60'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
   try {
-    const pid = Number(await new Promise((resolve) => shell.stdout.once('data', (text) => resolve(String(text)))));
+    const pid = Number(
+      await new Promise((resolve) => shell.stdout.once('data', (text) => resolve(String(text)))),
+    );
     const startTime = statOf(pid)[19];
     await expect.poll(() => statOf(pid)[0]).toBe('Z');
     writeFileSync(claim, `${pid} ${startTime}`);
