@@ -26,11 +26,12 @@ import {
   TARBALL_CACHE_BYTES_MAX,
 } from '../sdk/protocol/limits.ts';
 import { engineFolders, openBundlerEngine } from './bundle/engine.ts';
+import { openContainerBuilder } from './container/container-builder.ts';
 import { Collector, holdImage } from './collect/collector.ts';
 import { loadBuilderConfig } from './config.ts';
 import { DependencyStore } from './install/dependency-store.ts';
 import { Installer } from './install/install.ts';
-import { parseLogins } from './image/external-registry.ts';
+import { createExternalRegistries, parseLogins } from './image/external-registry.ts';
 import { findNpm } from './install/npm/host.ts';
 import { NpmMirror } from './install/npm/mirror.ts';
 import { createNpmTool } from './install/npm/tool.ts';
@@ -157,7 +158,16 @@ const parts: BuildParts = {
   configs: new InputIndex(join(paths.builder, 'configs'), RememberedConfig),
   hold: (digest) => holdImage(durableRedis, digest),
   workFolder: folders.work,
-  logins: parseLogins(config.SKIFF_REGISTRY_LOGINS?.reveal() ?? '{}'),
+  externals: createExternalRegistries({
+    logins: parseLogins(config.SKIFF_REGISTRY_LOGINS?.reveal() ?? '{}'),
+    findLogin: () => Promise.resolve(undefined),
+    certificates: undefined,
+  }),
+  containers: await openContainerBuilder({
+    host,
+    uidBase: config.SKIFF_RUNNER_UID_BASE,
+    folder: join(paths.builder, 'containers'),
+  }),
   log,
 };
 const worker = new BuildWorker({

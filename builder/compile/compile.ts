@@ -3,6 +3,7 @@
  * Invariant: nothing of a source is executed here, and what a way makes depends on the source, the configuration and
  * the installed packages alone.
  */
+import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { LayerEntry } from '../../infra/oci/layer-pack.ts';
 import type { LayerDescriptor } from '../../infra/oci/store.ts';
 import type { Language } from '../../infra/runtimes/contract.ts';
@@ -58,16 +59,18 @@ export async function compileFunction<Result>(
 ): Promise<Result> {
   const { tree, job, progress } = source;
   const detected = await detectSource(tree, { entry: job.entry, runtime: config.runtime });
+  const { language } = detected;
+  if (language === 'containerfile') throw new SkiffError('INTERNAL', 'a Containerfile is no module');
   progress.log('info', `entry module is ${detected.entry} (${detected.reason})`);
   let dependencies: Dependencies | undefined;
   try {
     dependencies = await progress.step(
       'install',
-      () => install(parts, source, config, detected.language),
+      () => install(parts, source, config, language),
       describeDependencies,
     );
     const { engine } = parts;
-    return await use(await WAYS[detected.language]({ engine, source, detected, config, dependencies }));
+    return await use(await WAYS[language]({ engine, source, detected, config, dependencies }));
   } finally {
     if (dependencies) parts.installer.release(dependencies);
   }

@@ -2,6 +2,7 @@
  * Other people's registries: what a reference names, and how this server is logged in there.
  * Invariant: a password goes to the one host it is for, encrypted unless that host is this machine.
  */
+import { rootCertificates } from 'node:tls';
 import { z } from 'zod';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { clip, isDigest, parseRepository, parseTagOrDigest } from '../../infra/oci/digest.ts';
@@ -69,17 +70,41 @@ export function parseLogins(text: string): RegistryLogins {
   }
 }
 
-/** A client of the host, logged in if there is a login for it. Close it after use. */
-export function openExternalRegistry(host: string, logins: RegistryLogins): Registry {
-  const scheme = LOOPBACK.test(host) ? 'http' : 'https';
+export interface Login {
+  readonly user: string;
+  readonly password: string;
+}
+
+export interface ExternalRegistriesOptions {
+  /** Of this server's settings. */
+  readonly logins: RegistryLogins;
+  /** What `skiff registry login` left for the host; it goes before the settings. */
+  readonly findLogin: (host: string) => Promise<Login | undefined>;
+  /** Certificates (PEM) that are trusted beside the system's. */
+  readonly certificates?: string | undefined;
+}
+
+export interface ExternalRegistries {
+  /** A client of the host, logged in if there is a login for it. Close it after use. */
+  open(host: string): Promise<Registry>;
+}
+
+export function createExternalRegistries(options: ExternalRegistriesOptions): ExternalRegistries {
+  const ca = options.certificates === undefined ? undefined : [...rootCertificates, options.certificates];
+  return {
+    async open(host) {
+      const login = (await options.findLogin(host)) ?? findConfigured(options.logins, host);
+      // Plain text only on this machine, and only where no certificate was set up.
+      const scheme = LOOPBACK.test(host) && ca === undefined ? 'http' : 'https';
+      return openRegistry({ url: `${scheme}://${host}`, ...login, tls: ca && { ca } });
+    },
+  };
+}
+
+function findConfigured(logins: RegistryLogins, host: string): Login | undefined {
   const found = logins[host] ?? logins[`https://${host}`] ?? logins[`http://${host}`];
-  if (!found) return openRegistry({ url: `${scheme}://${host}` });
+  if (!found) return undefined;
   const pair = found.auth === undefined ? '' : Buffer.from(found.auth, 'base64').toString('utf8');
   const colon = pair.indexOf(':');
-  const user = found.username ?? pair.slice(0, colon);
-  return openRegistry({
-    url: `${scheme}://${host}`,
-    user,
-    password: found.password ?? pair.slice(colon + 1),
-  });
+  return { user: found.username ?? pair.slice(0, colon), password: found.password ?? pair.slice(colon + 1) };
 }

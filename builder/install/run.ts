@@ -11,7 +11,8 @@ import {
   INSTALL_MS_MAX,
   TMP_BYTES_MAX,
 } from '../../sdk/protocol/limits.ts';
-import { createTooLargeError, tryMeasure } from './settle.ts';
+import { enforceLimits } from './run-limits.ts';
+import { createTooLargeError } from './settle.ts';
 import type { InstallPlan, PackageTool, ToolCommand } from './tool.ts';
 
 export interface ToolRun {
@@ -29,7 +30,6 @@ export interface ToolRun {
   readonly onLine: (line: string) => void;
 }
 
-const MEASURE_MS = 1_000;
 const LINES_KEPT = 200;
 const ERROR_LINES_SHOWN = 12;
 
@@ -42,7 +42,18 @@ export async function runTool(run: ToolRun): Promise<void> {
   await prepare(run, uid);
   const lines: string[] = [];
   const sandbox = await run.host.launch(createSpec(run, uid));
-  const limits = enforceLimits(run, sandbox);
+  const limits = enforceLimits(sandbox, {
+    folder: run.folder,
+    bytesMax: 2 * DEPENDENCIES_BYTES_MAX,
+    msMax: INSTALL_MS_MAX,
+    signal: run.signal,
+    tooLarge: createTooLargeError,
+    tooLong: () =>
+      new SkiffError(
+        'BUILD_FAILED',
+        `installing the dependencies took longer than ${INSTALL_MS_MAX / 1_000} s`,
+      ),
+  });
   const read = collectLines(sandbox, lines, run);
   const exit = await sandbox.exited;
   limits.stop();
@@ -99,46 +110,6 @@ function createSpec(run: ToolRun, uid: number) {
       { source: run.folder, target: '/install', writable: true },
     ],
   };
-}
-
-/** Time and disk: the kernel limits the rest. Disk is looked at once a second, so a little more can be written. */
-function enforceLimits(
-  run: ToolRun,
-  sandbox: Sandbox,
-): { stop: () => void; failure: () => SkiffError | undefined } {
-  let failure: SkiffError | undefined;
-  let isMeasuring = false;
-  const end = (error: SkiffError | undefined): void => {
-    failure ??= error;
-    sandbox.kill();
-  };
-  const onAbort = (): void => end(undefined);
-  run.signal.addEventListener('abort', onAbort, { once: true });
-  if (run.signal.aborted) onAbort();
-  const timeout = setTimeout(
-    () =>
-      end(
-        new SkiffError(
-          'BUILD_FAILED',
-          `installing the dependencies took longer than ${INSTALL_MS_MAX / 1_000} s`,
-        ),
-      ),
-    INSTALL_MS_MAX,
-  );
-  const measure = setInterval(() => {
-    if (isMeasuring) return;
-    isMeasuring = true;
-    void tryMeasure(run.folder, 2 * DEPENDENCIES_BYTES_MAX).then((bytes) => {
-      isMeasuring = false;
-      if (bytes === undefined) end(createTooLargeError());
-    });
-  }, MEASURE_MS);
-  const stop = (): void => {
-    clearTimeout(timeout);
-    clearInterval(measure);
-    run.signal.removeEventListener('abort', onAbort);
-  };
-  return { stop, failure: () => failure };
 }
 
 async function collectLines(sandbox: Sandbox, lines: string[], run: ToolRun): Promise<void> {

@@ -15,22 +15,18 @@ import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { BaseImage } from '../base/base-image.ts';
 import { pushFunctionImage } from '../image/function-image.ts';
 import { activateDeployment } from './activate.ts';
-import type { BaseImages } from './base-images.ts';
+import { buildContainer, type ContainerParts } from './build-container.ts';
 import { compileFunction, type CompileParts } from '../compile/compile.ts';
 import { type FetchedSource, withSource } from '../compile/source.ts';
 import { importImage, type ImportParts } from './import-image.ts';
 import { type BuiltImage, InputIndex } from './input-index.ts';
 import type { Progress } from './progress.ts';
-import { type ConfigParts, settleConfig, trySettleConfig } from './settle-config.ts';
+import { type ConfigParts, IMAGE_RUNTIME, settleConfig, trySettleConfig } from './settle-config.ts';
 import type { Verifier } from './verify.ts';
 
-export interface BuildParts extends CompileParts, ConfigParts, ImportParts {
+export interface BuildParts extends CompileParts, ConfigParts, ImportParts, ContainerParts {
   readonly catalog: Catalog;
   readonly verifier: Verifier;
-  readonly bases: Pick<BaseImages, 'ensure'>;
-  readonly images: InputIndex<BuiltImage>;
-  /** Keeps an image from being collected until it is recorded. */
-  readonly hold: (digest: string) => Promise<void>;
   readonly log: Log;
 }
 
@@ -122,12 +118,13 @@ async function buildImage(
   signal: AbortSignal,
 ): Promise<Built> {
   const config = await trySettleConfig(parts, job);
-  if (config) {
+  if (config && config.runtime !== IMAGE_RUNTIME) {
     const known = await tryReuse(parts, job, await describeInput(parts, job, config, progress), progress);
     if (known) return { config, built: known };
   }
   return withSource(parts, job, progress, signal, async (source) => {
     const settled = await settleConfig(parts, source);
+    if (settled.runtime === IMAGE_RUNTIME) return buildContainer(parts, source, settled);
     const input = await describeInput(parts, job, settled, progress);
     const known = config === undefined ? await tryReuse(parts, job, input, progress) : undefined;
     return { config: settled, built: known ?? (await makeImage(parts, source, input)) };

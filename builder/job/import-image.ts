@@ -16,17 +16,16 @@ import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { describeIssues, FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import {
-  openExternalRegistry,
   parseExternalReference,
   type ExternalReference,
-  type RegistryLogins,
+  type ExternalRegistries,
 } from '../image/external-registry.ts';
 import type { Built } from './build.ts';
 import type { Progress } from './progress.ts';
 
 export interface ImportParts {
   readonly registry: Registry;
-  readonly logins: RegistryLogins;
+  readonly externals: ExternalRegistries;
 }
 
 const COPIES_AT_ONCE = 4;
@@ -44,8 +43,7 @@ export async function importImage(
   const parsed = FunctionConfig.safeParse({ ...job.config, runtime: 'image' });
   if (!parsed.success) throw new SkiffError('INVALID_CONFIG', describeIssues(parsed.error));
   const reference = parseExternalReference(job.image);
-  const from =
-    reference.host === undefined ? parts.registry : openExternalRegistry(reference.host, parts.logins);
+  const from = reference.host === undefined ? parts.registry : await parts.externals.open(reference.host);
   try {
     const document = await progress.step(
       'fetch',
@@ -57,7 +55,7 @@ export async function importImage(
       await from.readBlob(reference.repository, manifest.config),
       manifest.layers.length,
     );
-    const container = describeContainer(config, parsed.data, job);
+    const container = describeContainer(config, parsed.data, job, `image "${job.image}"`);
     const bytes = manifest.layers.reduce((sum, layer) => sum + layer.size, manifest.config.size);
     const repository = functionRepository(job.functionName);
     await progress.step(
@@ -124,17 +122,19 @@ async function copyImage(
   return copied;
 }
 
-function describeContainer(
+/** How the image is started. `what` it is, for the message. @throws SkiffError INVALID_SOURCE */
+export function describeContainer(
   image: ImageConfig,
   config: FunctionConfig,
-  job: ImageJob,
+  job: Pick<ImageJob, 'functionName' | 'deploymentId'>,
+  what: string,
 ): NonNullable<Deployment['container']> {
   const { Entrypoint, Cmd, Env, WorkingDir } = image.config ?? {};
   const args = [...(Entrypoint ?? []), ...(Cmd ?? [])];
   if (args.length === 0)
     throw new SkiffError(
       'INVALID_SOURCE',
-      `image "${job.image}" has neither ENTRYPOINT nor CMD; nothing says what to start`,
+      `${what} has neither ENTRYPOINT nor CMD; nothing says what to start`,
     );
   const own = Object.fromEntries((Env ?? []).map(splitEnv));
   return {

@@ -11,9 +11,9 @@ import { Deployment } from '../../sdk/protocol/api.ts';
 export const BuiltImage = Deployment.pick({ image: true, entry: true, container: true });
 export type BuiltImage = z.output<typeof BuiltImage>;
 
-/** What an entry module says about its own configuration, `none` when it says nothing, and the language it is in. */
+/** What an entry module says about its own configuration, `none` when it says nothing, and what it is. */
 export const RememberedConfig = z.object({
-  language: z.enum(['javascript', 'python']),
+  language: z.enum(['javascript', 'python', 'containerfile']),
   config: z.union([z.literal('none'), z.record(z.string(), z.unknown())]),
 });
 export type RememberedConfig = z.output<typeof RememberedConfig>;

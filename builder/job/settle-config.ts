@@ -6,12 +6,12 @@
 import type { SourceJob } from '../../infra/contract/jobs.ts';
 import { type CodeConfig, mergeConfig } from '../../sdk/protocol/source/code-config.ts';
 import { defaultRuntime } from '../../infra/runtimes/catalog.ts';
-import type { Language } from '../../infra/runtimes/contract.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { describeIssues, FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { BundlerEngine } from '../bundle/engine.ts';
 import { readConfigInCode } from '../source/config-in-code.ts';
 import { detectSource } from '../source/detect.ts';
+import type { SourceLanguage } from '../source/kind.ts';
 import type { FetchedSource } from '../compile/source.ts';
 import { InputIndex, type RememberedConfig } from './input-index.ts';
 
@@ -20,6 +20,8 @@ export interface ConfigParts {
   readonly configs: InputIndex<RememberedConfig>;
 }
 
+/** Of deployments that are somebody's own image. */
+export const IMAGE_RUNTIME = 'image';
 /** Raised when more, or less, of a module counts as its configuration. */
 const READER_VERSION = 2;
 
@@ -51,11 +53,11 @@ function keyOf(job: SourceJob): string {
   return InputIndex.key([READER_VERSION, job.source.digest, job.entry ?? '', job.config.runtime ?? '']);
 }
 
-function parse(job: SourceJob, language: Language, inCode: CodeConfig | undefined): FunctionConfig {
+function parse(job: SourceJob, language: SourceLanguage, inCode: CodeConfig | undefined): FunctionConfig {
   const merged = mergeConfig(inCode ?? {}, job.config);
   const parsed = FunctionConfig.safeParse({
     ...merged,
-    runtime: merged.runtime ?? defaultRuntime(language).name,
+    runtime: language === 'containerfile' ? IMAGE_RUNTIME : (merged.runtime ?? defaultRuntime(language).name),
   });
   if (parsed.success) return parsed.data;
   throw new SkiffError(

@@ -20,7 +20,7 @@ import { detectPython } from './python.ts';
 import { type SourceTree, tryNormalizePath } from './tree.ts';
 
 // The order decides what a mixed folder is when the runtime does not: a Containerfile or requirements.txt beside a
-// package.json is common in JavaScript projects, the reverse is not.
+// package.json is common in JavaScript projects, the reverse is not. --file says otherwise.
 const KINDS: readonly SourceKind[] = [detectJavaScript, detectPython, detectContainerfile];
 const BY_LANGUAGE: Readonly<Record<Language, SourceKind>> = {
   javascript: detectJavaScript,

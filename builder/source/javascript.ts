@@ -7,6 +7,7 @@ import {
   tryFindEntry,
 } from '../../sdk/protocol/source/entry.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { isContainerfileName } from '../../sdk/protocol/source/containerfile-name.ts';
 import type { DetectedSource, SourceRequest } from './kind.ts';
 import { isFileWithin, type SourceTree } from './tree.ts';
 
@@ -14,6 +15,9 @@ export async function detectJavaScript(
   tree: SourceTree,
   request: SourceRequest,
 ): Promise<DetectedSource | undefined> {
+  const isProgram = request.entry === undefined && hasContainerfile(tree);
+  // Whoever wrote a Containerfile and no package.json did not mean one of the files to be a function.
+  if (isProgram && !tree.packageJson) return undefined;
   const question: EntryQuestion = {
     names: tree.names,
     packageJson: tree.packageJson,
@@ -22,8 +26,14 @@ export async function detectJavaScript(
   };
   const found = await tryFindEntry(question);
   if (found) return { language: 'javascript', ...found };
-  if (tree.packageJson && request.entry === undefined) throw createNoEntryError(tree, tree.packageJson);
+  // With a Containerfile beside it a package.json without an entry is a program, not a function.
+  if (tree.packageJson && request.entry === undefined && !isProgram)
+    throw createNoEntryError(tree, tree.packageJson);
   return undefined;
+}
+
+function hasContainerfile(tree: SourceTree): boolean {
+  return tree.names.some(isContainerfileName);
 }
 
 function createNoEntryError(tree: SourceTree, packageJson: PackageEntries): SkiffError {

@@ -1,6 +1,5 @@
 /** What every kind of source has in common: the question, the answer and how one is refused. */
 import type { Language } from '../../infra/runtimes/contract.ts';
-import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { SourceTree } from './tree.ts';
 
 export interface SourceRequest {
@@ -10,8 +9,11 @@ export interface SourceRequest {
   readonly runtime: string | undefined;
 }
 
+/** What a source is made into: a function of a language, or the image that a Containerfile describes. */
+export type SourceLanguage = Language | 'containerfile';
+
 export interface DetectedSource {
-  readonly language: Language;
+  readonly language: SourceLanguage;
   /** Entry module, relative to the root. */
   readonly entry: string;
   /** How it was found, for the build log. */
@@ -22,13 +24,9 @@ export interface DetectedSource {
 export type SourceKind = (tree: SourceTree, request: SourceRequest) => Promise<DetectedSource | undefined>;
 
 export const SUPPORTED_SOURCES =
-  'a JavaScript, TypeScript or Python file, or a folder with package.json, index.*, src/index.* (ts, tsx, mts, js, jsx, mjs, cjs), main.py or app.py';
+  'a JavaScript, TypeScript or Python file, or a folder with package.json, index.*, src/index.* (ts, tsx, mts, js, jsx, mjs, cjs), main.py or app.py, or a Containerfile';
 
 export function listNames(tree: SourceTree): string {
   const shown = tree.names.slice(0, 12).join(', ');
   return tree.names.length > 12 ? `${shown} and ${tree.names.length - 12} more` : shown;
-}
-
-export function createRefusal(what: string): SkiffError {
-  return new SkiffError('INVALID_SOURCE', `${what} cannot be built yet; supported is ${SUPPORTED_SOURCES}`);
 }

@@ -15,6 +15,25 @@ export const OWN_TARGETS = ['/proc', '/dev', '/tmp', '/run/secrets'] as const;
 const KB = 1024;
 const MB = 1024 * KB;
 
+/** What building takes, inside its own user namespace: other users' files, mounts, chroot. Docker's default and SYS_ADMIN. */
+const BUILD_CAPABILITIES = [
+  'CAP_AUDIT_WRITE',
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_FOWNER',
+  'CAP_FSETID',
+  'CAP_KILL',
+  'CAP_MKNOD',
+  'CAP_NET_BIND_SERVICE',
+  'CAP_NET_RAW',
+  'CAP_SETFCAP',
+  'CAP_SETGID',
+  'CAP_SETPCAP',
+  'CAP_SETUID',
+  'CAP_SYS_ADMIN',
+  'CAP_SYS_CHROOT',
+];
+
 /** A compat /proc shows the host's hardware and knobs; masked is what runtimes and advisories name, and what no program needs. */
 const MASKED_PATHS = [
   '/proc/acpi',
@@ -67,19 +86,31 @@ export interface BundleInput {
 /** The content of config.json. */
 export function createRuntimeConfig(input: BundleInput): object {
   const { spec, uid } = input;
-  const mapping = [{ containerID: INNER_ID, hostID: uid, size: 1 }];
+  const mapping = [
+    spec.builds
+      ? { containerID: 0, hostID: spec.builds.first, size: spec.builds.size }
+      : { containerID: INNER_ID, hostID: uid, size: 1 },
+  ];
+  const user = innerId(spec);
+  const capabilities = spec.builds ? BUILD_CAPABILITIES : [];
   if (input.rootUid !== undefined) mapping.unshift({ containerID: 0, hostID: input.rootUid, size: 1 });
   const isStrict = spec.isolation === 'strict';
   return {
     ociVersion: '1.0.2',
     process: {
       terminal: false,
-      user: { uid: INNER_ID, gid: INNER_ID, additionalGids: [] },
+      user: { uid: user, gid: user, additionalGids: [] },
       args: spec.args,
       env: Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),
       cwd: spec.cwd ?? '/',
       noNewPrivileges: true,
-      capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
+      capabilities: {
+        bounding: capabilities,
+        effective: capabilities,
+        permitted: capabilities,
+        inheritable: [],
+        ambient: [],
+      },
       rlimits: createLimits(spec),
       // A hint only (the process may lower it); the parent cgroup's cap is what protects the host.
       oomScoreAdj: 900,
@@ -97,6 +128,10 @@ export function createRuntimeConfig(input: BundleInput): object {
       seccomp: input.seccomp,
     },
   };
+}
+
+function innerId(spec: SandboxSpec): number {
+  return spec.builds ? 0 : INNER_ID;
 }
 
 function createNamespaces(networkPath: string | undefined): object[] {
@@ -126,7 +161,7 @@ function createOwnMounts(spec: SandboxSpec): object[] {
   const procOptions = ['nosuid', 'noexec', 'nodev', 'hidepid=2'];
   if (spec.isolation === 'strict') procOptions.push('subset=pid');
   // Owned by the one user, because runc gives a tmpfs the mode of the folder it covers.
-  const owner = [`uid=${INNER_ID}`, `gid=${INNER_ID}`];
+  const owner = [`uid=${innerId(spec)}`, `gid=${innerId(spec)}`];
   const size = [`size=${Math.floor(spec.tmpBytes)}`, `nr_inodes=${TMP_INODES_MAX}`];
   const tmpOptions = [...size, ...owner, 'mode=1777'];
   return [

@@ -4,6 +4,11 @@
  */
 import type { Readable } from 'node:stream';
 
+export interface IdRange {
+  readonly first: number;
+  readonly size: number;
+}
+
 export interface SandboxSpec {
   /** `sbx-…`; also the name of its folder, cgroup and OCI container. */
   readonly id: string;
@@ -22,6 +27,11 @@ export interface SandboxSpec {
   readonly isolation: 'strict' | 'compat';
   /** Which of several runtimes; for whoever stands in front of several hosts. Absent: the default. */
   readonly runtimeClass?: string;
+  /**
+   * Builds images: its processes are root inside, over this range of host uids, with the capabilities and system calls
+   * that takes (mounts, other users). The uid of its own then only names it. More of the kernel can be reached.
+   */
+  readonly builds?: IdRange;
   /** Name of a network namespace (ip netns) to join; absent: an empty one of its own. */
   readonly networkNamespace?: string;
   /** Host folders to mount. Read-only ones are nosuid,nodev; writable ones are nosuid,nodev,noexec unless `exec`. */

@@ -13,7 +13,7 @@ import type { SandboxSpec } from './contract.ts';
 import { startRuntime } from './process.ts';
 import { nestedCgroupsPath, runFiles, type RuntimePaths, runtimeTraits } from './runtime.ts';
 import { RunningSandbox } from './sandbox.ts';
-import type { SeccompProfile } from './seccomp.ts';
+import { extendForBuilds, type SeccompProfile } from './seccomp.ts';
 import type { MountPoint, Stage } from './stage.ts';
 import type { UidPool } from './uids.ts';
 
@@ -84,10 +84,10 @@ function writeConfig(parts: LaunchParts, spec: SandboxSpec, own: ConfigParts): v
     uid: own.uid,
     rootPath: own.rootPath,
     mounts: own.mounts,
-    seccomp,
+    seccomp: spec.builds ? extendForBuilds(seccomp) : seccomp,
     ...(own.networkPath === undefined ? {} : { networkPath: own.networkPath }),
     ...(nestsCgroup ? { cgroupsPath: nestedCgroupsPath(cgroups.name, spec.id) } : {}),
-    ...(needsRootMapping ? { rootUid: uids.companionOf(own.uid) } : {}),
+    ...(needsRootMapping && !spec.builds ? { rootUid: uids.companionOf(own.uid) } : {}),
   });
   writeFileSync(join(own.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 });
 }

@@ -1,4 +1,4 @@
-/** The seccomp profile of sandboxes; the list itself is data: infra/deploy/seccomp.json. */
+/** The seccomp profiles of sandboxes; the lists are data: infra/deploy/seccomp.json, and what builds may call beside. */
 import { readFileSync } from 'node:fs';
 
 export interface SeccompProfile {
@@ -22,8 +22,19 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
 export function loadSeccompProfile(arch: string): SeccompProfile {
   const architecture = ARCHITECTURES[arch];
   if (architecture === undefined) throw new Error(`no seccomp profile for processor architecture ${arch}`);
-  const data = JSON.parse(
-    readFileSync(new URL('../deploy/seccomp.json', import.meta.url), 'utf8'),
-  ) as SeccompProfile;
-  return { ...data, architectures: [architecture] };
+  return { ...readProfile('seccomp.json'), architectures: [architecture] };
+}
+
+/** For sandboxes that build images: mounts, other users, namespaces. What the first list forbids by name it allows. */
+export function extendForBuilds(profile: SeccompProfile): SeccompProfile {
+  const added = readProfile('seccomp-build.json').syscalls;
+  const names = new Set(added.flatMap((rule) => rule.names));
+  const kept = profile.syscalls
+    .map((rule) => ({ ...rule, names: rule.names.filter((name) => !names.has(name)) }))
+    .filter((rule) => rule.names.length > 0);
+  return { ...profile, syscalls: [...kept, ...added] };
+}
+
+function readProfile(name: string): SeccompProfile {
+  return JSON.parse(readFileSync(new URL(`../deploy/${name}`, import.meta.url), 'utf8')) as SeccompProfile;
 }

@@ -12,6 +12,8 @@ export const UID_BLOCK_SIZE = 8192;
 /** Uids below are people's, services' and the ranges of /etc/subuid. */
 export const UID_BASE_MIN = 1_000_000;
 const BLOCKS_MAX = 1024;
+/** All blocks together, from the base on. */
+export const UIDS_MAX = BLOCKS_MAX * 2 * UID_BLOCK_SIZE;
 
 export interface UidPool {
   /** Throws SkiffError OVERLOADED when all are in use. */

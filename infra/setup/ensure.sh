@@ -11,7 +11,7 @@ readonly STAMP="$SKIFF_ROOT/node_modules/.skiff-lock-hash"
 
 # command -> Debian package that brings it. Everything a server needs.
 readonly SERVER_PACKAGES=(
-  crun:crun redis-server:redis-server docker-registry:docker-registry nft:nftables ip:iproute2
+  crun:crun buildah:buildah redis-server:redis-server docker-registry:docker-registry nft:nftables ip:iproute2
   /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
 # What only the tests need: an independent reader of our images, a second container runtime, and a browser with a font.

@@ -92,6 +92,10 @@ export const DEPENDENCIES_BYTES_MAX = 1024 * MB;
 export const INSTALL_MS_MAX = 300_000;
 /** npm with a large tree needs about 500 MB. */
 export const INSTALL_MEMORY_BYTES = 1024 * MB;
+/** An image that is built from a Containerfile: memory of its sandbox, disk with the images below it, time. */
+export const CONTAINER_BUILD_MEMORY_BYTES = 1024 * MB;
+export const CONTAINER_BUILD_BYTES_MAX = 8192 * MB;
+export const CONTAINER_BUILD_MS_MAX = 540_000;
 /** What a builder keeps between builds: installed trees, tarballs, and the base images it installs with. */
 export const INSTALLED_TREES_BYTES_MAX = 4096 * MB;
 export const TARBALL_CACHE_BYTES_MAX = 2048 * MB;

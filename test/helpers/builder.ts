@@ -12,6 +12,7 @@ import type { BaseImage } from '../../builder/base/base-image.ts';
 import { holdImage } from '../../builder/collect/collector.ts';
 import { engineFolders, openBundlerEngine } from '../../builder/bundle/engine.ts';
 import { createImageDocument } from '../../builder/image/image-document.ts';
+import { createExternalRegistries } from '../../builder/image/external-registry.ts';
 import { loadBaseImage } from '../../builder/image/function-image.ts';
 import { DependencyStore } from '../../builder/install/dependency-store.ts';
 import { runBuild, type BuildParts } from '../../builder/job/build.ts';
@@ -99,7 +100,8 @@ export async function openTestBuilder(options: TestBuilderOptions): Promise<Test
     images: new InputIndex(join(dataDir, 'images'), BuiltImage),
     configs: new InputIndex(join(dataDir, 'configs'), RememberedConfig),
     workFolder: folders.work,
-    logins: {},
+    externals: createExternalRegistries({ logins: {}, findLogin: () => Promise.resolve(undefined) }),
+    containers: { build: () => Promise.reject(new Error('needs root and a sandbox host')) },
     hold: (digest) => holdImage(redis, digest),
     log,
   };

@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path';
+import { isContainerfileName } from '../../protocol/source/containerfile-name.ts';
 import { CliFailure } from '../failure.ts';
 import { readIgnoreRules, type IgnoreRules } from './ignore.ts';
 
@@ -28,6 +29,8 @@ export function findSource(path: string): SourceFiles {
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined) throw new CliFailure(`${path} does not exist`);
   if (stat.isDirectory()) return findFolder(realpathSync(path));
+  if (stat.isFile() && isContainerfileName(basename(path)))
+    return { ...findFolder(realpathSync(dirname(path))), entry: basename(path) };
   if (stat.isFile()) return findFileWithImports(realpathSync(path));
   throw new CliFailure(`${path} is neither a file nor a folder`);
 }
@@ -134,13 +137,12 @@ function commonFolder(paths: readonly string[]): string {
 }
 
 /** A function's name from where its source is: the package's name, else the file's or folder's. */
-export function suggestName(source: SourceFiles): string {
-  const packageName = source.entry === undefined ? readPackageName(source.root) : undefined;
-  const stem =
-    source.entry === undefined ? basename(source.root) : basename(source.entry, extname(source.entry));
-  const folder = basename(
-    source.entry === undefined ? source.root : dirname(join(source.root, source.entry)),
-  );
+export function suggestName({ root, entry: found }: SourceFiles): string {
+  // A Containerfile's own name says nothing.
+  const entry = found !== undefined && isContainerfileName(found) ? undefined : found;
+  const packageName = entry === undefined ? readPackageName(root) : undefined;
+  const stem = entry === undefined ? basename(root) : basename(entry, extname(entry));
+  const folder = basename(entry === undefined ? root : dirname(join(root, entry)));
   const name = packageName ?? (stem === 'index' || stem === 'main' ? folder : stem);
   return toName(name);
 }

@@ -1,15 +1,12 @@
 /** Images of other registries that listen on $PORT, on real sandboxes. */
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hashSync } from 'bcryptjs';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { listPackages, unpackPackages } from '../../../builder/base/debian-packages.ts';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LayerEntry } from '../../../infra/oci/layer-pack.ts';
 import { openRegistry, type Registry } from '../../../infra/oci/registry.ts';
 import { createClient, type Client } from '../../../sdk/client/index.ts';
+import { findBusybox } from '../../helpers/busybox.ts';
 import { noise, pushTestImage } from '../../helpers/container-image.ts';
 import { startTestRegistry, type TestRegistry } from '../../helpers/registry.ts';
 import { startServer, type TestServer } from '../../helpers/server.ts';
@@ -219,15 +216,6 @@ describe('a plain node:http server in an image', () => {
     expect(deployment?.image.reference).toMatch(/^functions\/shop@sha256:/);
   });
 });
-
-async function findBusybox(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'skiff-busybox-'));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  const packages = await listPackages(['busybox-static'], folder, () => {});
-  const root = join(folder, 'root');
-  await unpackPackages(packages, { packages: [] }, folder, root, () => {});
-  return join(root, 'bin/busybox');
-}
 
 it('busybox httpd in a zstd layer serves its files', async () => {
   await pushTestImage(registry, 'busybox', 'latest', {

@@ -17,6 +17,7 @@ Examples:
   $ skiff deploy hello.ts                          one file, with what it imports from beside it
   $ skiff deploy ./api --name api --memory 512MB   a folder with a package.json
   $ skiff deploy -e STAGE=test -e API_KEY          API_KEY is taken from your environment
+  $ skiff deploy --file Containerfile ./shop       an image is built of it, FROM skiff/node:26 or others
   $ skiff deploy --image host:5000/shop:1.4        an image that listens on $PORT
   $ url=$(skiff deploy hello.ts)                   only the URL is on stdout
 
@@ -36,6 +37,7 @@ export function define(command: Command, session: Session): void {
     .optionsGroup('What to deploy:')
     .option('-n, --name <name>', 'name of the function (default: of the package, file or folder)')
     .option('--entry <file>', 'module inside the folder that has the handler')
+    .option('-f, --file <containerfile>', 'Containerfile inside the folder, in place of a handler')
     .option('--image <reference>', 'an image that listens on $PORT, in place of a source')
     .optionsGroup('How it runs:')
     .option('--runtime <runtime>', 'node:26, node:24, node:22, python:3.11 …')
@@ -91,7 +93,7 @@ export function define(command: Command, session: Session): void {
       const plan: Plan = {
         name,
         config,
-        entry: options.entry ?? subject.entry,
+        entry: options.file ?? options.entry ?? subject.entry,
         isJson: options.json === true,
       };
       const start = { ...plan, ...subject.what, canary: options.canary, signal: session.signal };

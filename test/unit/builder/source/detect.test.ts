@@ -121,13 +121,12 @@ test.each<
     /which Python module is the function\? The upload has a\.py, b\.py; name one main\.py or give --entry/,
   ],
   [
-    'a Containerfile',
-    { Dockerfile: 'FROM x' },
+    'a Containerfile that is not there',
+    { 'readme.md': '' },
+    'Containerfile',
     undefined,
-    undefined,
-    /a Dockerfile cannot be built yet; supported is/,
+    /"Containerfile" is not in the upload; it has readme\.md/,
   ],
-  ['an image reference', { 'readme.md': '' }, undefined, 'image', /an image reference cannot be built yet/],
   [
     'a runtime of another language',
     { 'index.ts': '' },

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { createRuntimeConfig } from '../../../../infra/sandbox/bundle.ts';
 import type { SandboxSpec } from '../../../../infra/sandbox/contract.ts';
-import { loadSeccompProfile } from '../../../../infra/sandbox/seccomp.ts';
+import { extendForBuilds, loadSeccompProfile } from '../../../../infra/sandbox/seccomp.ts';
 
 const MB = 1024 * 1024;
 const spec: SandboxSpec = {
@@ -157,5 +157,30 @@ describe('the seccomp profile', () => {
     for (const rule of profile.syscalls) {
       for (const arg of rule.args ?? []) expect(arg.op).toBe('SCMP_CMP_MASKED_EQ');
     }
+  });
+});
+
+describe('a sandbox that builds images', () => {
+  test('is root over a range of uids that are nobody on the host, still without new privileges', () => {
+    const { process, linux } = config({ builds: { first: 20_000_000, size: 65_536 } });
+    const mapping = [{ containerID: 0, hostID: 20_000_000, size: 65_536 }];
+    expect(linux).toMatchObject({ uidMappings: mapping, gidMappings: mapping });
+    expect(process).toMatchObject({ user: { uid: 0, gid: 0 }, noNewPrivileges: true });
+    expect(process.capabilities).toMatchObject({ bounding: expect.arrayContaining(['CAP_SYS_ADMIN']) });
+    expect(JSON.stringify(process.capabilities)).not.toMatch(/NET_ADMIN|SYS_PTRACE|SYS_MODULE|BPF|PERFMON/);
+  });
+
+  test('may mount and change users, and nothing that opens the kernel further', () => {
+    const { syscalls } = extendForBuilds(loadSeccompProfile('x64'));
+    const allowed = new Set(
+      syscalls.filter(({ action }) => action === 'SCMP_ACT_ALLOW').flatMap(({ names }) => names),
+    );
+    for (const name of ['mount', 'chroot', 'setuid', 'chown', 'read']) expect(allowed).toContain(name);
+    for (const name of ['bpf', 'ptrace', 'io_uring_setup', 'keyctl', 'add_key', 'userfaultfd', 'kexec_load'])
+      expect(allowed).not.toContain(name);
+    const refused = syscalls
+      .filter(({ action }) => action !== 'SCMP_ACT_ALLOW')
+      .flatMap(({ names }) => names);
+    expect(refused.filter((name) => allowed.has(name))).toEqual([]);
   });
 });
