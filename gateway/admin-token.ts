@@ -1,4 +1,5 @@
 /** The admin token's file. Invariant: it is never seen half written, and never replaced once it is there. */
+import { randomUUID } from 'node:crypto';
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -32,7 +33,7 @@ async function tryRead(file: string): Promise<string | undefined> {
 /** `link` fails when the name exists, so of two processes that start together one wins and both read its token. */
 async function create(file: string): Promise<string> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  const draft = `${file}.${process.pid}`;
+  const draft = `${file}.${randomUUID()}`;
   const token = createTokenText();
   try {
     await writeFile(draft, `${token}\n`, { mode: 0o600, flag: 'wx' });

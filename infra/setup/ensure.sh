@@ -1,4 +1,4 @@
-# Sourced by start.sh, test.sh and with-node.sh. Owns: a machine that has what Skiff needs, and no more.
+# Sourced by start.sh, test.sh and bench.sh. Owns: a machine that has what Skiff needs, and no more.
 #
 # Invariant: a run that finds everything in place costs two hashes and a few look-ups, touches no network and
 # changes nothing. Whatever is missing is named on stderr before it is fetched.
@@ -19,6 +19,9 @@ readonly TEST_PACKAGES=(
   skopeo:skopeo runc:runc chromium:chromium
   /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
 )
+
+# What only the benchmarks need: the load generator, and Docker to stand beside.
+readonly BENCH_PACKAGES=(wrk:wrk dockerd:docker.io docker:docker.io)
 
 say() { printf 'skiff: %s\n' "$*" >&2; }
 
@@ -75,7 +78,7 @@ missing_packages() {
   done
 }
 
-# Debian's redis-server and docker-registry packages start a system service when installed. Skiff runs its own
+# Debian's redis-server, docker-registry and docker.io packages start a system service when installed. Skiff runs its own
 # on its own sockets and data; a second one on the default ports would be a surprise. Units are masked for this
 # boot while apt runs (the way dpkg itself honours), and disabled afterwards: only units we have just brought.
 install_packages() {
@@ -83,6 +86,7 @@ install_packages() {
   for name in redis-server docker-registry; do
     [[ " $* " == *" $name "* ]] && units+=("$name")
   done
+  [[ " $* " == *' docker.io '* ]] && units+=(docker containerd)
   if ((${#units[@]})) && [[ -d /run/systemd/system ]]; then
     systemctl mask --runtime --quiet "${units[@]/%/.service}" || true
   fi

@@ -37,7 +37,8 @@ async function call(spec: RouteSpec, token: string | null): Promise<number> {
     dispatcher: agents.get(spec) as Agent,
     ...(spec.body === undefined ? {} : { body: '' }),
   });
-  await body.dump();
+  // Some answers never end.
+  body.on('error', () => {}).destroy();
   return statusCode;
 }
 
