@@ -31,13 +31,14 @@ function project(
 export default defineConfig({
   test: {
     pool: 'forks',
+    maxWorkers: 2,
     reporters: ['default', './test/helpers/closing-line.ts'],
     projects: [
       project('unit', 0, 30, true),
-      project('integration', 1, 60, false),
-      project('security', 2, 180, false),
-      project('e2e', 3, 180, false, ['./test/helpers/shared-server-setup.ts']),
-      project('faults', 4, 300, false),
+      project('integration', 1, 60, true),
+      project('security', 2, 180, true),
+      project('e2e', 3, 180, true, ['./test/helpers/shared-server-setup.ts']),
+      project('faults', 4, 300, true),
     ],
   },
 });

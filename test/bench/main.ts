@@ -1,6 +1,6 @@
 /**
- * `npm run bench [-- --rounds 5 --only cold,warm,deploy,memory,events]`: Skiff beside bare Node and `docker run`, interleaved
- * in one run on one machine, load generator included. Prints a table and writes JSON to test/bench/out.
+ * `npm run bench [-- --rounds 5 --only cold,warm,deploy,memory,events]`: Skiff beside bare Node and `docker run`,
+ * interleaved in one run on one machine, load generator included. Prints a table and writes JSON to test/bench/out.
  * Two servers run: one with stems and leases, one without both; isolation is on in both.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -13,6 +13,8 @@ import { untilFirstByte } from './first-byte.ts';
 import { formatReport, ratios } from './report.ts';
 import { COLD, coldRound, sustainedRound } from './sections/cold.ts';
 import { eventsRound } from './sections/events.ts';
+import { deployImage, imageRound } from './sections/image.ts';
+import { overloadRound } from './sections/overload.ts';
 import { deployRound, memoryRound, stepRound } from './sections/scale.ts';
 import { WARM, warmRound } from './sections/warm.ts';
 import { Record } from './stats.ts';
@@ -22,7 +24,7 @@ const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     samples: { type: 'string', default: '40' },
-    only: { type: 'string', default: 'cold,sustained,warm,deploy,step,memory,events' },
+    only: { type: 'string', default: 'cold,image,sustained,warm,deploy,step,overload,memory,events' },
     events: { type: 'string', default: '8000' },
     port: { type: 'string', default: '18180' },
   },
@@ -56,11 +58,14 @@ for (const subject of [leased, queued]) {
   await subject.deploy('idle', join(apps, 'hello'), { concurrency: 1, max: 10 });
 }
 
+if (only.has('image')) await deployImage(leased);
+
 const record = new Record();
 const cold = { record, docker, withStems: leased, withoutStems: queued, port: port + 30 };
 for (let round = 1; round <= rounds; round++) {
   say(`round ${round} of ${rounds}`);
   if (only.has('cold')) await coldRound(cold, samples);
+  if (only.has('image')) await imageRound(record, leased, port + 30, Math.ceil(samples / 4));
   if (only.has('sustained')) await sustainedRound(cold, 3);
   if (only.has('warm')) await warmRound({ record, barePort: port + 20, leased, queued }, 3);
   if (only.has('deploy')) await deployRound(record, leased, 5);
@@ -68,6 +73,7 @@ for (let round = 1; round <= rounds; round++) {
     await stepRound(record, leased, 'slow', 'step 1 to 20 callers, 95 % reached');
     await stepRound(record, leased, 'slow-single', 'the same, one call for each sandbox');
   }
+  if (only.has('overload')) await overloadRound(record, leased, 'slow-single');
   if (only.has('memory')) await memoryRound(record, leased, port + 30, 4);
   if (only.has('events')) await eventsRound(record, leased, WARM, Number(values.events));
 }

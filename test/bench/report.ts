@@ -42,6 +42,12 @@ const ROWS: readonly Row[] = [
     ...atMost(1.5),
   },
   {
+    what: 'cold of an arbitrary image on the host ÷ its entrypoint run bare',
+    subject: 'cold start of the image',
+    baseline: 'bare entrypoint of the image',
+    ...atMost(1.5),
+  },
+  {
     what: 'warm p50, one connection, queue ÷ B2',
     subject: 'queue, 1 connection',
     baseline: 'B2/B3 bare, 1 connection',
@@ -88,6 +94,12 @@ const ROWS: readonly Row[] = [
     subject: 'events, accepted to executed',
     baseline: 'raw BullMQ, accepted to executed',
     ...atLeast(0.6),
+  },
+  {
+    what: 'goodput at twice the load ÷ saturation',
+    subject: 'overload: served at twice that',
+    baseline: 'overload: served at saturation',
+    ...atLeast(0.9),
   },
 ];
 
