@@ -1,17 +1,11 @@
 /**
  * Five projects, run in this order: unit (no I/O but temp folders), integration (real Redis, registry, HTTP),
  * security (attacks from inside real containers), e2e (a whole server) and faults (servers whose processes are killed
- * and cut off). All but the first run one file at a time: they measure, and they need cores.
+ * and cut off). Two files at a time: most of a test on real processes is waiting.
  */
 import { defineConfig } from 'vitest/config';
 
-function project(
-  name: string,
-  order: number,
-  seconds: number,
-  isParallel: boolean,
-  globalSetup: string[] = [],
-) {
+function project(name: string, order: number, seconds: number, globalSetup: string[] = []) {
   return {
     test: {
       name,
@@ -21,7 +15,6 @@ function project(
       retry: name === 'unit' ? 0 : 2,
       testTimeout: seconds * 1_000,
       hookTimeout: seconds * 1_000,
-      fileParallelism: isParallel,
       sequence: { groupOrder: order },
       globalSetup,
     },
@@ -34,11 +27,11 @@ export default defineConfig({
     maxWorkers: 2,
     reporters: ['default', './test/helpers/closing-line.ts'],
     projects: [
-      project('unit', 0, 30, true),
-      project('integration', 1, 60, true),
-      project('security', 2, 180, true),
-      project('e2e', 3, 180, true, ['./test/helpers/shared-server-setup.ts']),
-      project('faults', 4, 300, true),
+      project('unit', 0, 30),
+      project('integration', 1, 60),
+      project('security', 2, 180),
+      project('e2e', 3, 180, ['./test/helpers/shared-server-setup.ts']),
+      project('faults', 4, 300),
     ],
   },
 });
