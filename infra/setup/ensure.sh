@@ -20,8 +20,8 @@ readonly TEST_PACKAGES=(
   /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
 )
 
-# What only the benchmarks need: the load generator, and Docker to stand beside.
-readonly BENCH_PACKAGES=(wrk:wrk dockerd:docker.io docker:docker.io)
+# What only the benchmarks need. Docker, to stand beside, is measured where it is installed.
+readonly BENCH_PACKAGES=(wrk:wrk)
 
 say() { printf 'skiff: %s\n' "$*" >&2; }
 
@@ -78,7 +78,7 @@ missing_packages() {
   done
 }
 
-# Debian's redis-server, docker-registry and docker.io packages start a system service when installed. Skiff runs its own
+# Debian's redis-server and docker-registry packages start a system service when installed. Skiff runs its own
 # on its own sockets and data; a second one on the default ports would be a surprise. Units are masked for this
 # boot while apt runs (the way dpkg itself honours), and disabled afterwards: only units we have just brought.
 install_packages() {
@@ -86,7 +86,6 @@ install_packages() {
   for name in redis-server docker-registry; do
     [[ " $* " == *" $name "* ]] && units+=("$name")
   done
-  [[ " $* " == *' docker.io '* ]] && units+=(docker containerd)
   if ((${#units[@]})) && [[ -d /run/systemd/system ]]; then
     systemctl mask --runtime --quiet "${units[@]/%/.service}" || true
   fi
