@@ -24,6 +24,8 @@ const settings = {
     .min(16 * MB)
     .default(512 * MB),
   SKIFF_RUNTIME: z.string().default('crun'),
+  /** `host:port` of a manager: a host that is in no swarm joins there before it starts. Needs SKIFF_JOIN_TOKEN. */
+  SKIFF_JOIN_MANAGER: z.string().optional(),
 } as const;
 
 export type HostConfig = ReturnType<typeof loadHostConfig>;

@@ -8,8 +8,9 @@ import { parseArgs } from 'node:util';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { runDoctor } from './doctor.ts';
 import { KNOWN_SETTINGS } from '../lib/config.ts';
-import { loadHostConfig } from './config.ts';
+import { loadHostConfig, type HostConfig } from './config.ts';
 import { dataPaths } from '../contract/paths.ts';
+import { tryReadNode } from '../swarm/identity.ts';
 import { assertToken, joinSwarm, leaveSwarm } from './membership.ts';
 import { parseRoles, readVersion, runServer } from './server.ts';
 import { createTerminal } from './terminal.ts';
@@ -48,6 +49,21 @@ function onStopSignals(stop: () => void, stopNow: () => void): void {
   }
 }
 
+/** The manager to join at before the server starts; undefined when there is nothing to join. */
+function joinTarget(verb: string, manager: string | undefined, config: HostConfig): string | undefined {
+  if (verb === 'server')
+    return tryReadNode(dataPaths(config.SKIFF_DATA_DIR).swarm) ? undefined : config.SKIFF_JOIN_MANAGER;
+  if (verb !== 'join')
+    throw new SkiffError(
+      'INVALID_CONFIG',
+      `unknown verb "${verb}"; there are server, doctor, join and leave`,
+    );
+  const target = manager ?? config.SKIFF_JOIN_MANAGER;
+  if (target === undefined)
+    throw new SkiffError('INVALID_CONFIG', 'name a manager: skiff swarm join <host:port>');
+  return target;
+}
+
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -81,19 +97,15 @@ async function main(): Promise<number> {
     terminal.print(`${nodeId} left the swarm`);
     return 0;
   }
-  if (verb === 'join') {
-    if (manager === undefined)
-      throw new SkiffError('INVALID_CONFIG', 'name a manager: skiff swarm join <host:port>');
+  const target = joinTarget(verb, manager, config);
+  if (target !== undefined) {
     const token = assertToken(values.token, process.env);
     const advertiseAddr = values['advertise-addr'];
-    const node = await joinSwarm({ config, version: readVersion(rootDir), token, manager, advertiseAddr });
+    const options = { config, version: readVersion(rootDir), token, manager: target, advertiseAddr };
+    const node = await joinSwarm(options);
     terminal.note(`this host is ${node.role} ${node.nodeId} of swarm ${node.swarm}`);
     if (values['no-start']) return 0;
-  } else if (verb !== 'server')
-    throw new SkiffError(
-      'INVALID_CONFIG',
-      `unknown verb "${verb}"; there are server, doctor, join and leave`,
-    );
+  }
   return await runServer({
     config,
     env: process.env,

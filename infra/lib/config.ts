@@ -77,6 +77,7 @@ export const KNOWN_SETTINGS: ReadonlySet<string> = new Set([
   'SKIFF_EVENTS_DURABILITY',
   'SKIFF_EVENTS_CONCURRENCY',
   'SKIFF_JOIN_TOKEN',
+  'SKIFF_JOIN_MANAGER',
 ]);
 
 export function loadConfig<Shape extends z.ZodRawShape>(

@@ -250,7 +250,10 @@ export class HostNetwork {
   ): Promise<Host> {
     const host = this.add(name);
     const { token, managers } = await manager.client.swarm.joinToken(role);
-    await host.start(['join', '--token', token, managers[0] as string], options);
+    // As units and manifests do it: a server that joins when it is in no swarm yet.
+    host.env['SKIFF_JOIN_MANAGER'] = managers[0];
+    host.env['SKIFF_JOIN_TOKEN'] = token;
+    await host.start(['server'], options);
     await waitFor(`${name} is known`, async () =>
       (await manager.client.nodes()).some(({ id, status }) => id === host.nodeId && status === 'ready'),
     );
