@@ -7,12 +7,13 @@
  */
 import type { Readable } from 'node:stream';
 import type { Deployment } from '../../sdk/protocol/api.ts';
-import { toSkiffError } from '../../sdk/protocol/errors.ts';
+import { SkiffError, toSkiffError } from '../../sdk/protocol/errors.ts';
 import { type Frame, FrameType, parseHead } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import type { HeaderList, RoutedCall } from '../../sdk/protocol/invocation.ts';
-import { CALL_DEPTH_MAX, DATA_FRAME_BYTES_MAX } from '../../sdk/protocol/limits.ts';
+import { CALL_DEPTH_MAX, DATA_FRAME_BYTES_MAX, STEP_COMMAND_BYTES_MAX } from '../../sdk/protocol/limits.ts';
+import { STEPS_TARGET } from '../../sdk/protocol/steps.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import type { Call } from '../invoke/call.ts';
 import type { PlatformCall } from '../invoke/caller.ts';
@@ -24,6 +25,8 @@ export interface EntranceOptions {
   readonly run: (call: PlatformCall) => Call;
   /** Sends a frame to a runner. */
   readonly send: (runner: string, type: number, stream: number, payload?: Buffer) => void;
+  /** Answers what an invocation asks about its durable steps, as JSON. Absent where none are run. */
+  readonly steps?: (invocation: string, body: Buffer) => Promise<unknown>;
   readonly log: Log;
 }
 
@@ -101,6 +104,7 @@ export class ChannelEntrance {
         const message = `functions called each other ${routed.depth} deep; the limit is ${CALL_DEPTH_MAX}`;
         return answer.fail({ code: 'LOOP_DETECTED', message });
       }
+      if (routed.functionName === STEPS_TARGET) return await this.#answerSteps(routed, whole, body, answer);
       const route = await this.#options.routes.get(routed.functionName);
       if (!route) {
         const message = `there is no function "${routed.functionName}"; "${routed.caller}" declares calls of it`;
@@ -117,6 +121,26 @@ export class ChannelEntrance {
         code: toSkiffError(error).code,
         message: 'the call could not be made; the platform failed',
       });
+    }
+  }
+
+  async #answerSteps(
+    { invocation }: RoutedCall,
+    whole: Buffer | undefined,
+    body: Readable,
+    answer: CallAnswer,
+  ): Promise<void> {
+    const { steps } = this.#options;
+    if (!steps)
+      return answer.fail({ code: 'NOT_FOUND', message: 'only asynchronous invocations have durable steps' });
+    try {
+      const reply = await steps(invocation, whole ?? (await collect(body, STEP_COMMAND_BYTES_MAX)));
+      if (answer.isClosed) return;
+      answer.writeHead(200, ['content-type', 'application/json']);
+      answer.end(Buffer.from(JSON.stringify(reply)));
+    } catch (error) {
+      if (!(error instanceof SkiffError)) throw error;
+      answer.fail({ code: error.code, message: error.message });
     }
   }
 
@@ -156,4 +180,16 @@ export class ChannelEntrance {
       depth: routed.depth,
     });
   }
+}
+
+async function collect(body: Readable, bytesMax: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes > bytesMax)
+      throw new SkiffError('BODY_TOO_LARGE', `a step has more than ${bytesMax} bytes, which is the limit`);
+  }
+  return Buffer.concat(chunks);
 }

@@ -7,6 +7,7 @@ import { openCatalog } from '../../infra/catalog/catalog.ts';
 import { subscribeChanges } from '../../infra/catalog/changes.ts';
 import { dataPaths } from '../../infra/contract/paths.ts';
 import { Dispatcher } from '../../infra/dispatch/dispatcher.ts';
+import { StepStore } from '../../infra/events/steps.ts';
 import { EventStore } from '../../infra/events/store.ts';
 import { createLog } from '../../infra/lib/log.ts';
 import { openBlockingRedis, openRedis, redisUrls } from '../../infra/lib/redis.ts';
@@ -29,6 +30,7 @@ import { Outbox } from './outbox/outbox.ts';
 import { parseOpened } from './outbox/webhook-address.ts';
 import { openWebhookSender } from './outbox/webhook.ts';
 import { Scheduler } from './schedule/scheduler.ts';
+import { StepService } from './steps/step-service.ts';
 
 /** How long attempts may take to end once we stop; the supervisor waits longer. */
 const DRAIN_MS = 10_000;
@@ -109,6 +111,7 @@ const channel = new ChannelEntrance({
   routes,
   run: (call) => invoker.run(call),
   send: (runner, type, stream, payload) => links.get(runner)?.send(type, stream, payload),
+  steps: (invocation, body) => steps.answer(invocation, body),
   log,
 });
 shutdown.add('links', () => links.close());
@@ -124,8 +127,13 @@ const events = await openEvents({
 });
 shutdown.add('event connections', () => events.close());
 const store = new EventStore(storeRedis);
+const steps: StepService = new StepService({
+  steps: new StepStore(storeRedis),
+  held: (invocation) => consumer.held(invocation),
+  bytesMax: () => events.acceptor.bytesMax,
+});
 const pump = new Pump({ store, queues: events.queues, payloads: events.payloads, log });
-const consumer = new Consumer({
+const consumer: Consumer = new Consumer({
   id,
   store,
   queues: events.queues,

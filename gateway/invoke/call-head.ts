@@ -54,6 +54,7 @@ export function buildRoute(call: Call, gateway: string, token?: string): Route {
     enqueuedMs: call.receivedMs,
     ...(call.depth > 0 ? { depth: call.depth } : {}),
     ...(traceparent ? { traceparent } : {}),
+    ...(call.isDurable ? { durable: true } : {}),
     ...(token === undefined ? {} : { token }),
   };
 }

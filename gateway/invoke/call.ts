@@ -51,6 +51,8 @@ export class Call {
   /** Set for calls that may not last as long as their function might. */
   deadlineMs = Infinity;
   depth = 0;
+  /** Its steps are stored. */
+  isDurable = false;
   isLeased = false;
   wasRefused = false;
   dispatches = 0;

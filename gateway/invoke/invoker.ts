@@ -174,7 +174,7 @@ export class Invoker implements CallOwner {
   run(own: PlatformCall): Call {
     const { id, deployment, body, deadlineMs = Infinity, depth = 0 } = own;
     const call = this.#open(id, deployment, own.request, own.response, body === undefined);
-    Object.assign(call, { deadlineMs, depth });
+    Object.assign(call, { deadlineMs, depth, isDurable: own.head.isDurable === true });
     const endMs = Math.min(call.receivedMs + deployment.config.timeout, deadlineMs);
     this.#send(call, encodeHead({ ...own.head, id, deadlineMs: endMs }, body));
     return call;

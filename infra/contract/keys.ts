@@ -51,6 +51,12 @@ export const events = {
   request: (id: string) => `${CELL}:inv-request:${id}`,
   /** Hash: its result, the same fields. Expires on its own. */
   result: (id: string) => `${CELL}:inv-result:${id}`,
+  /** Hash step -> JSON of its result, or of what it waits for (infra/events/steps.ts). Expires with its invocation. */
+  steps: (id: string) => `${CELL}:inv-steps:${id}`,
+  /** Sorted set of steps of one invocation that sleep or wait; score = until when. */
+  sleeping: (id: string) => `${CELL}:inv-sleeping:${id}`,
+  /** Sorted set of `invocation step` that wait for an event of this name; score = since when. */
+  waiters: (name: string) => `${CELL}:ev:waiters:${name}`,
   /** Pub/sub: the new state, when an invocation becomes final. */
   ended: (id: string) => `${CELL}:inv-ended:${id}`,
   /** Sorted set of ids of one function that wait to be put into BullMQ; score = priority, then order of acceptance. */

@@ -5,7 +5,8 @@
  * fence · df fence of the last written end · a1… attempts · end, why: final · red replays · resx result's expiry ·
  * ik idempotency scope · job its BullMQ job · cs consumer · died runners that ended under it · rms how long a result is kept ·
  * nx what was begun in the write of the last end ·
- * dst whose end is told · out, outn, oute: what has become of telling it.
+ * dst whose end is told · out, outn, oute: what has become of telling it · stn, stb: steps and their bytes · slp since when it
+ * is suspended · sus how often it was · wk an event came while it ran.
  */
 import { Attempt, InvocationRecord, PRIORITIES } from '../../sdk/protocol/events.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -96,6 +97,8 @@ export function toInvocationRecord(id: string, record: Hash, request: Hash, nowM
     attempts: readAttempts(record),
     counted: readNumber(record, 'c'),
     lost: readNumber(record, 'l'),
+    steps: tryNumber(record, 'stn') ?? 0,
+    suspensions: tryNumber(record, 'sus') ?? 0,
     replays: tryNumber(record, 'red') ?? 0,
     method: head?.method ?? '',
     url: head?.url ?? '',

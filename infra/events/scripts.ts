@@ -12,6 +12,8 @@ import {
   EVENT_RUNNERS_DIED_MAX,
   IDEMPOTENCY_KEPT_MS,
   RECORD_KEPT_MS,
+  STEPS_BYTES_MAX,
+  STEPS_MAX,
 } from '../../sdk/protocol/limits.ts';
 import { JOB_IDS_MAX, SHARDS } from './shards.ts';
 
@@ -32,6 +34,9 @@ const KEY_COUNTS = {
   reap: 0,
   redrive: 0,
   renew: 0,
+  signal: 0,
+  'step-load': 0,
+  'step-put': 0,
   sweep: 0,
   tick: 1,
   'tick-pending': 1,
@@ -50,6 +55,8 @@ const CONSTANTS = {
   LOST_MAX: EVENT_LOST_MAX,
   LOST_DELAY_MS: EVENT_LOST_DELAY_MS,
   DIED_MAX: EVENT_RUNNERS_DIED_MAX,
+  STEPS_MAX,
+  STEPS_BYTES_MAX,
 };
 
 let prelude: string | undefined;

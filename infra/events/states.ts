@@ -32,6 +32,21 @@ export const TRANSITIONS: readonly Transition[] = [
   { from: 'running', to: 'dead', by: 'consumer', why: 'no tries left, rejected, or a permanent failure' },
   { from: 'running', to: 'retry_wait', by: 'pump', why: 'its lease ended: the outcome is lost' },
   { from: 'running', to: 'dead', by: 'pump', why: 'its outcome was lost too often' },
+  {
+    from: 'running',
+    to: 'waiting',
+    by: 'consumer',
+    why: 'it sleeps, or waits for an event, and holds no sandbox',
+  },
+  { from: 'waiting', to: 'ready', by: 'pump', why: 'its sleep or the time for the event is over' },
+  { from: 'waiting', to: 'ready', by: 'caller', why: 'the event has come' },
+  {
+    from: 'waiting',
+    to: 'expired',
+    by: 'pump',
+    why: 'its maximum age has passed, without the time it slept',
+  },
+  { from: 'waiting', to: 'cancelled', by: 'caller', why: 'asked for' },
   { from: 'ready', to: 'expired', by: 'pump', why: 'its maximum age has passed' },
   { from: 'delayed', to: 'expired', by: 'pump', why: 'its maximum age has passed' },
   { from: 'retry_wait', to: 'expired', by: 'pump', why: 'its maximum age has passed' },
@@ -51,7 +66,7 @@ export function isLegal(from: Transition['from'], to: InvocationState): boolean 
 export const OUTCOMES: Readonly<
   Record<
     AttemptOutcome,
-    { readonly counts: boolean; readonly follows: 'end' | 'retry' | 'again' | 'dead' | 'lost' }
+    { readonly counts: boolean; readonly follows: 'end' | 'retry' | 'again' | 'dead' | 'lost' | 'wait' }
   >
 > = {
   ok: { counts: false, follows: 'end' },
@@ -66,4 +81,5 @@ export const OUTCOMES: Readonly<
   not_started: { counts: false, follows: 'again' },
   lost: { counts: false, follows: 'lost' },
   cancelled: { counts: false, follows: 'end' },
+  suspended: { counts: false, follows: 'wait' },
 };

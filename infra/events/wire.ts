@@ -60,7 +60,7 @@ export interface Begun {
 export interface AttemptEnd {
   readonly id: string;
   readonly fence: number;
-  readonly follows: 'succeeded' | 'dead' | 'retry' | 'again' | 'lost';
+  readonly follows: 'succeeded' | 'dead' | 'retry' | 'again' | 'lost' | 'wait';
   readonly outcome: AttemptOutcome;
   readonly counts: boolean;
   readonly reason?: string | undefined;

@@ -12,6 +12,7 @@ import { encodeHead, END, type Frame, FrameType, parseHead } from '../../sdk/pro
 import type { CallFailure, CallHead, RoutedCall } from '../../sdk/protocol/invocation.ts';
 import { CALLS_PER_SANDBOX_MAX, STREAM_WINDOW_BYTES } from '../../sdk/protocol/limits.ts';
 import { parseCallTarget } from '../../sdk/protocol/manifest.ts';
+import { STEPS_TARGET } from '../../sdk/protocol/steps.ts';
 import type { CallLine } from './call-line.ts';
 import { tryReadCallHead } from './call-head.ts';
 
@@ -23,6 +24,8 @@ export interface CallOrigin {
   readonly depth: number;
   readonly deadlineMs: number;
   readonly traceparent: string | undefined;
+  /** It may ask for its steps, whatever it declares. */
+  readonly isDurable?: boolean;
 }
 
 /** What the channel needs of the guest. */
@@ -60,9 +63,9 @@ export class Channel {
     );
   }
 
-  /** Nothing is kept of invocations of functions that declare no calls. */
+  /** Nothing is kept of invocations that can make no calls. */
   begin(stream: number, origin: CallOrigin): void {
-    if (this.#targets.size > 0) this.#origins.set(stream, origin);
+    if (this.#targets.size > 0 || origin.isDurable) this.#origins.set(stream, origin);
   }
 
   /** The invocation is over, or is to stop: nobody waits for its calls any more. */
@@ -109,7 +112,8 @@ export class Channel {
     if (parsed.body.length > STREAM_WINDOW_BYTES)
       return this.#guest.violate('more call body than was granted');
     const origin = this.#origins.get(head.parent);
-    const functionName = this.#targets.get(head.target);
+    const isOfSteps = head.target === STEPS_TARGET && origin?.isDurable === true;
+    const functionName = isOfSteps ? STEPS_TARGET : this.#targets.get(head.target);
     if (functionName === undefined) {
       this.#guest.chatter(frame);
       return this.#refuse(stream, 'FORBIDDEN', this.#describeUndeclared(head.target));

@@ -153,6 +153,7 @@ export class Intake {
       depth: route.depth ?? 0,
       deadlineMs,
       traceparent: traceparentOf(span) ?? route.traceparent,
+      isDurable: route.durable === true,
     });
     invocation.start(needsRewrite ? rewriteHead(payload, deadlineMs, span) : payload);
   }

@@ -8,12 +8,14 @@ import type { FunctionHandler } from '../protocol/context.ts';
 import type { FunctionConfigInput } from '../protocol/manifest.ts';
 
 export type {
+  EventWait,
   FunctionContext,
   FunctionExport,
   FunctionHandler,
   FunctionLog,
   FunctionModule,
   InvokeInit,
+  MapOptions,
 } from '../protocol/context.ts';
 /** How a function runs: `{ memory: '512MB', timeout: '10s' }`. What is not said has its default. */
 export type FunctionConfig = FunctionConfigInput;

@@ -144,10 +144,17 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'invocation',
-    aliases: ['invocations', 'event', 'events'],
+    aliases: ['invocations', 'events'],
     summary: 'show, wait for and cancel asynchronous invocations',
     group: EVENTS,
     load: () => import('./commands/events/invocation.ts'),
+  },
+  {
+    name: 'event',
+    aliases: ['signal'],
+    summary: 'send events that invocations wait for',
+    group: EVENTS,
+    load: () => import('./commands/events/event.ts'),
   },
   {
     name: 'cron',

@@ -1,5 +1,11 @@
 /** Asynchronous invocations: sending events, following them, and the dead-letter queue. */
-import type { AcceptedInvocation, EventReceipt, EventRequest, InvocationRecord } from '../protocol/events.ts';
+import type {
+  AcceptedInvocation,
+  EventReceipt,
+  EventRequest,
+  InvocationRecord,
+  SignalReceipt,
+} from '../protocol/events.ts';
 import { ClientError, readFailure } from './error.ts';
 import type { ClientResponse } from './fetch.ts';
 import type { CallOptions } from './functions.ts';
@@ -51,6 +57,8 @@ export interface Events<R extends ClientResponse> {
   /** What the function answered. Throws ClientError: NOT_FOUND when there is no result, GONE when it has expired. */
   result(id: string, options?: CallOptions): Promise<R>;
   cancel(id: string, options?: CallOptions): Promise<InvocationRecord>;
+  /** Gives an event to the invocations that wait for one of this name (`ctx.waitForEvent`) with matching data. */
+  sendEvent(name: string, data?: unknown, options?: CallOptions): Promise<SignalReceipt>;
   /** Counters, what waits, and how safely events are kept. */
   eventStats(options?: CallOptions): Promise<EventStats>;
   /** Dead and expired invocations, newest first. */
@@ -139,6 +147,8 @@ export function createEvents<R extends ClientResponse>(transport: Transport<R>):
       const detail = `${id} has not ended yet`;
       throw new ClientError({ code: 'NOT_FOUND', status: response.status, detail });
     },
+
+    sendEvent: (name, data, { signal } = {}) => post(`send ${name}`, '/v1/signals', { name, data }, signal),
 
     eventStats: ({ signal } = {}) =>
       transport.json({ what: 'event stats', path: '/v1/events/stats', signal }),

@@ -27,6 +27,18 @@ export interface InvokeInit {
   readonly signal?: AbortSignal;
 }
 
+export interface MapOptions {
+  /** Steps at a time; default 8. */
+  readonly concurrency?: number;
+}
+
+export interface EventWait {
+  /** `'2 days'`, `'30m'` or milliseconds; default 7 days. */
+  readonly timeout?: string | number;
+  /** Fields, at any depth, that the event's data must have with these values. */
+  readonly match?: Readonly<Record<string, unknown>>;
+}
+
 export interface FunctionContext {
   /** `inv-…`: in the logs, the traces and the response's `Skiff-Invocation-Id`. */
   readonly invocationId: string;
@@ -52,11 +64,46 @@ export interface FunctionContext {
    * `fetch('http://<name>.skiff/path')`. The answer is the function's, whatever its status; rejects with a TypeError
    * when the call could not be made.
    *
+   * In an asynchronous invocation it is a durable step as well (unless its body is a stream): an answer below 500 of up
+   * to 128 KB is stored, and a repeated attempt gets it without calling again.
+   *
    * ```ts
    * const response = await ctx.invoke('resize', { path: '/small', body: image });
    * ```
    */
   invoke(name: string, init?: InvokeInit): Promise<Response>;
+  /**
+   * A durable step: in an asynchronous invocation the result (anything JSON can say, up to 256 KB) is stored once, and
+   * an attempt that comes later gets it without running `run` again. `run` may run twice only when its outcome was lost
+   * before it was stored; what it throws is not stored. Steps of one name are told apart by their order. In an
+   * invocation that somebody waits for, `run` is run and nothing is stored.
+   *
+   * ```ts
+   * const order = await ctx.step('charge', () => charge(card));
+   * await ctx.sleep('2 days');
+   * await ctx.step('remind', () => mail(order));
+   * ```
+   */
+  step<Value>(name: string, run: () => Value | Promise<Value>): Promise<Value>;
+  /** A step for each item, some at a time; the results in the order of the items. */
+  map<Item, Value>(
+    name: string,
+    items: readonly Item[],
+    run: (item: Item, index: number) => Value | Promise<Value>,
+    options?: MapOptions,
+  ): Promise<Value[]>;
+  /**
+   * Sleeps for a time (`'2 days'`, `'30s'`, milliseconds) or until a date, a year at most. An asynchronous invocation is
+   * suspended: it holds no sandbox, its age does not grow, and afterwards the function is called again and its stored
+   * steps are passed over. What it awaits beside its steps is cut off by that. One that somebody waits for just pauses.
+   */
+  sleep(time: string | number | Date, name?: string): Promise<void>;
+  /**
+   * Waits, suspended as in `sleep`, for an event of this name (`skiff event send <name> <json>`, `POST /v1/signals`) that
+   * is sent from now on. Resolves with its data, or undefined when it has not come in time. Rejects in an invocation
+   * that somebody waits for.
+   */
+  waitForEvent<Data = unknown>(name: string, options?: EventWait): Promise<Data | undefined>;
   /**
    * Keeps the invocation open for work that goes on after the response. A rejection is logged.
    * Throws when the invocation has already ended.

@@ -8,14 +8,24 @@ import { FunctionName } from './manifest.ts';
 import { tryParseMs } from './units.ts';
 
 export const FINAL_STATES = ['succeeded', 'dead', 'expired', 'cancelled'] as const;
-export const InvocationState = z.enum(['delayed', 'ready', 'running', 'retry_wait', ...FINAL_STATES]);
+export const InvocationState = z.enum([
+  'delayed',
+  'ready',
+  'running',
+  'retry_wait',
+  'waiting',
+  ...FINAL_STATES,
+]);
 export type InvocationState = z.output<typeof InvocationState>;
 
 export function isFinal(state: InvocationState): boolean {
   return (FINAL_STATES as readonly string[]).includes(state);
 }
 
-/** How an attempt ended. The first six count against the function's `retries`, the next do not. */
+/**
+ * How an attempt ended. The first six count against the function's `retries`, the next do not. One that is `suspended`
+ * waits (states `waiting`) and goes on under the same number.
+ */
 export const AttemptOutcome = z.enum([
   'function_error',
   'timeout',
@@ -29,6 +39,7 @@ export const AttemptOutcome = z.enum([
   'not_started',
   'lost',
   'cancelled',
+  'suspended',
 ]);
 export type AttemptOutcome = z.output<typeof AttemptOutcome>;
 
@@ -60,7 +71,7 @@ export const InvocationRecord = z.object({
   /** Why it is final: `max_age`, `retries_exhausted`, `poison_suspect`, `rejected`, `function_deleted`, … */
   reason: z.string().optional(),
   acceptedMs: z.number(),
-  /** When it will run, while it is delayed or waits for a retry. */
+  /** When it will run at the latest, while it is delayed, waits for a retry, sleeps or waits for an event. */
   dueMs: z.number().optional(),
   /** End of its maximum age. */
   expiresMs: z.number(),
@@ -69,6 +80,9 @@ export const InvocationRecord = z.object({
   /** Tries that count against the function's retries, and attempts whose outcome was lost, since the last replay. */
   counted: z.number(),
   lost: z.number(),
+  /** Durable steps that are stored, and how often it slept or waited between them. */
+  steps: z.number(),
+  suspensions: z.number(),
   /** How often it was replayed from the dead-letter queue. */
   replays: z.number(),
   method: z.string(),
@@ -168,3 +182,14 @@ export const EventReceipt = z.union([
   z.object({ error: z.object({ code: z.string(), message: z.string() }) }),
 ]);
 export type EventReceipt = z.output<typeof EventReceipt>;
+
+/** POST /v1/signals: an event that invocations wait for (`ctx.waitForEvent`). */
+export const Signal = z.strictObject({
+  name: z.string().min(1).max(limits.STEP_NAME_LENGTH_MAX),
+  data: z.unknown().optional(),
+});
+export type Signal = z.input<typeof Signal>;
+
+/** Who had waited for it: they go on with its data. */
+export const SignalReceipt = z.object({ delivered: z.number(), invocations: z.array(z.string()) });
+export type SignalReceipt = z.output<typeof SignalReceipt>;

@@ -20,6 +20,8 @@ export interface RequestHead {
   readonly traceparent?: string;
   /** 1 for the first try. */
   readonly attempt?: number;
+  /** Its steps are stored (see steps.ts). */
+  readonly isDurable?: true;
 }
 
 /** Head of a RESPONSE frame. */
@@ -56,6 +58,8 @@ export interface Route {
   readonly traceparent?: string;
   /** How many functions called each other to come here; absent for none. */
   readonly depth?: number;
+  /** It may ask for its durable steps (see steps.ts). */
+  readonly durable?: true;
   /** The leased slot to use; absent in envelopes, whose token stands in front of them. */
   readonly token?: string;
 }

@@ -198,6 +198,18 @@ export const RESULT_KEPT_MS_DEFAULT = 86_400_000;
 export const IDEMPOTENT_BODY_BYTES_MAX = 1 * MB;
 /** An idempotency record, from the end of its invocation on. */
 export const IDEMPOTENCY_KEPT_MS = 86_400_000;
+/** Durable steps of one invocation, and what they may store: all of it is read when the invocation goes on. */
+export const STEPS_MAX = 1_000;
+export const STEP_NAME_LENGTH_MAX = 128;
+export const STEP_RESULT_BYTES_MAX = 256 * KB;
+/** A step's result, and what is said beside it. */
+export const STEP_COMMAND_BYTES_MAX = STEP_RESULT_BYTES_MAX + 4 * KB;
+export const STEPS_BYTES_MAX = 4 * MB;
+export const STEP_SLEEP_MS_MAX = 366 * 86_400_000;
+/** How long an invocation waits for an event unless it says otherwise. */
+export const STEP_WAIT_MS_DEFAULT = 7 * 86_400_000;
+/** Data of an event that invocations wait for. */
+export const SIGNAL_BYTES_MAX = 64 * KB;
 /** Schedules of one server: each is looked at when it is due. */
 export const SCHEDULES_MAX = 10_000;
 export const SCHEDULE_EVERY_MS_MAX = 366 * 86_400_000;

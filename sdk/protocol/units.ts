@@ -36,3 +36,19 @@ export function tryParseMs(value: string | number): number | undefined {
   }
   return Math.round(total);
 }
+
+const WORDS: readonly (readonly [RegExp, string])[] = [
+  [/\s*(?:milliseconds?|msecs?)\b/g, 'ms'],
+  [/\s*(?:seconds?|secs?)\b/g, 's'],
+  [/\s*(?:minutes?|mins?)\b/g, 'm'],
+  [/\s*(?:hours?|hrs?)\b/g, 'h'],
+  [/\s*days?\b/g, 'd'],
+];
+
+/** As tryParseMs, and in words: "2 days", "1 hour 30 minutes", "1 week". */
+export function tryParseSpan(value: string | number): number | undefined {
+  if (typeof value === 'number') return tryParseMs(value);
+  const weeks = value.toLowerCase().replace(/(\d+)\s*(?:weeks?|w)\b/g, (_, count) => `${Number(count) * 7}d`);
+  const short = WORDS.reduce((text, [pattern, unit]) => text.replace(pattern, unit), weeks);
+  return tryParseMs(short.replace(/\s+(?=\d)/g, ''));
+}

@@ -291,3 +291,51 @@ test('20: cancel races with the end: one state, told truthfully, and nothing aft
     expect(result !== undefined).toBe(state === 'succeeded');
   }
 });
+
+test('21: the consumer dies between the end of a step and its storing: that step runs again, none before it', async () => {
+  await events.deploy('workflow', {}, 'steps.ts');
+  const trap = events.proxy.trapCommand('step-put');
+  const { id } = await events.client.invokeAsync('workflow', { path: '/slow-step?ms=50', method: 'POST' });
+  await trap.sprung;
+  await events.killAndWait('events');
+  expect(await events.end(id, TAKEOVER_MS)).toMatchObject({ state: 'succeeded', lost: 1, steps: 2 });
+  expect(await events.logged('workflow', id, 'ran slow')).toBe(2);
+  expect(await events.logged('workflow', id, 'ran after')).toBe(1);
+});
+
+test('22: the consumer dies between the storing of a step and its answer: that step does not run again', async () => {
+  const trap = events.proxy.trapReply('step-put');
+  const { id } = await events.client.invokeAsync('workflow', { path: '/slow-step?ms=50', method: 'POST' });
+  await trap.sprung;
+  await waitFor('the step', async () => (await events.client.invocation(id)).steps === 1);
+  await events.killAndWait('events');
+  expect(await events.end(id, TAKEOVER_MS)).toMatchObject({ state: 'succeeded', lost: 1 });
+  expect(await events.logged('workflow', id, 'ran slow')).toBe(1);
+  expect(await events.logged('workflow', id, 'ran handler')).toBe(2);
+});
+
+test('23: the consumer dies when a suspension is written and not confirmed: it sleeps once, its steps stand', async () => {
+  const trap = events.proxy.trapReply('finish');
+  const { id } = await events.client.invokeAsync('workflow', { path: '/sleep?for=1s', method: 'POST' });
+  await trap.sprung;
+  await waitFor('the sleep', async () => (await events.client.invocation(id)).suspensions === 1);
+  await events.killAndWait('events');
+  expect(await events.end(id, TAKEOVER_MS)).toMatchObject({ state: 'succeeded', lost: 0, steps: 3 });
+  expect(await events.logged('workflow', id, 'ran order')).toBe(1);
+  expect(await events.logged('workflow', id, 'ran remind')).toBe(1);
+});
+
+test('24: everybody dies at the wake, with no job added: it goes on all the same, once', async () => {
+  const { id } = await events.client.invokeAsync('workflow', { path: '/sleep?for=2s', method: 'POST' });
+  await waitFor('the sleep', async () => (await events.client.invocation(id)).state === 'waiting', 20_000);
+  const trap = events.proxy.trapCommand(new RegExp(`"ids":\\["${id}`));
+  await trap.sprung;
+  expect(await events.client.invocation(id)).toMatchObject({ state: 'ready' });
+  await Promise.all([events.killAndWait('events'), events.killAndWait('runner')]);
+  expect(await events.end(id, TAKEOVER_MS)).toMatchObject({
+    state: 'succeeded',
+    lost: 0,
+    attempts: [{ number: 1, outcome: 'ok' }],
+  });
+  expect(await events.logged('workflow', id, 'ran remind')).toBe(1);
+});

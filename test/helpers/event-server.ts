@@ -23,8 +23,10 @@ export interface EventServer {
   readonly durable: TestRedis;
   /** URL of the function `ledger`, which has every behaviour of the fixture. */
   readonly url: string;
-  /** The same function under another name. Returns its URL. */
-  deploy(name: string, config?: Record<string, unknown>): Promise<string>;
+  /** The same function, or another fixture, under another name. Returns its URL. */
+  deploy(name: string, config?: Record<string, unknown>, fixture?: string): Promise<string>;
+  /** How often the function logged this message in an invocation. */
+  logged(name: string, id: string, message: string): Promise<number>;
   /** SIGKILL; resolves when the supervisor has started another one. */
   killAndWait(name: string): Promise<void>;
   /** A second consumer beside the server's own. */
@@ -43,8 +45,12 @@ export async function startEventServer(config: Record<string, unknown> = {}): Pr
   const proxy = await startRedisProxy(durable.socket, join(folder, 'relay.sock'));
   const server = await startServer({ env: { SKIFF_REDIS_URL: proxy.url, SKIFF_REDIS_FAST_URL: fast.url } });
   const client = createClient({ url: server.url, token: server.adminToken });
-  const { files, entry } = findSource(functionFixture('events.ts'));
-  async function deploy(name: string, own: Record<string, unknown> = {}): Promise<string> {
+  async function deploy(
+    name: string,
+    own: Record<string, unknown> = {},
+    fixture = 'events.ts',
+  ): Promise<string> {
+    const { files, entry } = findSource(functionFixture(fixture));
     const settings = { async: { retries: 2, backoff: '100ms', ...own } };
     return (await client.deploy(name, { source: () => packSource(files), entry, config: settings })).url;
   }
@@ -52,6 +58,14 @@ export async function startEventServer(config: Record<string, unknown> = {}): Pr
   // Scripts are known to Redis afterwards, sandboxes are warm.
   for (let i = 0; i < 3; i++) {
     await client.waitFor((await client.invokeAsync(LEDGER, { method: 'POST' })).id, { waitMs: 30_000 });
+  }
+
+  async function logged(name: string, id: string, message: string): Promise<number> {
+    let count = 0;
+    // The log comes a moment after the answer.
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    for await (const line of client.logs(name, { invocation: id })) if (line.message === message) count += 1;
+    return count;
   }
 
   return {
@@ -79,14 +93,8 @@ export async function startEventServer(config: Record<string, unknown> = {}): Pr
       );
       return spawn(process.execPath, [join(ROOT, 'gateway/events/main.ts')], { env, stdio: 'ignore' });
     },
-    async executions(id) {
-      let count = 0;
-      // The log comes a moment after the answer.
-      await new Promise((resolve) => setTimeout(resolve, 500));
-      for await (const line of client.logs(LEDGER, { invocation: id }))
-        if (line.message === 'called') count += 1;
-      return count;
-    },
+    logged,
+    executions: (id) => logged(LEDGER, id, 'called'),
     end: (id, msMax = 60_000) =>
       waitFor(
         `the end of ${id}`,

@@ -124,6 +124,12 @@ export class Acceptor {
     return written.replies;
   }
 
+  /** Of unfinished events, in the store's memory. */
+  get bytesMax(): number {
+    const { max } = this.#options.durability.memory;
+    return max === 0 ? Number.MAX_SAFE_INTEGER : Math.floor(max * EVENTS_MEMORY_SHARE);
+  }
+
   /** The epoch to write with. @throws SkiffError NOT_DURABLE */
   assertDurable(): Promise<string> {
     return this.#options.durability.assertDurable();
@@ -175,7 +181,6 @@ export class Acceptor {
   ): Acceptance {
     const { functionName, config } = event.deployment;
     const { delay = 0, priority = 'normal', orderingKey, idempotencyKey } = event.options;
-    const { max } = this.#options.durability.memory;
     return {
       id,
       functionName,
@@ -204,7 +209,7 @@ export class Acceptor {
               fingerprint: fingerprintOf(event.head, stored.digest(), 'async'),
             },
       countMax: EVENTS_PER_FUNCTION_MAX,
-      bytesMax: max === 0 ? Number.MAX_SAFE_INTEGER : Math.floor(max * EVENTS_MEMORY_SHARE),
+      bytesMax: this.bytesMax,
     };
   }
 

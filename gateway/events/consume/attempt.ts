@@ -8,7 +8,13 @@ import type { Deployment } from '../../../sdk/protocol/api.ts';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { Header } from '../../../sdk/protocol/http.ts';
 import type { HeaderList } from '../../../sdk/protocol/invocation.ts';
-import { EVENT_LEASE_MS, RESULT_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
+import {
+  DEAD_KEPT_MS,
+  EVENT_LEASE_MS,
+  RESULT_BYTES_MAX,
+  STEP_SLEEP_MS_MAX,
+} from '../../../sdk/protocol/limits.ts';
+import { SUSPENDED_HEADER, SUSPENDED_STATUS } from '../../../sdk/protocol/steps.ts';
 import type { Payloads } from '../../../infra/events/payloads.ts';
 import type { BlobReference, EventHead } from '../../../infra/events/record.ts';
 import type { AttemptEnd, Begun, EndReply } from '../../../infra/events/wire.ts';
@@ -42,6 +48,7 @@ export class Attempt {
   readonly #begun: Begun;
   #sink: AnswerSink | undefined;
   #isCancelled = false;
+  #maySleep = false;
 
   constructor(parts: AttemptParts, begun: Begun) {
     this.#parts = parts;
@@ -56,10 +63,20 @@ export class Attempt {
     this.#sink?.cancel();
   }
 
+  get isCancelled(): boolean {
+    return this.#isCancelled;
+  }
+
+  /** Its steps have stored something to sleep or wait for. */
+  noteSleep(): void {
+    this.#maySleep = true;
+  }
+
   /** Undefined when it was cancelled, or its end could not be written. */
   async run(takesNext: boolean): Promise<EndReply | undefined> {
     const end = await this.#execute().catch((error: unknown) => this.#describeTrouble(error));
     if (this.#isCancelled) return undefined;
+    if (end.follows === 'wait') await this.#keepBody();
     return this.#finish({ ...end, takesNext });
   }
 
@@ -82,7 +99,7 @@ export class Attempt {
     return this.#judge(call, deployment, answer);
   }
 
-  #createHead(): EventHead & { attempt: number; traceparent?: string } {
+  #createHead(): EventHead & { attempt: number; isDurable: true; traceparent?: string } {
     const { number: attempt, head, origin } = this.#begun;
     const { traceparent } = origin;
     const own: HeaderList = [
@@ -94,6 +111,7 @@ export class Attempt {
       ...head,
       headers: [...head.headers, ...own],
       attempt,
+      isDurable: true,
       ...(traceparent === undefined ? {} : { traceparent }),
     };
   }
@@ -108,6 +126,16 @@ export class Attempt {
     }
   }
 
+  /** It may sleep for longer than the body was to be kept. */
+  async #keepBody(): Promise<void> {
+    const { blob } = this.#begun;
+    const ms = STEP_SLEEP_MS_MAX + DEAD_KEPT_MS;
+    if (blob)
+      await this.#parts.payloads.keep(blob, ms).catch((error: unknown) => {
+        this.#parts.log.warn({ error, invocation: this.id }, 'a body may be removed too early');
+      });
+  }
+
   #putResult(body: AsyncIterable<Uint8Array>): Promise<BlobReference> {
     return this.#parts.payloads.put(body, RESULT_BYTES_MAX, this.#series().policy.resultMs);
   }
@@ -118,6 +146,9 @@ export class Attempt {
   }
 
   #judge(call: Call, deployment: Deployment, answer: SunkAnswer): AttemptEnd {
+    if (this.#maySleep && isSuspension(answer)) {
+      return this.#createEnd({ outcome: 'suspended', counts: false, follows: 'wait' }, { detail: {} });
+    }
     const failure = call.failure?.code ?? (answer.isBroken ? 'OUTCOME_UNKNOWN' : undefined);
     const outcome = outcomeOf(answer, failure);
     const verdict = judge(outcome, answer.headers, this.#series(), Date.now(), Math.random());
@@ -178,4 +209,8 @@ export class Attempt {
 function createRequest({ method }: EventHead, stream: Readable | undefined): CallRequest {
   const source = stream ?? Readable.from([]);
   return Object.assign(source, { method, headers: {} });
+}
+
+function isSuspension({ status, headers, isBroken }: SunkAnswer): boolean {
+  return !isBroken && status === SUSPENDED_STATUS && headers.some(([name]) => name === SUSPENDED_HEADER);
 }

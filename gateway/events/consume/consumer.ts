@@ -76,6 +76,11 @@ export class Consumer {
     return this.#held.size;
   }
 
+  /** The attempt of this invocation that runs here. */
+  held(id: string): Attempt | undefined {
+    return this.#held.get(id);
+  }
+
   async open(): Promise<void> {
     const { subscriber } = this.#options;
     subscriber.on('message', (channel: string, id: string) => {

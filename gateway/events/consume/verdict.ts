@@ -9,7 +9,7 @@ import { OUTCOMES } from '../../../infra/events/states.ts';
 
 export interface Verdict {
   readonly outcome: AttemptOutcome;
-  readonly follows: 'succeeded' | 'dead' | 'retry' | 'again' | 'lost';
+  readonly follows: 'succeeded' | 'dead' | 'retry' | 'again' | 'lost' | 'wait';
   readonly counts: boolean;
   readonly reason?: string;
   readonly delayMs?: number;
@@ -65,6 +65,8 @@ export function judge(
       return { outcome, counts, follows: 'dead', reason: outcome };
     case 'lost':
       return { outcome, counts, follows: 'lost' };
+    case 'wait':
+      return { outcome, counts, follows: 'wait' };
     case 'again':
       return { outcome, counts, follows: 'again', delayMs: againDelayMs(uncounted, random) };
     case 'retry': {

@@ -4,6 +4,7 @@ import type { Handlers } from '../../routes/route.ts';
 import { createDeadHandlers } from './dead.ts';
 import { createInvocationHandlers } from './invocations.ts';
 import { createScheduleHandlers } from './schedules.ts';
+import { createSignalHandlers } from './signals.ts';
 import { createStateStreamer } from './state-stream.ts';
 import { createSubmitHandlers } from './submit.ts';
 import type { EVENT_ROUTES } from './table.ts';
@@ -16,5 +17,6 @@ export function createEventHandlers(parts: GatewayParts): Pick<Handlers, keyof t
     ...createInvocationHandlers(parts, events, streamStates),
     ...createDeadHandlers(parts, events),
     ...createScheduleHandlers(events),
+    ...createSignalHandlers(parts, events),
   };
 }

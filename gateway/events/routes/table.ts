@@ -6,6 +6,8 @@ import {
   EventReceipt,
   InvocationRecord,
   InvocationState,
+  Signal,
+  SignalReceipt,
 } from '../../../sdk/protocol/events.ts';
 import { Schedule, ScheduleInput } from '../../../sdk/protocol/schedules.ts';
 import { EVENTS_PER_BATCH_MAX, WAIT_MS_MAX } from '../../../sdk/protocol/limits.ts';
@@ -90,6 +92,17 @@ export const EVENT_ROUTES = {
     status: 200,
     response: InvocationRecord,
     errors: ['NOT_FOUND'],
+  },
+  sendSignal: {
+    method: 'POST',
+    path: '/v1/signals',
+    scope: 'invoke',
+    summary:
+      'Send an event to the asynchronous invocations that wait for one of this name with matching data; they go on with it.',
+    body: Signal,
+    status: 200,
+    response: SignalReceipt,
+    errors: ['BODY_TOO_LARGE', 'NOT_DURABLE'],
   },
   listDead: {
     method: 'GET',

@@ -2,10 +2,11 @@
 The holders of the newest fence tokens write how their attempts ended and what follows. Repeating it is harmless.
 
 Input:  ARGV[1] consumer   ARGV[2] its lease, ms   ARGV[3...] for each attempt, 13 of them:
-        id · fence · what follows: succeeded | dead | retry | again | lost · outcome · 1 if it counts as a failed try ·
+        id · fence · what follows: succeeded | dead | retry | again | lost | wait · outcome · 1 if it counts as a failed try ·
         reason of a final state or '' · delay of a retry, ms · the attempt, JSON without its last brace · head of the result,
         JSON or '' · its body · reference to the body, JSON or '' · for `lost` the runner that died under it, or '' · 1 if
         the consumer will run the function's next one
+        `wait`: it sleeps or waits for an event, as its steps say (step-put.lua)
         `again`: back into the queue after the delay without being counted (it did not run, or not by its own fault)
 Output: { jobs, reply... } with one reply for each, in order; begun is what describe_begun gives, or false:
         { 'OK', state, begun }
@@ -35,6 +36,9 @@ local function finish(first, jobs)
   local state
   if follows == 'lost' then
     state = lose(r, died, attempt, fence, now, jobs)
+  elseif follows == 'wait' then
+    call('HINCRBY', N.stats, 'outcome:suspended', 1)
+    state = suspend(r, fence, now, jobs)
   else
     local fields = { 'df', fence, 'a' .. r.n, attempt }
     if head ~= '' then

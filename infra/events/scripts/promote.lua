@@ -1,5 +1,5 @@
 --[[
-Invocations whose time has come: delayed ones and retries become ready. Functions whose rate allows more are looked at.
+Invocations whose time has come: delayed ones, retries and those that slept become ready. Functions whose rate allows more are looked at.
 
 Input:  ARGV[1] how many at most
 Output: { count, ms until the next one is due or -1, job... }   jobs as in queue.lua
@@ -11,7 +11,9 @@ local ids = call('ZRANGEBYSCORE', N.due, '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, id in ipairs(ids) do
   call('ZREM', N.due, id)
   local r = read(id)
-  if r and (r.s == 'delayed' or r.s == 'retry_wait') then
+  if r and r.s == 'waiting' then
+    wake(r, now, jobs)
+  elseif r and (r.s == 'delayed' or r.s == 'retry_wait') then
     call('HDEL', N.record .. id, 'due')
     make_ready(r, now, jobs)
   end

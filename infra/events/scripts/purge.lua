@@ -11,7 +11,7 @@ for _, id in ipairs(ARGV) do
   if not state then
     redis.call('ZREM', N.dead, id)
   elseif state == 'dead' or state == 'expired' then
-    redis.call('DEL', N.record .. id, N.request .. id, N.result .. id)
+    redis.call('DEL', N.record .. id, N.request .. id, N.result .. id, N.steps .. id)
     redis.call('ZREM', N.dead, id)
     redis.call('ZREM', N.outbox, id)
     redis.call('HINCRBY', N.stats, 'purged', 1)

@@ -1,6 +1,7 @@
 --[[
 What the scripts of this folder share. It stands in front of each of them (infra/events/scripts.ts) with the table `N`
-of key names and the constants SHARDS, CHUNK, KEPT_MS, DEAD_KEPT_MS, IDEMPOTENCY_MS, LOST_MAX, LOST_DELAY_MS, DIED_MAX.
+of key names and the constants SHARDS, CHUNK, KEPT_MS, DEAD_KEPT_MS, IDEMPOTENCY_MS, LOST_MAX, LOST_DELAY_MS, DIED_MAX,
+STEPS_MAX, STEPS_BYTES_MAX.
 
 Input:  functions take an id or a record `r` as `read` returns it, `now` in ms of this Redis, and the list `jobs`
 Output: `jobs` gets { shard, job id, invocation id... } for each BullMQ job the caller must add. If the caller dies
@@ -21,7 +22,8 @@ local function clock()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local FIELDS = { 's', 'fn', 'key', 'seq', 'pri', 'by', 'ik', 'f', 'n', 'l', 'exp', 'job', 'died', 'rms', 'cs', 'df', 'nx', 'dst' }
+local FIELDS = { 's', 'fn', 'key', 'seq', 'pri', 'by', 'ik', 'f', 'n', 'l', 'exp', 'job', 'died', 'rms', 'cs', 'df', 'nx', 'dst',
+  'stn', 'slp' }
 
 -- Undefined fields are false. `id` is set, too. Nil when there is no such record.
 local function read(id)
@@ -152,6 +154,43 @@ local function unschedule(r)
   end
 end
 
+-- What its steps waited for is not waited for any more.
+local function end_steps(r, kept)
+  local sleeping, steps = N.sleeping .. r.id, N.steps .. r.id
+  for _, step in ipairs(call('ZRANGE', sleeping, 0, -1)) do
+    local event = cjson.decode(call('HGET', steps, step) or '{}').event
+    if event then call('ZREM', N.waiters .. event, r.id .. ' ' .. step) end
+  end
+  call('DEL', sleeping)
+  call('PEXPIRE', steps, kept)
+end
+
+-- A running invocation holds nothing until its first sleep is over or the event has come. The attempt goes on under its
+-- number, and time asleep is not part of its age.
+local function suspend(r, fence, now, jobs)
+  local record = N.record .. r.id
+  local first = call('ZRANGE', N.sleeping .. r.id, 0, 0, 'WITHSCORES')
+  local has_news = call('HDEL', record, 'wk') == 1 or not first[2]
+  local due = has_news and now or math.max(now, tonumber(first[2]))
+  unschedule(r)
+  call('HSET', record, 's', 'waiting', 'due', string.format('%d', due), 'slp', now, 'df', fence, 'n', string.format('%d', r.n - 1))
+  call('HDEL', record, 'a' .. r.n)
+  call('HINCRBY', record, 'sus', 1)
+  call('ZADD', N.due, due, r.id)
+  call('ZADD', N.expiry, r.exp + due - now, r.id)
+  release(r.fn, now, jobs)
+  return 'waiting'
+end
+
+local function wake(r, now, jobs)
+  local expires = string.format('%d', r.exp + now - r.slp)
+  call('ZREM', N.due, r.id)
+  call('HDEL', N.record .. r.id, 'due', 'slp')
+  call('HSET', N.record .. r.id, 'exp', expires)
+  call('ZADD', N.expiry, expires, r.id)
+  make_ready(r, now, jobs)
+end
+
 -- The one way to a final state. `fields` are written with it.
 local function finalize(r, state, reason, now, jobs, fields)
   local record = N.record .. r.id
@@ -159,7 +198,7 @@ local function finalize(r, state, reason, now, jobs, fields)
   call('ZREM', N.expiry, r.id)
   call('HSET', record, 's', state, 'end', now, 'why', reason, unpack(fields or {}))
   if r.job and r.job ~= '' then call('HDEL', record, 'job') end
-  if r.s == 'delayed' or r.s == 'retry_wait' then call('HDEL', record, 'due') end
+  if r.s == 'delayed' or r.s == 'retry_wait' or r.s == 'waiting' then call('HDEL', record, 'due', 'slp') end
   call('HINCRBY', N.stats, state, 1)
   call('HINCRBY', N.stats, 'bytes', -r.by)
   if call('HINCRBY', N.unfinished, r.fn, -1) <= 0 then call('HDEL', N.unfinished, r.fn) end
@@ -167,9 +206,11 @@ local function finalize(r, state, reason, now, jobs, fields)
     call('ZADD', N.dead, now, r.id)
     call('PEXPIRE', record, DEAD_KEPT_MS)
     call('PEXPIRE', N.request .. r.id, DEAD_KEPT_MS)
+    if r.stn then end_steps(r, DEAD_KEPT_MS) end
   else
     call('PEXPIRE', record, KEPT_MS)
     call('PEXPIRE', N.request .. r.id, r.rms)
+    if r.stn then end_steps(r, r.rms) end
   end
   if r.ik then call('PEXPIRE', N.idempotency .. r.ik, IDEMPOTENCY_MS) end
   -- Who is to be told is written with the end itself: it is told later, but never forgotten.

@@ -18,6 +18,7 @@ call('HINCRBY', N.stats, 'redriven', 1)
 call('ZREM', N.dead, r.id)
 call('PERSIST', record)
 call('PERSIST', N.request .. r.id)
+if r.stn then call('PERSIST', N.steps .. r.id) end
 call('HSET', record, 'c', 0, 'l', 0, 'seq', seq, 'exp', now + ARGV[2])
 call('HDEL', record, 'end', 'why', 'died', 'out', 'oute')
 call('ZREM', N.outbox, r.id)

@@ -6,8 +6,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { FrameType } from '../../protocol/frame.ts';
 import type { FailureCause } from '../../protocol/errors.ts';
-import type { GuestLog, InvocationFailure, RequestHead } from '../../protocol/invocation.ts';
+import type { GuestLog, InvocationFailure, RequestHead, ResponseHead } from '../../protocol/invocation.ts';
 import { STREAM_WINDOW_BYTES } from '../../protocol/limits.ts';
+import { SUSPENDED_HEADER, SUSPENDED_STATUS } from '../../protocol/steps.ts';
 import { BodySource } from './body-source.ts';
 import { type ContextSource, type FunctionIdentity, InvocationContext } from '../context.ts';
 import type { FrameWriter } from './frame-writer.ts';
@@ -15,6 +16,7 @@ import type { LogFields } from '../report/log-record.ts';
 import type { CallInit, OutgoingCalls } from './outgoing.ts';
 import { ResponseWriter } from './response-writer.ts';
 import { describeError } from '../report/stack-traces.ts';
+import { Steps } from '../steps/steps.ts';
 import { LightRequest } from '../web/light-request.ts';
 
 /** The invocation in whose course something runs; how console lines find their stream. */
@@ -45,6 +47,8 @@ export class Invocation implements ContextSource {
   #controller: AbortController | undefined;
   #abortReason: Error | undefined;
   #isAnswered = false;
+  #isSuspended = false;
+  #steps: Steps | undefined;
   /** The handler, the response's body, and each waitUntil. */
   #pending = 1;
   /** Bytes granted by the other side before a response writer existed to count them. */
@@ -85,6 +89,7 @@ export class Invocation implements ContextSource {
   }
 
   readonly #respond = (result: unknown): void => {
+    if (this.#isSuspended) return;
     const writer = new ResponseWriter(
       this.#host.writer,
       this.stream,
@@ -121,6 +126,7 @@ export class Invocation implements ContextSource {
   };
 
   readonly #failHandler = (error: unknown): void => {
+    if (this.#isSuspended) return;
     const { message, stack } = describeError(error);
     this.#answerError('handler_error', message, stack);
     this.#response?.cancel(error as Error);
@@ -174,6 +180,21 @@ export class Invocation implements ContextSource {
   call(target: string, init: CallInit): Promise<Response> {
     if (this.#pending === 0) throw new TypeError('the invocation has ended; it can make no calls any more');
     return this.#host.calls.open(this.stream, target, init);
+  }
+
+  get steps(): Steps | undefined {
+    if (this.head.isDurable) this.#steps ??= new Steps(this);
+    return this.#steps;
+  }
+
+  /** Answers that it sleeps or waits. The handler never goes on: another attempt does. */
+  suspend(): void {
+    if (this.#isAnswered || this.#pending === 0) return;
+    this.#isAnswered = true;
+    this.#isSuspended = true;
+    const head = { status: SUSPENDED_STATUS, headers: [[SUSPENDED_HEADER, '1']] } satisfies ResponseHead;
+    this.#host.writer.head(FrameType.RESPONSE, this.stream, true, JSON.stringify(head), undefined);
+    this.#release();
   }
 
   waitUntil(promise: Promise<unknown>): void {

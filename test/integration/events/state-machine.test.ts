@@ -3,6 +3,7 @@ import * as fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { durable, events } from '../../../infra/contract/keys.ts';
 import { isLegal, type Transition } from '../../../infra/events/states.ts';
+import { StepStore } from '../../../infra/events/steps.ts';
 import type { AttemptEnd } from '../../../infra/events/wire.ts';
 import type { ReleasedJob } from '../../../infra/events/shards.ts';
 import type { InvocationState } from '../../../sdk/protocol/events.ts';
@@ -40,13 +41,20 @@ const step = fc.oneof(
   fc.record({
     kind: fc.constant('finish' as const),
     pick: fc.nat(),
-    follows: fc.constantFrom('succeeded', 'dead', 'retry', 'again', 'lost') as fc.Arbitrary<
+    follows: fc.constantFrom('succeeded', 'dead', 'retry', 'again', 'lost', 'wait', 'wait') as fc.Arbitrary<
       AttemptEnd['follows']
     >,
     delayMs: fc.constantFrom(0, 1, 100_000),
     takes: fc.boolean(),
   }),
-  fc.record({ kind: fc.constantFrom('reap', 'promote', 'expire', 'sweep', 'wait') }),
+  fc.record({
+    kind: fc.constant('step' as const),
+    pick: fc.nat(),
+    step: fc.constantFrom('a', 'b'),
+    does: fc.constantFrom('store', 'sleep', 'wait'),
+    ms: fc.constantFrom(0, 1, 100_000),
+  }),
+  fc.record({ kind: fc.constantFrom('reap', 'promote', 'expire', 'sweep', 'wait', 'signal') }),
   fc.record({ kind: fc.constantFrom('cancel', 'redrive', 'purge'), pick: fc.nat() }),
 );
 type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never;
@@ -108,6 +116,25 @@ class World {
         }
         return;
       }
+      case 'step': {
+        const { pick, step: name, does, ms } = each as Extract<Step, { kind: 'step' }>;
+        const held = this.pick(this.begun, pick);
+        if (!held) return;
+        const isNewest = held.fence === this.fences.get(held.id);
+        const isRunning = (await store.getState(held.id)) === 'running';
+        const what =
+          does === 'store'
+            ? { kind: 'step' as const, value: name }
+            : { kind: does as 'sleep' | 'wait', ms, ...(does === 'wait' ? { event: 'e' } : {}) };
+        const reply = await new StepStore(test_.redis).put(held, { step: name, ...what }, 1e12);
+        expect(reply !== undefined).toBe(isNewest && isRunning);
+        return;
+      }
+      case 'signal': {
+        const { ids, jobs } = await new StepStore(test_.redis).signal('e', {});
+        for (const id of ids) expect(FINAL.has(this.states.get(id) ?? '')).toBe(false);
+        return void add(jobs);
+      }
       case 'cancel':
         return void add((await store.cancel(this.pick(ids, (each as { pick: number }).pick) ?? 'none')).jobs);
       case 'redrive': {
@@ -166,10 +193,15 @@ async function checkKeys(world: World): Promise<void> {
   expect((await redis.zrange(events.expiry, 0, '-1')).sort()).toEqual(unfinished.sort());
   const running = [...world.states].filter(([, state]) => state === 'running').map(([id]) => id);
   expect((await redis.zrange(events.leases, 0, '-1')).sort()).toEqual(running.sort());
-  const waiting = [...world.states].filter(([, state]) => state === 'delayed' || state === 'retry_wait');
+  const waits = new Set<InvocationState>(['delayed', 'retry_wait', 'waiting']);
+  const waiting = [...world.states].filter(([, state]) => waits.has(state));
   expect((await redis.zrange(events.due, 0, '-1')).sort()).toEqual(waiting.map(([id]) => id).sort());
   const counts = await redis.hvals(events.unfinished);
   expect(counts.reduce((sum, count) => sum + Number(count), 0)).toBe(unfinished.length);
+  for (const key of await redis.keys(events.sleeping('*')))
+    expect(unfinished).toContain(key.slice(events.sleeping('').length));
+  for (const member of await redis.zrange(events.waiters('e'), 0, '-1'))
+    expect(unfinished).toContain(member.split(' ')[0]);
   const stats = await store.stats();
   if (unfinished.length === 0) expect(stats['bytes'] ?? 0).toBe(0);
   const ended = ['succeeded', 'dead', 'expired', 'cancelled'].reduce(

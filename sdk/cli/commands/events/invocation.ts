@@ -4,7 +4,7 @@ import type { Attempt, InvocationRecord } from '../../../client/index.ts';
 import { tryParseMs } from '../../../protocol/units.ts';
 import { openClient } from '../../connection/server.ts';
 import { ExitCode, usage } from '../../failure.ts';
-import { formatAgo, formatBytes, formatMs } from '../../output/quantities.ts';
+import { formatAgo, formatBytes, formatMs, plural } from '../../output/quantities.ts';
 import type { Channel, Style } from '../../output/channel.ts';
 import { type Column, formatFields, formatTable } from '../../output/table.ts';
 import type { Session } from '../../session.ts';
@@ -97,6 +97,7 @@ const STATE_STYLE: Readonly<Record<InvocationRecord['state'], Style>> = {
   ready: 'cyan',
   running: 'cyan',
   retry_wait: 'yellow',
+  waiting: 'cyan',
   succeeded: 'green',
   dead: 'red',
   expired: 'red',
@@ -123,12 +124,18 @@ export function printInvocation(out: Channel, record: InvocationRecord): void {
     ['ended', at(record.endedMs)],
     ['expires', record.endedMs === undefined ? new Date(record.expiresMs).toISOString() : undefined],
     ['ordering key', record.orderingKey],
+    ['steps', describeSteps(record)],
     ['replays', record.replays === 0 ? undefined : String(record.replays)],
   ]);
   for (const line of fields) out.line(line);
   if (record.attempts.length === 0) return;
   out.line();
   for (const line of formatTable(out, attemptColumns(nowMs), record.attempts)) out.line(line);
+}
+
+function describeSteps({ steps, suspensions }: InvocationRecord): string | undefined {
+  if (steps === 0) return undefined;
+  return suspensions === 0 ? `${steps} stored` : `${steps} stored, suspended ${plural(suspensions, 'time')}`;
 }
 
 function attemptColumns(nowMs: number): Column<Attempt>[] {

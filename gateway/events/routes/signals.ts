@@ -1,0 +1,30 @@
+/** Events that suspended invocations wait for. */
+import { SkiffError } from '../../../sdk/protocol/errors.ts';
+import { SIGNAL_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
+import { StepStore } from '../../../infra/events/steps.ts';
+import type { GatewayParts } from '../../parts.ts';
+import type { Handlers } from '../../routes/route.ts';
+import type { EventParts } from '../parts.ts';
+
+export function createSignalHandlers(
+  { log }: Pick<GatewayParts, 'log'>,
+  { store, acceptor, queues }: EventParts,
+): Pick<Handlers, 'sendSignal'> {
+  const steps = new StepStore(store.redis);
+  return {
+    async sendSignal({ body: { name, data } }) {
+      const bytes = Buffer.byteLength(JSON.stringify(data ?? null));
+      if (bytes > SIGNAL_BYTES_MAX) {
+        throw new SkiffError(
+          'BODY_TOO_LARGE',
+          `the data of "${name}" has ${bytes} bytes; the limit is ${SIGNAL_BYTES_MAX}: send where it is instead`,
+        );
+      }
+      await acceptor.assertDurable();
+      const { ids, jobs } = await steps.signal(name, data);
+      // Not awaited: what was given is safe, and the pump of a consumer adds what is missing.
+      queues.add(jobs).catch((error: unknown) => log.debug({ error }, 'jobs not added yet'));
+      return { delivered: ids.length, invocations: [...new Set(ids)] };
+    },
+  };
+}

@@ -1,0 +1,211 @@
+/** Durable steps on the real scripts: stored once under a fence token, suspended without a place, woken in time. */
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { events } from '../../../infra/contract/keys.ts';
+import { StepStore, type NewStep } from '../../../infra/events/steps.ts';
+import type { Begun } from '../../../infra/events/wire.ts';
+import { STEPS_BYTES_MAX, STEPS_MAX } from '../../../sdk/protocol/limits.ts';
+import {
+  acceptOne,
+  CONSUMER,
+  createAcceptance,
+  createEnd,
+  finishOne,
+  openTestEventStore,
+  type TestEventStore,
+} from '../../helpers/event-store.ts';
+import { waitFor } from '../../helpers/wait.ts';
+
+let on: TestEventStore;
+let steps: StepStore;
+beforeAll(async () => {
+  on = await openTestEventStore();
+  steps = new StepStore(on.redis);
+});
+afterAll(() => on?.close());
+beforeEach(async () => {
+  const keys = (await on.redis.keys('*')).filter((key) => !key.endsWith(':epoch'));
+  if (keys.length > 0) await on.redis.del(keys);
+});
+
+const put = (held: Begun, step: NewStep) => steps.put(held, step, 1e12);
+const suspend = (held: Begun) =>
+  finishOne(on.store, createEnd(held, { follows: 'wait', outcome: 'suspended' }));
+const jobOf = async (id: string) => (await on.redis.hget(events.record(id), 'job')) ?? '';
+
+async function begin(fields: Parameters<typeof createAcceptance>[0] = {}): Promise<Begun> {
+  const acceptance = createAcceptance(fields);
+  await acceptOne(on.store, acceptance);
+  return again(acceptance.id);
+}
+
+async function again(id: string): Promise<Begun> {
+  const { begun } = await on.store.begin(CONSUMER, 60_000, await jobOf(id), [id]);
+  expect(begun).toHaveLength(1);
+  return begun[0] as Begun;
+}
+
+/** Until a sleep that is over has been noticed. */
+async function untilReady(id: string): Promise<void> {
+  await waitFor(`${id} to be ready`, async () => {
+    await on.store.promote(100);
+    return (await on.store.getState(id)) === 'ready';
+  });
+}
+
+test('a result is stored once; a later attempt reads it, an older one can neither read nor write', async () => {
+  const first = await begin();
+  expect(await put(first, { step: 'a', kind: 'step', value: { n: 1 } })).toMatchObject({
+    kind: 'stored',
+    stored: { kind: 'step', value: { n: 1 } },
+  });
+  expect(await put(first, { step: 'a', kind: 'step', value: { n: 2 } })).toMatchObject({
+    stored: { value: { n: 1 } },
+  });
+  await finishOne(on.store, createEnd(first, { follows: 'retry', outcome: 'function_error', counts: true }));
+  await untilReady(first.id);
+  const second = await again(first.id);
+  expect(second).toMatchObject({ number: 2, fence: 2 });
+  expect(await steps.load(second)).toEqual(new Map([['a', { kind: 'step', value: { n: 1 } }]]));
+  expect(await steps.load(first)).toBeUndefined();
+  expect(await put(first, { step: 'b', kind: 'step', value: 1 })).toBeUndefined();
+});
+
+test('undefined, null and texts come back as they were', async () => {
+  const held = await begin();
+  for (const [step, value] of [
+    ['nothing', undefined],
+    ['null', null],
+    ['text', 'ä"\\\n'],
+  ] as const)
+    await put(held, { step, kind: 'step', value });
+  const stored = await steps.load(held);
+  expect(stored?.get('nothing')).toEqual({ kind: 'step' });
+  expect(stored?.get('null')).toEqual({ kind: 'step', value: null });
+  expect(stored?.get('text')).toEqual({ kind: 'step', value: 'ä"\\\n' });
+});
+
+test('a sleeping invocation holds no place, keeps its attempt and does not age', async () => {
+  const held = await begin({ window: 1, maxAgeMs: 300 });
+  const other = createAcceptance({ window: 1 });
+  await acceptOne(on.store, other);
+  await put(held, { step: 'sleep', kind: 'sleep', ms: 700 });
+  const { expiresMs = 0 } = (await on.store.get(held.id)) ?? {};
+  expect(await suspend(held)).toMatchObject({ kind: 'written', state: 'waiting' });
+  expect(await jobOf(other.id)).not.toBe('');
+  expect(await on.store.get(held.id)).toMatchObject({
+    state: 'waiting',
+    attempts: [],
+    suspensions: 1,
+    steps: 1,
+  });
+  // Its maximum age passes while it sleeps.
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  expect(await on.store.expire(100)).toMatchObject({ count: 0 });
+  await finishOne(on.store, createEnd(await again(other.id)));
+  await untilReady(held.id);
+  const record = await on.store.get(held.id);
+  expect(record?.expiresMs).toBeGreaterThanOrEqual(expiresMs + 690);
+  const next = await again(held.id);
+  expect(next).toMatchObject({ number: 1, fence: 2 });
+  expect(await steps.load(next)).toEqual(new Map([['sleep', { kind: 'sleep' }]]));
+});
+
+test('the end of a suspension whose reply was lost is written once', async () => {
+  const held = await begin();
+  await put(held, { step: 's', kind: 'sleep', ms: 60_000 });
+  await suspend(held);
+  expect(await suspend(held)).toMatchObject({ kind: 'written', state: 'waiting' });
+  expect(await on.store.get(held.id)).toMatchObject({ suspensions: 1 });
+});
+
+test('an event goes to those that wait for it with matching data, and to no others', async () => {
+  const wait = (match?: Record<string, unknown>): NewStep => ({
+    step: 'wait for paid',
+    kind: 'wait',
+    event: 'paid',
+    ms: 60_000,
+    match,
+  });
+  const held = await Promise.all([begin(), begin(), begin(), begin()]);
+  const [seven, eight, any, deep] = held as [Begun, Begun, Begun, Begun];
+  await put(seven, wait({ order: 7 }));
+  await put(eight, wait({ order: 8 }));
+  await put(any, wait());
+  await put(deep, wait({ by: { name: 'Ada' }, order: 7 }));
+  for (const each of held) await suspend(each);
+  expect((await steps.signal('other', {})).ids).toEqual([]);
+  const data = { order: 7, by: { name: 'Ada', age: 36 }, note: null };
+  const { ids } = await steps.signal('paid', data);
+  expect(ids.toSorted()).toEqual([seven.id, any.id, deep.id].toSorted());
+  expect(await on.store.getState(eight.id)).toBe('waiting');
+  expect((await steps.load(await again(seven.id)))?.get('wait for paid')).toEqual({
+    kind: 'wait',
+    value: data,
+  });
+  // It is given once.
+  expect((await steps.signal('paid', data)).ids).toEqual([]);
+});
+
+test('an event that comes while the function still runs wakes it when it is suspended', async () => {
+  const held = await begin();
+  await put(held, { step: 'w', kind: 'wait', event: 'go', ms: 60_000 });
+  expect((await steps.signal('go', 1)).ids).toEqual([held.id]);
+  await suspend(held);
+  await untilReady(held.id);
+  expect((await steps.load(await again(held.id)))?.get('w')).toEqual({ kind: 'wait', value: 1 });
+});
+
+test('an event that does not come in time is undefined, for good', async () => {
+  const held = await begin();
+  await put(held, { step: 'w', kind: 'wait', event: 'late', ms: 1 });
+  await suspend(held);
+  await untilReady(held.id);
+  expect((await steps.load(await again(held.id)))?.get('w')).toEqual({ kind: 'wait' });
+  expect((await steps.signal('late', 1)).ids).toEqual([]);
+});
+
+test('more waiters than one script call looks at are all found', async () => {
+  const held = await Promise.all(Array.from({ length: 256 }, () => begin({ window: 256 })));
+  await Promise.all(
+    held.map((each, i) =>
+      put(each, { step: 'w', kind: 'wait', event: 'many', ms: 60_000, match: { even: i % 2 === 0 } }),
+    ),
+  );
+  expect((await steps.signal('many', { even: true })).ids).toHaveLength(128);
+  expect((await steps.signal('many', { even: false })).ids).toHaveLength(128);
+});
+
+test('cancelled, it waits for nothing any more; replayed, it goes on after its last step', async () => {
+  const held = await begin();
+  await put(held, { step: 'w', kind: 'wait', event: 'never', ms: 60_000 });
+  await suspend(held);
+  expect(await on.store.cancel(held.id)).toMatchObject({ isChanged: true });
+  expect((await steps.signal('never', 1)).ids).toEqual([]);
+  expect(await on.redis.keys('*sleeping*')).toEqual([]);
+
+  const dead = await begin();
+  await put(dead, { step: 'a', kind: 'step', value: 1 });
+  await finishOne(on.store, createEnd(dead, { follows: 'dead', outcome: 'rejected', reason: 'rejected' }));
+  await on.store.redrive(dead.id, 60_000, undefined);
+  expect((await steps.load(await again(dead.id)))?.get('a')).toEqual({ kind: 'step', value: 1 });
+  expect(await on.redis.ttl(events.steps(dead.id))).toBe(-1);
+});
+
+test('steps are limited in number and bytes, and count as bytes of unfinished events', async () => {
+  const held = await begin();
+  const half = 'x'.repeat(STEPS_BYTES_MAX / 2);
+  expect(await put(held, { step: 'big', kind: 'step', value: half })).toMatchObject({ kind: 'stored' });
+  expect(await put(held, { step: 'bigger', kind: 'step', value: half })).toMatchObject({
+    kind: 'full',
+    what: 'bytes',
+    limit: STEPS_BYTES_MAX,
+  });
+  expect(await steps.put(held, { step: 'c', kind: 'step', value: half.slice(0, 999) }, 1_000)).toMatchObject({
+    what: 'memory',
+  });
+  await on.redis.hset(events.record(held.id), 'stn', STEPS_MAX);
+  expect(await put(held, { step: 'd', kind: 'step' })).toMatchObject({ what: 'count', limit: STEPS_MAX });
+  expect(Number(await on.redis.hget(events.stats, 'bytes'))).toBeGreaterThan(STEPS_BYTES_MAX / 2);
+  await on.store.cancel(held.id);
+  expect(Number(await on.redis.hget(events.stats, 'bytes'))).toBe(0);
+});
