@@ -13,7 +13,7 @@ import { Header } from '../../sdk/protocol/http.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import type { HeaderList, RoutedCall } from '../../sdk/protocol/invocation.ts';
 import { CALL_DEPTH_MAX, DATA_FRAME_BYTES_MAX, STEP_COMMAND_BYTES_MAX } from '../../sdk/protocol/limits.ts';
-import { STEPS_TARGET } from '../../sdk/protocol/steps.ts';
+import { STEPS_TARGET } from '../../sdk/protocol/workflow/steps.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import type { Call } from '../invoke/call.ts';
 import type { PlatformCall } from '../invoke/caller.ts';

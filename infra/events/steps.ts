@@ -6,7 +6,7 @@
  * One with `due` is pending.
  */
 import type { Redis } from 'ioredis';
-import type { StepKind, StoredStep } from '../../sdk/protocol/steps.ts';
+import type { StepKind, StoredStep } from '../../sdk/protocol/workflow/steps.ts';
 import { defineEventScripts, type RunScript } from './scripts.ts';
 import { parseJobs, type ReleasedJob } from './shards.ts';
 import type { Reply } from './wire.ts';

@@ -12,7 +12,7 @@ import { encodeHead, END, type Frame, FrameType, parseHead } from '../../sdk/pro
 import type { CallFailure, CallHead, RoutedCall } from '../../sdk/protocol/invocation.ts';
 import { CALLS_PER_SANDBOX_MAX, STREAM_WINDOW_BYTES } from '../../sdk/protocol/limits.ts';
 import { parseCallTarget } from '../../sdk/protocol/manifest.ts';
-import { STEPS_TARGET } from '../../sdk/protocol/steps.ts';
+import { STEPS_TARGET } from '../../sdk/protocol/workflow/steps.ts';
 import type { CallLine } from './call-line.ts';
 import { tryReadCallHead } from './call-head.ts';
 

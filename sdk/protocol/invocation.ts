@@ -20,7 +20,7 @@ export interface RequestHead {
   readonly traceparent?: string;
   /** 1 for the first try. */
   readonly attempt?: number;
-  /** Its steps are stored (see steps.ts). */
+  /** Its steps are stored (see workflow/steps.ts). */
   readonly isDurable?: true;
 }
 
@@ -58,7 +58,7 @@ export interface Route {
   readonly traceparent?: string;
   /** How many functions called each other to come here; absent for none. */
   readonly depth?: number;
-  /** It may ask for its durable steps (see steps.ts). */
+  /** It may ask for its durable steps (see workflow/steps.ts). */
   readonly durable?: true;
   /** The leased slot to use; absent in envelopes, whose token stands in front of them. */
   readonly token?: string;

@@ -14,7 +14,7 @@ import {
   RESULT_BYTES_MAX,
   STEP_SLEEP_MS_MAX,
 } from '../../../sdk/protocol/limits.ts';
-import { SUSPENDED_HEADER, SUSPENDED_STATUS } from '../../../sdk/protocol/steps.ts';
+import { SUSPENDED_HEADER, SUSPENDED_STATUS } from '../../../sdk/protocol/workflow/steps.ts';
 import type { Payloads } from '../../../infra/events/payloads.ts';
 import type { BlobReference, EventHead } from '../../../infra/events/record.ts';
 import type { AttemptEnd, Begun, EndReply } from '../../../infra/events/wire.ts';

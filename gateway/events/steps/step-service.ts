@@ -1,5 +1,5 @@
 /**
- * Answers what guests ask about durable steps (sdk/protocol/steps.ts): only for invocations that this process runs now,
+ * Answers what guests ask about durable steps (sdk/protocol/workflow/steps.ts): only for invocations that this process runs now,
  * under their fence tokens. Invariant: an answer is given after the store's reply, so what a function was told is safe.
  */
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,7 +11,7 @@ import {
   STEP_WAIT_MS_DEFAULT,
 } from '../../../sdk/protocol/limits.ts';
 import { describeIssues } from '../../../sdk/protocol/manifest.ts';
-import type { StepAnswer, StoredStep } from '../../../sdk/protocol/steps.ts';
+import type { StepAnswer, StoredStep } from '../../../sdk/protocol/workflow/steps.ts';
 import type { Holder, NewStep, PutReply, StepStore } from '../../../infra/events/steps.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
 

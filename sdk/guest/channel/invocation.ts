@@ -8,7 +8,7 @@ import { FrameType } from '../../protocol/frame.ts';
 import type { FailureCause } from '../../protocol/errors.ts';
 import type { GuestLog, InvocationFailure, RequestHead, ResponseHead } from '../../protocol/invocation.ts';
 import { STREAM_WINDOW_BYTES } from '../../protocol/limits.ts';
-import { SUSPENDED_HEADER, SUSPENDED_STATUS } from '../../protocol/steps.ts';
+import { SUSPENDED_HEADER, SUSPENDED_STATUS } from '../../protocol/workflow/steps.ts';
 import { BodySource } from './body-source.ts';
 import { type ContextSource, type FunctionIdentity, InvocationContext } from '../context.ts';
 import type { FrameWriter } from './frame-writer.ts';

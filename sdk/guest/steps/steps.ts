@@ -12,7 +12,7 @@ import {
   type StepKind,
   STEPS_TARGET,
   type StoredStep,
-} from '../../protocol/steps.ts';
+} from '../../protocol/workflow/steps.ts';
 import { tryParseSpan } from '../../protocol/units.ts';
 import type { CallInit } from '../channel/outgoing.ts';
 import { Park } from './park.ts';

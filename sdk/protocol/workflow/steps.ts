@@ -1,5 +1,5 @@
 /**
- * What a guest asks the platform about the durable steps of an asynchronous invocation: a call (see frame.ts, CALL) of
+ * What a guest asks the platform about the durable steps of an asynchronous invocation: a call (see ../frame.ts, CALL) of
  * STEPS_TARGET with a `StepCommand` as its body; the answer's body is a `StepAnswer`. The platform knows the attempt and
  * its fence token, so that a guest cannot speak for another invocation. Types only.
  */
