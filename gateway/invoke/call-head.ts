@@ -1,4 +1,5 @@
 /** What is said of a call to its function (head), to its runner (route) and to the traces (span). Pure but for the span. */
+import { LINK_SPOKEN } from '../../sdk/protocol/versions.ts';
 import type { IncomingMessage } from 'node:http';
 import { SpanKind, type Span } from '@opentelemetry/api';
 import type { Deployment } from '../../sdk/protocol/api.ts';
@@ -44,6 +45,7 @@ export function buildHead(call: Call, request: IncomingMessage, url: string): Re
 export function buildRoute(call: Call, gateway: string, token?: string): Route {
   const traceparent = traceparentFor(call);
   return {
+    v: LINK_SPOKEN.protocolMin,
     id: call.id,
     dep: call.deployment.id,
     gw: gateway,

@@ -9,7 +9,7 @@ import type { Socket } from 'node:net';
 import type { Redis } from 'ioredis';
 import type { NodeRecord } from '../../sdk/protocol/api.ts';
 import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
-import { LINK_PROTOCOL } from '../../sdk/protocol/invocation.ts';
+import { agreeOn, describeSpoken, LINK_SPOKEN, type Spoken } from '../../sdk/protocol/versions.ts';
 import { HEARTBEAT_MS, RUNNER_DEAD_MS } from '../../sdk/protocol/limits.ts';
 import { fast } from '../../infra/contract/keys.ts';
 import type { Log } from '../../infra/lib/log.ts';
@@ -165,7 +165,7 @@ export class Links {
     const link: RunnerLink = { runner: node.id, epoch: node.epoch, connection, isReady: false };
     this.#links.set(node.id, link);
     connection.sendJson(FrameType.HELLO, 0, {
-      protocol: LINK_PROTOCOL,
+      ...LINK_SPOKEN,
       role: 'gateway',
       id: gateway,
     });
@@ -196,14 +196,16 @@ export class Links {
   }
 
   #onHello(link: RunnerLink, frame: Frame): void {
-    const hello = parseJson(frame.payload) as { protocol?: number } | null;
-    if (hello?.protocol === LINK_PROTOCOL) {
+    const hello = parseJson(frame.payload) as Partial<Spoken> | null;
+    if (agreeOn(LINK_SPOKEN, hello) !== undefined) {
       link.isReady = true;
       this.#unlinked.delete(link.runner);
       this.#options.onReady();
     } else
       link.connection.close(
-        new Error(`the runner speaks link protocol ${hello?.protocol}, this gateway ${LINK_PROTOCOL}`),
+        new Error(
+          `the runner speaks link protocol ${describeSpoken(hello)}, this gateway ${describeSpoken(LINK_SPOKEN)}; upgrade the older one`,
+        ),
       );
   }
 }

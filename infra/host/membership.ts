@@ -8,7 +8,8 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import { JoinAnswer, SWARM_PROTOCOL } from '../../sdk/protocol/swarm/resources.ts';
+import { JoinAnswer } from '../../sdk/protocol/swarm/resources.ts';
+import { SWARM_SPOKEN } from '../../sdk/protocol/versions.ts';
 import type { ServerState } from '../contract/paths.ts';
 import { createKeyPair } from '../swarm/certificates.ts';
 import { removeIdentity, replaceFile, tryReadNode, writeIdentity, type NodeFile } from '../swarm/identity.ts';
@@ -49,7 +50,7 @@ export async function joinSwarm(options: JoinOptions): Promise<NodeFile> {
     const ca = await fetchAuthority(address, caDigest);
     const keys = createKeyPair();
     const request = {
-      protocol: SWARM_PROTOCOL,
+      ...SWARM_SPOKEN,
       version: options.version,
       secret,
       publicKey: keys.publicKey,

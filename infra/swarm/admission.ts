@@ -7,12 +7,8 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import {
-  SWARM_PROTOCOL,
-  type JoinAnswer,
-  type JoinRequest,
-  type NodeRole,
-} from '../../sdk/protocol/swarm/resources.ts';
+import { type JoinAnswer, type JoinRequest, type NodeRole } from '../../sdk/protocol/swarm/resources.ts';
+import { agreeOn, describeSpoken, SWARM_SPOKEN } from '../../sdk/protocol/versions.ts';
 import { fast as fastKeys } from '../contract/keys.ts';
 import { grantAccess, redisUser, revokeAccess } from './access.ts';
 import { issueLeaf, type Authority } from './certificates.ts';
@@ -73,7 +69,7 @@ async function join(options: AdmissionOptions, request: JoinRequest, from: strin
   const { identityDir, members, durable, fast } = options;
   const record = await getSwarm(members);
   const role = roleOf(record, request.secret);
-  assertSameProtocol(request, options.version);
+  assertCommonProtocol(request, options.version);
   const nodeId = `node-${randomBytes(5).toString('hex')}`;
   const address = request.address ?? from;
   const authority = readAuthority(identityDir);
@@ -151,11 +147,11 @@ function roleOf(record: SwarmRecord, secret: string): NodeRole {
   return isManager ? 'manager' : 'worker';
 }
 
-function assertSameProtocol({ protocol, version }: JoinRequest, own: string): void {
-  if (protocol === SWARM_PROTOCOL) return;
+function assertCommonProtocol(request: JoinRequest, own: string): void {
+  if (agreeOn(SWARM_SPOKEN, request) !== undefined) return;
   throw new SkiffError(
     'CONFLICT',
-    `this node speaks swarm protocol ${protocol} (Skiff ${version}), the swarm ${SWARM_PROTOCOL} (Skiff ${own}); ` +
+    `this node speaks swarm protocol ${describeSpoken(request)} (Skiff ${request.version}), the swarm ${describeSpoken(SWARM_SPOKEN)} (Skiff ${own}); ` +
       'install the version of the swarm, or upgrade the swarm first',
   );
 }

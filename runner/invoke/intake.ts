@@ -8,10 +8,13 @@ import { encodeHead, FrameType, END, parseHead, type Frame } from '../../sdk/pro
 import { Header } from '../../sdk/protocol/http.ts';
 import {
   encodeEnvelope,
+  encodeTiming,
   parseEnvelope,
+  type InvocationFailure,
   type RequestHead,
   type Route,
 } from '../../sdk/protocol/invocation.ts';
+import { describeSpoken, LINK_SPOKEN, speaks } from '../../sdk/protocol/versions.ts';
 import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { startSpan, traceparentOf } from '../../infra/lib/telemetry.ts';
@@ -132,6 +135,7 @@ export class Intake {
     payload: Buffer,
     coldMs: number,
   ): void {
+    if (!speaks(LINK_SPOKEN, route.v ?? 1)) return this.#refuseVersion(link, instance, slot, route);
     const queueMs = Math.max(0, Date.now() - route.enqueuedMs - coldMs);
     const span = this.#startSpan(instance, route, coldMs);
     const needsRewrite = span !== undefined || queueMs + coldMs > REWRITE_MS;
@@ -156,6 +160,18 @@ export class Intake {
       isDurable: route.durable === true,
     });
     invocation.start(needsRewrite ? rewriteHead(payload, deadlineMs, span) : payload);
+  }
+
+  /** Another runner of this version could not read it either: its caller is told. */
+  #refuseVersion({ connection }: GatewayLink, instance: Instance, slot: Slot, route: Route): void {
+    const failure: InvocationFailure = {
+      cause: 'platform',
+      message: `its gateway speaks protocol ${route.v}, runner ${this.#options.runner} ${describeSpoken(LINK_SPOKEN)}; upgrade the older one`,
+      started: false,
+    };
+    const timing = encodeTiming({ queueMs: 0, coldMs: 0, execMs: 0 });
+    connection.send(FrameType.ERROR | END, route.stream, Buffer.from(JSON.stringify(failure)), timing);
+    if (route.token === undefined) this.#release(instance, slot);
   }
 
   #startSpan(instance: Instance, route: Route, coldMs: number): Span | undefined {

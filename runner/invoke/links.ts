@@ -6,14 +6,13 @@
  */
 import type { Server, Socket } from 'node:net';
 import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
-import { LINK_PROTOCOL } from '../../sdk/protocol/invocation.ts';
+import { agreeOn, describeSpoken, LINK_SPOKEN, type Spoken } from '../../sdk/protocol/versions.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { CallLine } from '../channel/call-line.ts';
 import type { Invocation } from './invocation.ts';
 
-export interface LinkHello {
-  readonly protocol: number;
+export interface LinkHello extends Spoken {
   readonly role: 'gateway';
   readonly id: string;
 }
@@ -108,16 +107,18 @@ export class Links {
     const hello = (frame.type === FrameType.HELLO ? parseJson(frame.payload) : undefined) as
       | Partial<LinkHello>
       | undefined;
-    if (hello?.protocol !== LINK_PROTOCOL || typeof hello.id !== 'string') {
+    if (agreeOn(LINK_SPOKEN, hello) === undefined || typeof hello?.id !== 'string') {
       connection.close(
-        new Error(`a peer speaks link protocol ${hello?.protocol}, this runner speaks ${LINK_PROTOCOL}`),
+        new Error(
+          `a peer speaks link protocol ${describeSpoken(hello)}, this runner ${describeSpoken(LINK_SPOKEN)}; upgrade the older one`,
+        ),
       );
       return undefined;
     }
     const link = new GatewayLink(hello.id, connection);
     this.#links.get(hello.id)?.connection.close();
     this.#links.set(hello.id, link);
-    connection.sendJson(FrameType.HELLO, 0, { protocol: LINK_PROTOCOL, role: 'runner' });
+    connection.sendJson(FrameType.HELLO, 0, { ...LINK_SPOKEN, role: 'runner' });
     for (const wake of this.#waiters) wake();
     return link;
   }

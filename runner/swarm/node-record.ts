@@ -2,7 +2,7 @@
 import { arch, cpus, hostname, platform } from 'node:os';
 import type { NodeRecord } from '../../sdk/protocol/api.ts';
 import type { NodeFacts } from '../../sdk/protocol/swarm/constraint.ts';
-import { SWARM_PROTOCOL } from '../../sdk/protocol/swarm/resources.ts';
+import { SWARM_SPOKEN } from '../../sdk/protocol/versions.ts';
 import type { WorkerOptions } from '../worker.ts';
 
 type Self = Pick<WorkerOptions, 'id' | 'standing' | 'swarm'>;
@@ -32,7 +32,7 @@ export function describeNode(
     platform: { os: platform(), arch: arch() },
     labels: standing.labels,
     version,
-    protocol: SWARM_PROTOCOL,
+    protocol: SWARM_SPOKEN.protocol,
     link,
     ...(place ? { address: place.address, role: place.role } : {}),
     capacity: { memoryBytes: memoryBytesMax, cpus: cpus().length },

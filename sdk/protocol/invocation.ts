@@ -41,6 +41,8 @@ export interface InvocationFailure {
 
 /** For the runner. Short names: it is on every call. */
 export interface Route {
+  /** Version that this envelope is written in (versions.ts); absent: 1. */
+  readonly v?: number;
   /** Invocation id. */
   readonly id: string;
   /** Deployment id. */
@@ -157,7 +159,6 @@ export interface CallFailure {
 }
 
 export const GUEST_PROTOCOL = 1;
-export const LINK_PROTOCOL = 1;
 
 export function encodeEnvelope(route: Route, requestPayload: Buffer): Buffer {
   const json = JSON.stringify(route);

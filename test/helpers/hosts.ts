@@ -5,7 +5,18 @@
  */
 import { execFileSync, execFile, spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClient, type Client } from '../../sdk/client/index.ts';
@@ -25,6 +36,8 @@ const run = (command: string, args: readonly string[]): string =>
 
 export interface HostOptions {
   readonly env?: Readonly<Record<string, string>>;
+  /** Top folder of the platform's code: another release than this one (copyRelease). */
+  readonly root?: string;
 }
 
 export class Host {
@@ -95,7 +108,7 @@ export class Host {
   async start(args: readonly string[] = ['server'], options: HostOptions = {}): Promise<void> {
     this.#output = '';
     const script = `hostname ${this.name}; exec "$@"`;
-    const program = [process.execPath, join(ROOT, 'infra/host/main.ts'), ...args];
+    const program = [process.execPath, join(options.root ?? ROOT, 'infra/host/main.ts'), ...args];
     const child = spawn(
       'nsenter',
       [`--net=/run/netns/${this.namespace}`, 'unshare', '--uts', 'sh', '-c', script, 'sh', ...program],
@@ -286,6 +299,21 @@ function unmountBelow(dataDir: string): void {
     .map((line) => line.split(' ')[4] ?? '')
     .filter((point) => point.startsWith(`${dataDir}/`));
   for (const point of points.toReversed()) run('umount', ['-l', point]);
+}
+
+/** This release with other versions of its protocols, as a later one would have them. The caller removes the folder. */
+export function copyRelease(spoken: { readonly protocol: number; readonly protocolMin: number }): string {
+  const root = mkdtempSync(join(tmpdir(), 'sk-release-'));
+  for (const name of ['sdk', 'infra', 'gateway', 'builder', 'runner', 'package.json', 'tsconfig.json'])
+    cpSync(join(ROOT, name), join(root, name), { recursive: true });
+  symlinkSync(join(ROOT, 'node_modules'), join(root, 'node_modules'));
+  const file = join(root, 'sdk/protocol/versions.ts');
+  const text = readFileSync(file, 'utf8').replaceAll(
+    '{ protocol: 1, protocolMin: 1 }',
+    `{ protocol: ${spoken.protocol}, protocolMin: ${spoken.protocolMin} }`,
+  );
+  writeFileSync(file, text);
+  return root;
 }
 
 function tryKill(pid: number, signal: NodeJS.Signals): void {

@@ -6,9 +6,6 @@ import { z } from 'zod';
 import { Constraint } from './constraint.ts';
 import { FunctionName } from '../manifest.ts';
 
-/** Said by every node when it joins and in every heartbeat; a swarm takes only nodes that speak its own version. */
-export const SWARM_PROTOCOL = 1;
-
 export const NodeRole = z.enum(['worker', 'manager']);
 export type NodeRole = z.output<typeof NodeRole>;
 
@@ -84,7 +81,9 @@ export type SwarmInitRequest = z.output<typeof SwarmInitRequest>;
 
 /** Body of POST /swarm/join on a manager's swarm port. */
 export const JoinRequest = z.strictObject({
+  /** Newest and oldest version that the joiner speaks: see versions.ts. */
   protocol: z.number().int(),
+  protocolMin: z.number().int().optional(),
   version: z.string().max(64),
   secret: z.string().max(128),
   /** PEM, SPKI. The private key stays with the joiner. */

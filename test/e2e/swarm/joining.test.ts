@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openBlockingRedis } from '../../../infra/lib/redis.ts';
 import { clientTls } from '../../../infra/swarm/identity.ts';
 import { callAsNode } from '../../../infra/swarm/manager-call.ts';
 import { functionFixture } from '../../helpers/fixtures.ts';
-import { HostNetwork, type Host } from '../../helpers/hosts.ts';
+import { copyRelease, HostNetwork, type Host } from '../../helpers/hosts.ts';
 import { longestGap, startLoad, summarize } from '../../helpers/load.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
@@ -16,6 +16,7 @@ describe('hosts that join', () => {
   let second: Host;
   let url: string;
   let token: string;
+  let next: Host;
 
   beforeAll(async () => {
     network = new HostNetwork();
@@ -154,8 +155,52 @@ describe('hosts that join', () => {
     expect(await ids()).toContain(second.nodeId);
   });
 
+  it('work with the release before theirs, and are refused with a clear word when they cannot', async () => {
+    const [later, foreign] = [
+      copyRelease({ protocol: 2, protocolMin: 1 }),
+      copyRelease({ protocol: 3, protocolMin: 2 }),
+    ];
+    try {
+      next = await network.join(first, 'next', 'worker', { root: later });
+      for (const host of [first, second])
+        await first.client.node.update(host.nodeId, { availability: 'drain' });
+      await waitFor(
+        'the later release works',
+        async () => {
+          const { status } = await fetch(url);
+          const tasks = await first.client.node.tasks(next.nodeId);
+          return status === 200 && tasks.some(({ functionName }) => functionName === 'echo');
+        },
+        30_000,
+      );
+      for (let i = 0; i < 20; i++) expect((await fetch(url)).status).toBe(200);
+      for (const host of [first, second])
+        await first.client.node.update(host.nodeId, { availability: 'active' });
+      const stranger = network.add('foreign');
+      const { token: secret, managers } = await first.client.swarm.joinToken('worker');
+      const program = join(foreign, 'infra/host/main.ts');
+      const refused = await stranger.exec([
+        process.execPath,
+        program,
+        'join',
+        '--no-start',
+        '--token',
+        secret,
+        managers[0] as string,
+      ]);
+      expect(refused).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(
+          /speaks swarm protocol 2 to 3 .*, the swarm 1 .*upgrade the swarm first/,
+        ),
+      });
+    } finally {
+      for (const root of [later, foreign]) rmSync(root, { recursive: true, force: true });
+    }
+  });
+
   it('lose everything at once when they are removed, also connections that are open', async () => {
-    const third = await network.join(first, 'third');
+    const third = next;
     const dir = join(third.dataDir, 'swarm');
     const redisUrl = readFileSync(join(dir, 'redis.url'), 'utf8');
     const redis = openBlockingRedis(redisUrl, { retryStrategy: () => null, maxRetriesPerRequest: 0 });
