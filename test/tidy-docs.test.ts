@@ -26,7 +26,10 @@ function mappedFolders(): string[] {
 /** Folders a reader meets: the layers, and what is one level below those that are only containers. */
 function realFolders(): string[] {
   const list = (folder: string) =>
-    readdirSync(join(ROOT, folder), { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    readdirSync(join(ROOT, folder), { withFileTypes: true }).filter(
+      // What the package's build writes is not part of the tree.
+      (entry) => entry.isDirectory() && entry.name !== 'dist',
+    );
   const below = ['sdk', 'infra'].flatMap((top) => [top, ...list(top).map(({ name }) => `${top}/${name}`)]);
   return [...below, 'gateway', 'builder', 'runner', 'test'];
 }

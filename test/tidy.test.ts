@@ -89,7 +89,6 @@ function findUnusedErrors(): Finding[] {
 interface Package {
   readonly scripts: Record<string, string>;
   readonly bin: Record<string, string>;
-  readonly exports: Record<string, string>;
   readonly dependencies: Record<string, string>;
   readonly devDependencies: Record<string, string>;
   readonly optionalDependencies: Record<string, string>;
@@ -100,7 +99,7 @@ function findMissingPrograms(): Finding[] {
   const named = Object.values(manifest.scripts).flatMap(
     (script) => script.match(/[\w./-]+\.(?:sh|ts)\b/g) ?? [],
   );
-  const wanted = [...named, ...Object.values(manifest.bin), ...Object.values(manifest.exports)];
+  const wanted = [...named, ...Object.values(manifest.bin)];
   return wanted.flatMap((path) =>
     exists(path) ? [] : [{ file: 'package.json', detail: `${path} does not exist` }],
   );

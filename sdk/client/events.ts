@@ -9,10 +9,10 @@ import type {
 import { ClientError, readFailure } from './error.ts';
 import type { ClientResponse } from './fetch.ts';
 import type { CallOptions } from './functions.ts';
-import { invocationRequest, type InvokeOptions } from './invoke.ts';
+import { type FetchOptions, invocationRequest } from './invoke.ts';
 import type { Transport } from './transport.ts';
 
-export interface AsyncInvokeOptions extends InvokeOptions {
+export interface AsyncInvokeOptions extends FetchOptions {
   /** Run it no sooner than after this time, such as `30s` or milliseconds. */
   readonly delay?: string | number | undefined;
   /** Instead of the function's own maximum age. */
@@ -105,8 +105,6 @@ export function createEvents<R extends ClientResponse>(transport: Transport<R>):
         ...request,
         what: `invoke ${name} asynchronously`,
         headers: [...(request.headers ?? []), ['prefer', 'respond-async'], ...optionHeaders(options)],
-        // The platform says 503 when it took nothing; with a key even a lost answer may be asked for again.
-        isRead: options.idempotencyKey !== undefined,
       });
       if (response.status !== 202) throw await readUnaccepted(response, name);
       return JSON.parse(await response.text()) as AcceptedInvocation;
@@ -195,14 +193,13 @@ const FINAL: ReadonlySet<string> = new Set(['succeeded', 'dead', 'expired', 'can
 const isFinal = ({ state }: InvocationRecord): boolean => FINAL.has(state);
 
 function optionHeaders(options: AsyncInvokeOptions): [string, string][] {
-  const { delay, maxAge, priority, orderingKey, idempotencyKey } = options;
+  const { delay, maxAge, priority, orderingKey } = options;
   const written = (value: string | number | undefined) => (typeof value === 'number' ? `${value}ms` : value);
   const all = {
     'skiff-delay': written(delay),
     'skiff-max-age': written(maxAge),
     'skiff-priority': priority,
     'skiff-ordering-key': orderingKey,
-    'idempotency-key': idempotencyKey,
   };
   return Object.entries(all).filter((pair): pair is [string, string] => pair[1] !== undefined);
 }

@@ -7,14 +7,15 @@
  *
  * ```ts
  * const skiff = createClient({ url: 'http://127.0.0.1:8080', token });
- * const response = await skiff.invoke('hello', { path: '/world' });
+ * const { text } = await skiff.invoke<typeof hello>('hello', { name: 'Ada' });
+ * const response = await skiff.fetch('hello', { path: '/world' });
  * for await (const line of skiff.logs('hello', { follow: true })) show(line.message);
  * ```
  */
 import { type Builds, createBuilds } from './builds.ts';
 import { createDeploys, type Deploys } from './deploy.ts';
 import { createEvents, type Events } from './events.ts';
-import type { ClientResponse, FetchLike } from './fetch.ts';
+import type { ClientResponse, FetchInit, FetchLike } from './fetch.ts';
 import { createFunctions, type Functions } from './functions.ts';
 import { createInvocations, type Invocations } from './invoke.ts';
 import { createLogs, type Logs } from './logs.ts';
@@ -28,26 +29,43 @@ export interface ClientOptions<R extends ClientResponse = Response> {
   /** Base URL of the gateway. */
   readonly url: string;
   readonly token?: string | undefined;
-  /** Default: the global `fetch`. Its responses are what `invoke` returns. */
+  /** Default: the global `fetch`. Its responses are what `fetch` of the client returns. */
   readonly fetch?: FetchLike<R>;
   readonly retry?: Partial<RetryPolicy>;
   /** Until the head of an answer, except for uploads, streams and invocations. Default 30,000. */
   readonly timeoutMs?: number;
 }
 
-export interface Client<R extends ClientResponse = Response>
-  extends Functions, Builds, Deploys, Invocations<R>, Events<R>, Schedules, Logs, Platform, Swarm {
+/** @typeParam Known functions by name, as `skiff types` writes them: `invoke` and `stream` then know their types. */
+export interface Client<R extends ClientResponse = Response, Known = object>
+  extends Functions, Builds, Deploys, Invocations<R, Known>, Events<R>, Schedules, Logs, Platform, Swarm {
   readonly url: string;
 }
 
 const TIMEOUT_MS_DEFAULT = 30_000;
 
-export function createClient<R extends ClientResponse = Response>(options: ClientOptions<R>): Client<R> {
+/**
+ * Browsers refuse their fetch as a method of another object. It takes all that FetchInit has; its declared types do not
+ * know async iterables as bodies.
+ */
+const fetchGlobally = (url: string, init: FetchInit): Promise<Response> =>
+  globalThis.fetch(url, init as RequestInit);
+
+/**
+ * A client of one server. Makes no request by itself, and holds no connection of its own.
+ *
+ * ```ts
+ * const skiff = createClient({ url: 'http://127.0.0.1:8080', token });
+ * const response = await skiff.fetch('hello', { path: '/world' });
+ * ```
+ */
+export function createClient<R extends ClientResponse = Response, Known = object>(
+  options: ClientOptions<R>,
+): Client<R, Known> {
   const transport = createTransport<R>({
     url: options.url,
     token: options.token,
-    // The global fetch takes all that FetchInit has; its declared types do not know async iterables as bodies.
-    fetch: options.fetch ?? (globalThis.fetch as unknown as FetchLike<R>),
+    fetch: options.fetch ?? (fetchGlobally as unknown as FetchLike<R>),
     retry: { ...RETRY_DEFAULT, ...options.retry },
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS_DEFAULT,
   });
@@ -58,7 +76,7 @@ export function createClient<R extends ClientResponse = Response>(options: Clien
     ...functions,
     ...builds,
     ...createDeploys(transport, functions, builds),
-    ...createInvocations(transport),
+    ...(createInvocations(transport) as Invocations<R, Known>),
     ...createEvents(transport),
     ...createSchedules(transport),
     ...createLogs(transport),
@@ -68,12 +86,19 @@ export function createClient<R extends ClientResponse = Response>(options: Clien
 }
 
 export { ClientError, type ClientErrorCode } from './error.ts';
-export type { DeployOptions, Source, StartedDeploy, Upload } from './deploy.ts';
-export type { ClientResponse, FetchInit, FetchLike } from './fetch.ts';
-export type { AsyncInvokeOptions, DeadSelection, WaitOptions } from './events.ts';
-export type { InvokeOptions } from './invoke.ts';
-export type { LogOptions } from './logs.ts';
-export type { CreatedToken, Readiness } from './platform.ts';
+export type { Builds } from './builds.ts';
+export type { DeployOptions, Deploys, Source, StartedDeploy, Upload } from './deploy.ts';
+export type { ByteStream, ClientResponse, FetchInit, FetchLike, RequestBody } from './fetch.ts';
+export type { AliasTarget, CallOptions, Functions } from './functions.ts';
+export type { AsyncInvokeOptions, DeadSelection, Events, WaitOptions } from './events.ts';
+export type { FetchOptions, Invocations, InvokeArguments, InvokeOptions } from './invoke.ts';
+export type { RetryPolicy } from './retry.ts';
+export type { LogOptions, Logs } from './logs.ts';
+export type { CreatedToken, Platform, Readiness } from './platform.ts';
+export type { Schedules } from './schedules.ts';
+export type { Swarm } from './swarm/swarm.ts';
+export type { ErrorCode, FailureCause, Fault, Problem } from '../protocol/errors.ts';
+export type { InputOf, ItemOf, Json, JsonFunction, OutputOf } from '../protocol/json-function.ts';
 export type {
   AcceptedInvocation,
   Attempt,

@@ -104,14 +104,19 @@ export type Destination = z.output<typeof Destination>;
 /** How asynchronous invocations of the function are run. */
 export const AsyncConfig = z.strictObject({
   /** Tries after the first one that failed by the function's own fault. */
-  retries: z.coerce.number().int().min(0).max(limits.EVENT_RETRIES_MAX).default(limits.EVENT_RETRIES_DEFAULT),
+  retries: z.coerce
+    .number<number | string>()
+    .int()
+    .min(0)
+    .max(limits.EVENT_RETRIES_MAX)
+    .default(limits.EVENT_RETRIES_DEFAULT),
   /** Before the first retry; doubled for each one after it, with jitter. */
   backoff: duration(0, limits.EVENT_BACKOFF_MS_MAX).default(limits.EVENT_BACKOFF_MS_DEFAULT),
   maxAge: duration(1_000, limits.EVENT_AGE_MS_MAX).default(limits.EVENT_AGE_MS_DEFAULT),
   /** At once, on all hosts together. Absent: as many as its sandboxes have slots. */
-  concurrency: z.coerce.number().int().min(1).max(limits.EVENTS_WINDOW_MAX).optional(),
+  concurrency: z.coerce.number<number | string>().int().min(1).max(limits.EVENTS_WINDOW_MAX).optional(),
   /** Starts a second. Absent: no limit. */
-  rate: z.coerce.number().positive().max(100_000).optional(),
+  rate: z.coerce.number<number | string>().positive().max(100_000).optional(),
   /** When one has succeeded, and when one is dead or has expired. */
   onSuccess: Destination.optional(),
   onFailure: Destination.optional(),
@@ -148,15 +153,20 @@ export function parseCallTarget(text: string): { readonly alias: string; readonl
 export const FunctionConfig = z.strictObject({
   runtime: RuntimeName.default(RUNTIME_DEFAULT),
   memory: bytes(limits.MEMORY_BYTES_MIN, limits.MEMORY_BYTES_MAX).default(limits.MEMORY_BYTES_DEFAULT),
-  cpu: z.coerce.number().min(limits.CPU_MIN).max(limits.CPU_MAX).default(1),
+  cpu: z.coerce.number<number | string>().min(limits.CPU_MIN).max(limits.CPU_MAX).default(1),
   /** Whole duration of an invocation. */
   timeout: duration(10, limits.TIMEOUT_MS_MAX).default(limits.TIMEOUT_MS_DEFAULT),
   /** Until the response head. Defaults to `timeout`. */
   firstByteTimeout: duration(10, limits.TIMEOUT_MS_MAX).optional(),
   /** Between two pieces of a response body. Defaults to `timeout`. */
   idleTimeout: duration(10, limits.TIMEOUT_MS_MAX).optional(),
-  concurrency: z.coerce.number().int().min(1).max(limits.CONCURRENCY_MAX).default(limits.CONCURRENCY_DEFAULT),
-  min: z.coerce.number().int().min(0).max(limits.SANDBOXES_PER_FUNCTION_MAX).default(0),
+  concurrency: z.coerce
+    .number<number | string>()
+    .int()
+    .min(1)
+    .max(limits.CONCURRENCY_MAX)
+    .default(limits.CONCURRENCY_DEFAULT),
+  min: z.coerce.number<number | string>().int().min(0).max(limits.SANDBOXES_PER_FUNCTION_MAX).default(0),
   max: z.coerce
     .number()
     .int()
@@ -173,7 +183,7 @@ export const FunctionConfig = z.strictObject({
    * Percent of failed calls by which a new deployment may exceed the one before it; then that one is live again.
    * 0: never.
    */
-  rollbackAt: z.coerce.number().int().min(0).max(100).default(50),
+  rollbackAt: z.coerce.number<number | string>().int().min(0).max(100).default(50),
   /** How long an idle sandbox is kept. */
   keepAlive: duration(0, 86_400_000).default(limits.KEEP_ALIVE_MS_DEFAULT),
   maxBody: bytes(0, 16 * 1024 ** 3).default(limits.BODY_BYTES_MAX),

@@ -37,7 +37,7 @@ export interface Rule {
   readonly find: () => Finding[];
 }
 
-const SKIPPED = new Set(['node_modules', '.git', '.cache', 'out']);
+const SKIPPED = new Set(['node_modules', '.git', '.cache', 'out', 'dist']);
 const TEXT =
   /\.(?:ts|tsx|js|cjs|mjs|lua|sh|md|json|ya?ml|html|css|py|service)$|(?:^|\/)(?:run|skiff|LICENSE|\.npmrc|\.gitignore)$/;
 

@@ -16,7 +16,7 @@ test('sends method, path, query, headers and body, and returns the answer with a
   server = await startHttpServer((_request, response) => {
     response.writeHead(418, { 'x-kind': 'teapot' }).end('short and stout');
   });
-  const response = await connect(server.url).invoke('tea', {
+  const response = await connect(server.url).fetch('tea', {
     path: 'pot/1?sugar=2',
     method: 'PUT',
     headers: { 'x-a': '1' },
@@ -40,7 +40,7 @@ test('a redirect is the answer of the function', async () => {
   server = await startHttpServer(
     (_request, response) => void response.writeHead(302, { location: '/elsewhere' }).end(),
   );
-  expect((await connect(server.url).invoke('move')).headers.get('location')).toBe('/elsewhere');
+  expect((await connect(server.url).fetch('move')).headers.get('location')).toBe('/elsewhere');
 });
 
 test('repeats what the platform says it did not run', async () => {
@@ -52,7 +52,7 @@ test('repeats what the platform says it did not run', async () => {
       'skiff-cause': 'queue_expired',
     });
   });
-  expect(await (await connect(server.url).invoke('busy', { body: 'x' })).text()).toBe('ran');
+  expect(await (await connect(server.url).fetch('busy', { body: 'x' })).text()).toBe('ran');
   expect(server.seen.map(({ body }) => body.toString())).toEqual(['x', 'x']);
 });
 
@@ -62,13 +62,13 @@ test.each([
   ['an unknown outcome', { 'retry-after': '0', 'skiff-cause': 'platform' }],
 ])('does not repeat %s', async (_, headers) => {
   server = await startHttpServer((_request, response) => void response.writeHead(503, headers).end('no'));
-  expect((await connect(server.url).invoke('once')).status).toBe(503);
+  expect((await connect(server.url).fetch('once')).status).toBe(503);
   expect(server.seen.length).toBe(1);
 });
 
 test('does not repeat a GET whose connection was cut: the function may have run', async () => {
   server = await startHttpServer((_request, response) => void response.destroy());
-  await expect(connect(server.url).invoke('once')).rejects.toMatchObject({ code: 'UNREACHABLE' });
+  await expect(connect(server.url).fetch('once')).rejects.toMatchObject({ code: 'UNREACHABLE' });
   expect(server.seen.length).toBe(1);
 });
 
@@ -79,7 +79,7 @@ test('streams the answer piece by piece, before it has ended', async () => {
     finish = () => response.end('two');
   });
   const pieces: string[] = [];
-  for await (const chunk of connect(server.url).invokeStream('events')) {
+  for await (const chunk of connect(server.url).fetchStream('events')) {
     pieces.push(new TextDecoder().decode(chunk));
     finish?.();
   }
@@ -92,7 +92,7 @@ test('a stream that is left early frees its connection', async () => {
     response.on('close', closed.resolve);
     response.write('first');
   });
-  for await (const chunk of connect(server.url).invokeStream('events')) {
+  for await (const chunk of connect(server.url).fetchStream('events')) {
     expect(chunk.length).toBe(5);
     break;
   }
@@ -105,7 +105,7 @@ test('streaming throws a failed invocation with cause and id', async () => {
       'skiff-cause': 'timeout',
     }),
   );
-  const first = connect(server.url).invokeStream('slow').next();
+  const first = connect(server.url).fetchStream('slow').next();
   await expect(first).rejects.toBeInstanceOf(ClientError);
   await expect(first).rejects.toMatchObject({
     code: 'TIMEOUT',

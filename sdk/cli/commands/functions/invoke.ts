@@ -55,7 +55,7 @@ export function define(command: Command, session: Session): void {
       }
       if (options.delay !== undefined) throw usage('--delay needs --async');
       if (options.key !== undefined) headers.push(['idempotency-key', options.key]);
-      const response = await openClient(session).invoke(name, request);
+      const response = await openClient(session).fetch(name, request);
       if (options.include) printHead(session, response);
       await printAnswer(session, name, response, options.include === true);
     });
