@@ -5,7 +5,7 @@
  * as it is bundled into every function that uses it. Deliberately absent: the context's implementation (sdk/guest).
  */
 import type { FunctionHandler } from '../protocol/context.ts';
-import type { InputSchema, JsonFunction } from '../protocol/json-function.ts';
+import type { InputSchema, JsonFunction } from '../protocol/typed/json-function.ts';
 import type { FunctionConfigInput } from '../protocol/manifest.ts';
 import { createJsonHandler, type JsonHandle } from './json-function.ts';
 
@@ -29,7 +29,7 @@ export type {
   OutputOf,
   SchemaIssue,
   SchemaResult,
-} from '../protocol/json-function.ts';
+} from '../protocol/typed/json-function.ts';
 export type { JsonHandle } from './json-function.ts';
 /** How a function runs: `{ memory: '512MB', timeout: '10s' }`. What is not said has its default. */
 export type FunctionConfig = FunctionConfigInput;

@@ -3,7 +3,7 @@
  * what the schema says, is answered with status 400 and never reaches the handler.
  */
 import type { FunctionContext, FunctionHandler } from '../protocol/context.ts';
-import { type InputSchema, type SchemaIssue, STREAM_MEDIA_TYPE } from '../protocol/json-function.ts';
+import { type InputSchema, type SchemaIssue, STREAM_MEDIA_TYPE } from '../protocol/typed/json-function.ts';
 
 export type JsonHandle<Parsed, Output> = (
   input: Parsed,

@@ -98,7 +98,7 @@ export type { CreatedToken, Platform, Readiness } from './platform.ts';
 export type { Schedules } from './schedules.ts';
 export type { Swarm } from './swarm/swarm.ts';
 export type { ErrorCode, FailureCause, Fault, Problem } from '../protocol/errors.ts';
-export type { InputOf, ItemOf, Json, JsonFunction, OutputOf } from '../protocol/json-function.ts';
+export type { InputOf, ItemOf, Json, JsonFunction, OutputOf } from '../protocol/typed/json-function.ts';
 export type {
   AcceptedInvocation,
   Attempt,

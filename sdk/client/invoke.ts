@@ -3,7 +3,7 @@
  * types. Only the platform's own refusals are retried, and with a key also calls whose answer was lost.
  */
 import type { FunctionExport } from '../protocol/context.ts';
-import type { InputOf, ItemOf, JsonFunction, OutputOf } from '../protocol/json-function.ts';
+import type { InputOf, ItemOf, JsonFunction, OutputOf } from '../protocol/typed/json-function.ts';
 import { ClientError, readFailure } from './error.ts';
 import { type ClientResponse, readChunks, readJsonLines, type RequestBody } from './fetch.ts';
 import type { CallOptions } from './functions.ts';

@@ -12,7 +12,7 @@ import { encodeFrame, type Frame, FrameReader, FrameType, parseJson } from '../p
 import { Header } from '../protocol/http.ts';
 import { createId } from '../protocol/ids.ts';
 import type { GuestLog } from '../protocol/invocation.ts';
-import type { InputOf, OutputOf } from '../protocol/json-function.ts';
+import type { InputOf, OutputOf } from '../protocol/typed/json-function.ts';
 import { TIMEOUT_MS_DEFAULT } from '../protocol/limits.ts';
 import { type Callee, Calls, type Origin } from './calls.ts';
 import { Exchange } from './exchange.ts';

@@ -9,7 +9,7 @@ import { packSource } from '../cli/source/pack.ts';
 import { createClient, type Client } from '../client/index.ts';
 import type { FetchOptions } from '../client/invoke.ts';
 import type { LogLine } from '../protocol/api.ts';
-import type { InputOf, OutputOf } from '../protocol/json-function.ts';
+import type { InputOf, OutputOf } from '../protocol/typed/json-function.ts';
 import { FUNCTION_NAME_LENGTH_MAX } from '../protocol/limits.ts';
 import type { FunctionConfigInput } from '../protocol/manifest.ts';
 

@@ -142,7 +142,7 @@ test('too large results and steps in steps are refused in words', async () => {
 });
 
 test('called directly, steps run without being stored, a sleep pauses, waiting for an event is refused', async () => {
-  const call = (path: string, body = '{"order":1}') => client.invoke(NAME, { path, method: 'POST', body });
+  const call = (path: string, body = '{"order":1}') => client.fetch(NAME, { path, method: 'POST', body });
   expect(await (await call('/sleep?for=100ms')).json()).toEqual({ order: 17, attempt: 1 });
   const refused = await call('/approval');
   expect(refused.status).toBe(500);

@@ -2,7 +2,7 @@
  * Functions of JSON: a value goes in, a value (or a stream of them) comes out, and both have types that a caller can
  * infer from the function. Types only: sdk/authoring makes such functions, sdk/client calls them.
  */
-import type { FunctionModule } from './context.ts';
+import type { FunctionModule } from '../context.ts';
 
 export interface SchemaIssue {
   readonly message: string;
