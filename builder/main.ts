@@ -15,6 +15,7 @@ import { Shutdown } from '../infra/lib/shutdown.ts';
 import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
 import { openStore } from '../infra/oci/store.ts';
+import { openRegistryLogins } from '../infra/secrets/registry-logins.ts';
 import { openSandboxHost } from '../infra/sandbox/host.ts';
 import { tryRegistryTls } from '../infra/swarm/identity.ts';
 import { toSkiffError } from '../sdk/protocol/errors.ts';
@@ -31,7 +32,7 @@ import { Collector, holdImage } from './collect/collector.ts';
 import { loadBuilderConfig } from './config.ts';
 import { DependencyStore } from './install/dependency-store.ts';
 import { Installer } from './install/install.ts';
-import { createExternalRegistries, parseLogins } from './image/external-registry.ts';
+import { createExternalRegistries, parseLogins } from '../infra/oci/external-registry.ts';
 import { findNpm } from './install/npm/host.ts';
 import { NpmMirror } from './install/npm/mirror.ts';
 import { createNpmTool } from './install/npm/tool.ts';
@@ -160,8 +161,8 @@ const parts: BuildParts = {
   workFolder: folders.work,
   externals: createExternalRegistries({
     logins: parseLogins(config.SKIFF_REGISTRY_LOGINS?.reveal() ?? '{}'),
-    findLogin: () => Promise.resolve(undefined),
-    certificates: undefined,
+    findLogin: openRegistryLogins(durableRedis, paths.secretKey).tryFind,
+    certificates: config.SKIFF_REGISTRY_CA,
   }),
   containers: await openContainerBuilder({
     host,

@@ -22,6 +22,7 @@ import { createLogHandlers } from './routes/logs.ts';
 import { createPlatformHandlers } from './routes/platform.ts';
 import type { ApiContext, Handlers, RequestVariables } from './routes/route.ts';
 import { ROUTES, type RouteId, type RouteSpec } from './routes/table.ts';
+import { createRegistryHandlers } from './registries/handlers.ts';
 import { createSecretHandlers } from './secrets/handlers.ts';
 import { createTokenHandlers } from './routes/tokens.ts';
 import { createStatsHandlers } from './stats/handlers.ts';
@@ -95,6 +96,7 @@ function createHandlers(parts: GatewayParts): Handlers {
     ...createEventHandlers(parts),
     ...createTokenHandlers(parts),
     ...createSecretHandlers(parts),
+    ...createRegistryHandlers(parts),
     ...createPlatformHandlers(parts),
   };
 }

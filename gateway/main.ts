@@ -17,6 +17,8 @@ import { openBlockingRedis, openRedis, redisUrls } from '../infra/lib/redis.ts';
 import { Shutdown } from '../infra/lib/shutdown.ts';
 import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
+import { createExternalRegistries } from '../infra/oci/external-registry.ts';
+import { openRegistryLogins } from '../infra/secrets/registry-logins.ts';
 import { openSecretStore } from '../infra/secrets/secrets.ts';
 import { tryRegistryTls } from '../infra/swarm/identity.ts';
 import type { SwarmRecord } from '../infra/swarm/members.ts';
@@ -211,6 +213,7 @@ const edge = new Edge({
   apiPerSecond: config.SKIFF_API_RATE_LIMIT_RPS,
   isKnown: tokens.isKnown,
 });
+const registryLogins = openRegistryLogins(durable, dataPaths(config.SKIFF_DATA_DIR).secretKey);
 let dashboardPort: number | undefined;
 const app = createApp({
   catalog,
@@ -218,6 +221,14 @@ const app = createApp({
   fast,
   registry,
   secrets: openSecretStore(durable, dataPaths(config.SKIFF_DATA_DIR).secretKey),
+  logins: {
+    store: registryLogins,
+    check: createExternalRegistries({
+      logins: {},
+      findLogin: registryLogins.tryFind,
+      certificates: config.SKIFF_REGISTRY_CA,
+    }).check,
+  },
   builds,
   events,
   verifyToken: tokens.verify,

@@ -3,7 +3,9 @@ import type { Redis } from 'ioredis';
 import type { Catalog } from '../infra/catalog/catalog.ts';
 import type { Log } from '../infra/lib/log.ts';
 import type { Metrics } from '../infra/lib/metrics.ts';
+import type { Login } from '../infra/oci/external-registry.ts';
 import type { Registry } from '../infra/oci/registry.ts';
+import type { RegistryLoginStore } from '../infra/secrets/registry-logins.ts';
 import type { SecretStore } from '../infra/secrets/secrets.ts';
 import type { Admission } from '../infra/swarm/admission.ts';
 import type { Members, SwarmRecord } from '../infra/swarm/members.ts';
@@ -37,6 +39,11 @@ export interface GatewayParts {
   readonly fast: Redis;
   readonly registry: Registry;
   readonly secrets: SecretStore;
+  readonly logins: {
+    readonly store: RegistryLoginStore;
+    /** @throws SkiffError INVALID_CONFIG when the registry does not take it, UNAVAILABLE when it is away */
+    check(host: string, login: Login): Promise<void>;
+  };
   readonly builds: BuildQueue;
   readonly events: EventParts;
   readonly verifyToken: TokenVerifier;

@@ -19,7 +19,7 @@ import {
 } from '../../infra/oci/manifest.ts';
 import type { Registry } from '../../infra/oci/registry.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import { parseExternalReference, type ExternalRegistries } from '../image/external-registry.ts';
+import { parseExternalReference, type ExternalRegistries } from '../../infra/oci/external-registry.ts';
 import type { BaseImages } from '../job/base-images.ts';
 
 export interface InputImage {

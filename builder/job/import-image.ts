@@ -19,7 +19,7 @@ import {
   parseExternalReference,
   type ExternalReference,
   type ExternalRegistries,
-} from '../image/external-registry.ts';
+} from '../../infra/oci/external-registry.ts';
 import type { Built } from './build.ts';
 import type { Progress } from './progress.ts';
 

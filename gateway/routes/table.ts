@@ -23,6 +23,7 @@ import type { ErrorCode } from '../../sdk/protocol/errors.ts';
 import { FunctionName } from '../../sdk/protocol/manifest.ts';
 import { BUILDS_LISTED_MAX, LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
 import { EVENT_ROUTES } from '../events/routes/table.ts';
+import { REGISTRY_ROUTES } from '../registries/table.ts';
 import { SWARM_ROUTES } from '../swarm/table.ts';
 
 export interface RouteSpec {
@@ -215,6 +216,7 @@ export const ROUTES = {
     media: 'ndjson',
     errors: ['FUNCTION_NOT_FOUND', 'OVERLOADED'],
   },
+  ...REGISTRY_ROUTES,
   ...SWARM_ROUTES,
   readStats: {
     method: 'GET',

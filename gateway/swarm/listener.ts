@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { request as requestHttp, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer, request as requestHttps, type Server } from 'node:https';
 import type { TLSSocket } from 'node:tls';
+import type { TlsOptions } from '../../infra/oci/transfer/transport.ts';
 import { pipeline } from 'node:stream/promises';
 import type { z } from 'zod';
 import { createProblem, SkiffError } from '../../sdk/protocol/errors.ts';
@@ -15,7 +16,7 @@ import { describeIssues } from '../../sdk/protocol/manifest.ts';
 import { JoinRequest, RenewRequest } from '../../sdk/protocol/swarm/resources.ts';
 import type { Admission } from '../../infra/swarm/admission.ts';
 import { tryReadIdentity, type PeerIdentity } from '../../infra/swarm/certificates.ts';
-import { serverTls, swarmPorts, tryReadNode, type ClientTls } from '../../infra/swarm/identity.ts';
+import { serverTls, swarmPorts, tryReadNode } from '../../infra/swarm/identity.ts';
 import type { Members } from '../../infra/swarm/members.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { classify } from '../middleware/problem.ts';
@@ -28,7 +29,7 @@ export interface SwarmListenerOptions {
     readonly url: string;
     /** Value of the Authorization header. */
     readonly authorization?: string | undefined;
-    readonly tls?: ClientTls | undefined;
+    readonly tls?: TlsOptions | undefined;
   };
   readonly log: Log;
 }

@@ -26,6 +26,8 @@ export const durable = {
   buildEvents: (id: string) => `${CELL}:build:${id}:events`,
   /** Hash name -> JSON SecretRecord with the encrypted value. */
   secrets: `${CELL}:secrets`,
+  /** Hash host -> JSON RegistryLogin with the encrypted password. */
+  registryLogins: `${CELL}:registry-logins`,
   /** Sorted set of image digests that builds are about to use; score = epoch ms until which they are not collected. */
   imagesHeld: `${CELL}:images:held`,
   /** String: the collector at work, expires. */

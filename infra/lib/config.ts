@@ -38,6 +38,8 @@ export const commonSettings = {
   SKIFF_REGISTRY_URL: z.url().optional(),
   SKIFF_REGISTRY_USER: z.string().optional(),
   SKIFF_REGISTRY_PASSWORD: secretSetting.optional(),
+  /** Certificates (PEM) that registries are trusted by, beside the system's. */
+  SKIFF_REGISTRY_CA: z.string().includes('BEGIN CERTIFICATE', 'must be a certificate in PEM').optional(),
   /** First of four ports for other hosts of a swarm: joining and registry, links, durable store, fast store. */
   SKIFF_SWARM_PORT: z.coerce.number().int().min(1).max(65_532).default(SWARM_PORT_DEFAULT),
   SKIFF_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),

@@ -17,6 +17,10 @@ import { keyIdOf, seal, unseal } from './seal.ts';
 const Stored = SecretRecord.extend({ sealed: z.string() });
 type Stored = z.output<typeof Stored>;
 
+/** Everything that is encrypted with the key, whatever else is in its record. */
+const SEALED_HASHES = [durable.secrets, durable.registryLogins];
+const Sealed = z.looseObject({ name: z.string(), version: z.number(), sealed: z.string() });
+
 export interface SecretStore {
   /** Without values. By name. */
   list(): Promise<SecretRecord[]>;
@@ -92,16 +96,22 @@ export function openSecretStore(redis: Redis, keyFile: string): SecretStore {
       return values;
     },
 
-    async rotate() {
-      const key = await keys.add();
-      const all = await readAll();
-      for (const stored of all) {
-        const value = unseal(stored.sealed, await keys.find(keyIdOf(stored.sealed)), stored);
-        const sealed = seal(value, key, stored);
-        await redis.hset(durable.secrets, stored.name, JSON.stringify({ ...stored, sealed }));
-      }
-      await keys.keepOnly(key.id);
-      return all.length;
-    },
+    rotate: () => reseal(redis, keys),
   };
+}
+
+async function reseal(redis: Redis, keys: KeyRing): Promise<number> {
+  const key = await keys.add();
+  let count = 0;
+  for (const hash of SEALED_HASHES) {
+    for (const [field, json] of Object.entries(await redis.hgetall(hash))) {
+      const stored = parseStored(Sealed, json, hash);
+      const value = unseal(stored.sealed, await keys.find(keyIdOf(stored.sealed)), stored);
+      const sealed = seal(value, key, stored);
+      await redis.hset(hash, field, JSON.stringify({ ...stored, sealed }));
+      count++;
+    }
+  }
+  await keys.keepOnly(key.id);
+  return count;
 }

@@ -10,7 +10,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { SecureContextOptions } from 'node:tls';
+import { rootCertificates, type SecureContextOptions } from 'node:tls';
 import { z } from 'zod';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { NodeRole } from '../../sdk/protocol/swarm/resources.ts';
@@ -170,14 +170,18 @@ export function clientTls(dir: string, servername: string = BACKBONE_NAME): Clie
   };
 }
 
-/** For a registry that is reached through the swarm; undefined for any other. */
+/** For a registry that is reached through the swarm, or by a CA of the settings; undefined for any other. */
 export function tryRegistryTls(config: {
   readonly SKIFF_DATA_DIR: string;
   readonly SKIFF_REGISTRY_URL?: string | undefined;
-}): ClientTls | undefined {
+  readonly SKIFF_REGISTRY_CA?: string | undefined;
+}): ClientTls | { ca: string[] } | undefined {
   const dir = dataPaths(config.SKIFF_DATA_DIR).swarm;
   const registry = tryReadNode(dir)?.registry;
-  return registry !== undefined && registry === config.SKIFF_REGISTRY_URL ? clientTls(dir) : undefined;
+  if (registry !== undefined && registry === config.SKIFF_REGISTRY_URL) return clientTls(dir);
+  return config.SKIFF_REGISTRY_CA === undefined
+    ? undefined
+    : { ca: [...rootCertificates, config.SKIFF_REGISTRY_CA] };
 }
 
 /** For listening: the node's certificate with the CA behind it, so that a joiner can look at the CA. */

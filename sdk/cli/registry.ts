@@ -226,6 +226,19 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/access/login.ts'),
   },
   {
+    name: 'logout',
+    summary: 'forget a login to a registry of images',
+    group: ACCESS,
+    load: () => import('./commands/access/logout.ts'),
+  },
+  {
+    name: 'registry',
+    aliases: ['registries'],
+    summary: 'log the server in to registries of images',
+    group: ACCESS,
+    load: () => import('./commands/access/registry.ts'),
+  },
+  {
     name: 'context',
     aliases: ['contexts'],
     summary: 'choose between several servers',

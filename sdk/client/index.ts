@@ -117,6 +117,7 @@ export type {
   FunctionRecord,
   LogLine,
   NodeRecord,
+  RegistryLogin,
   SecretRecord,
   TokenRecord,
   Usage,

@@ -1,5 +1,5 @@
 /** The server itself: stores, tokens, secrets, health. */
-import type { Scope, SecretRecord, TokenRecord, Usage } from '../protocol/api.ts';
+import type { RegistryLogin, Scope, SecretRecord, TokenRecord, Usage } from '../protocol/api.ts';
 import { ClientError, readFailure } from './error.ts';
 import type { ClientResponse } from './fetch.ts';
 import type { CallOptions } from './functions.ts';
@@ -43,10 +43,19 @@ export interface Platform {
     /** Encrypts all of them with a new key. */
     rotateKey(options?: CallOptions): Promise<number>;
   };
+  /** Logins of the server to registries of images. */
+  registries: {
+    /** No call returns a password. */
+    list(options?: CallOptions): Promise<RegistryLogin[]>;
+    /** Kept when the registry (`host[:port]`) took it. */
+    login(host: string, user: string, password: string, options?: CallOptions): Promise<RegistryLogin>;
+    logout(host: string, options?: CallOptions): Promise<void>;
+  };
   /** Throws ClientError when nobody answers. */
   health(options?: CallOptions): Promise<Readiness>;
 }
 
+const registryPath = (host: string): string => `/v1/registries/${encodeURIComponent(host)}`;
 const secretPath = (name: string): string => `/v1/secrets/${encodeURIComponent(name)}`;
 
 export function createPlatform(transport: Transport<ClientResponse>): Platform {
@@ -103,6 +112,7 @@ export function createPlatform(transport: Transport<ClientResponse>): Platform {
           })
           .then((body) => body.rotated),
     },
+    registries: createRegistries(transport),
     async health({ signal } = {}) {
       const never = (): boolean => false;
       const response = await transport.fetch({ what: 'health', path: '/readyz', signal, mayRepeat: never });
@@ -115,6 +125,28 @@ export function createPlatform(transport: Transport<ClientResponse>): Platform {
         const detail = `health: the answer of ${transport.url} is not JSON; is that a Skiff server?`;
         throw new ClientError({ code: 'BAD_RESPONSE', status: response.status, detail, cause: error });
       }
+    },
+  };
+}
+
+function createRegistries(transport: Transport<ClientResponse>): Platform['registries'] {
+  return {
+    list: ({ signal } = {}) =>
+      transport
+        .json<{ registries: RegistryLogin[] }>({ what: 'list registries', path: '/v1/registries', signal })
+        .then((body) => body.registries),
+    login: (host, user, password, { signal } = {}) =>
+      transport.json({
+        what: `log in to ${host}`,
+        method: 'PUT',
+        path: registryPath(host),
+        headers: [['content-type', 'application/json']],
+        body: JSON.stringify({ user, password }),
+        signal,
+      }),
+    async logout(host, { signal } = {}) {
+      const request = { what: `log out of ${host}`, method: 'DELETE', path: registryPath(host), signal };
+      await (await transport.send(request)).text();
     },
   };
 }

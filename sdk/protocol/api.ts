@@ -196,6 +196,15 @@ export const SecretRecord = z.object({
 });
 export type SecretRecord = z.output<typeof SecretRecord>;
 
+/** A login to a registry of images, without its password, which no answer ever has. */
+export const RegistryLogin = z.object({
+  /** `host[:port]`. */
+  host: z.string(),
+  user: z.string(),
+  updatedMs: z.number(),
+});
+export type RegistryLogin = z.output<typeof RegistryLogin>;
+
 /** One row of `skiff df`: a store with a budget. */
 export const Usage = z.object({
   store: z.string(),

@@ -116,6 +116,7 @@ export const BUILDS_QUEUED_MAX = 200;
 /** Secrets: a certificate with its chain has some KB. */
 export const SECRET_BYTES_MAX = 64 * KB;
 export const SECRETS_MAX = 1_000;
+export const REGISTRY_LOGINS_MAX = 100;
 export const SECRETS_PER_FUNCTION_MAX = 50;
 /** They travel in one frame, as files and as variables. */
 export const SECRETS_BYTES_PER_FUNCTION_MAX = 256 * KB;

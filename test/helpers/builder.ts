@@ -12,7 +12,7 @@ import type { BaseImage } from '../../builder/base/base-image.ts';
 import { holdImage } from '../../builder/collect/collector.ts';
 import { engineFolders, openBundlerEngine } from '../../builder/bundle/engine.ts';
 import { createImageDocument } from '../../builder/image/image-document.ts';
-import { createExternalRegistries } from '../../builder/image/external-registry.ts';
+import { createExternalRegistries } from '../../infra/oci/external-registry.ts';
 import { loadBaseImage } from '../../builder/image/function-image.ts';
 import { DependencyStore } from '../../builder/install/dependency-store.ts';
 import { runBuild, type BuildParts } from '../../builder/job/build.ts';

@@ -2,6 +2,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import https from 'node:https';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,21 +27,24 @@ const START_MS_MAX = 10_000;
 export interface TestRegistryOptions {
   /** Lines of an htpasswd file (bcrypt); absent: no authentication. */
   readonly htpasswd?: string;
+  /** PEM; absent: plain text. */
+  readonly tls?: { readonly certificate: string; readonly privateKey: string };
 }
 
 export async function startTestRegistry(options: TestRegistryOptions = {}): Promise<TestRegistry> {
   const dir = await mkdtemp(join(tmpdir(), 'skiff-registry-'));
   const port = await findFreePort();
   await writeFile(join(dir, 'config.yml'), await createConfig(dir, port, options));
-  let child = await launch(dir, port);
+  const url = `${options.tls ? 'https' : 'http'}://127.0.0.1:${port}`;
+  let child = await launch(dir, url);
   const pause = (): Promise<void> => end(child);
   return {
-    url: `http://127.0.0.1:${port}`,
+    url,
     port,
     dataDir: join(dir, 'data'),
     pause,
     resume: async () => {
-      child = await launch(dir, port);
+      child = await launch(dir, url);
     },
     stop: async () => {
       await pause();
@@ -56,8 +61,16 @@ async function createConfig(dir: string, port: number, options: TestRegistryOpti
     `  filesystem: { rootdirectory: ${join(dir, 'data')} }`,
     '  delete: { enabled: true }',
     '  cache: { blobdescriptor: inmemory }',
-    `http: { addr: "127.0.0.1:${port}", secret: test }`,
+    `http:`,
+    `  addr: "127.0.0.1:${port}"`,
+    '  secret: test',
   ];
+  if (options.tls) {
+    const files = { certificate: join(dir, 'tls.crt'), key: join(dir, 'tls.key') };
+    await writeFile(files.certificate, options.tls.certificate);
+    await writeFile(files.key, options.tls.privateKey);
+    lines.push('  tls:', `    certificate: ${files.certificate}`, `    key: ${files.key}`);
+  }
   if (options.htpasswd !== undefined) {
     await writeFile(join(dir, 'htpasswd'), options.htpasswd);
     lines.push(`auth: { htpasswd: { realm: test, path: ${join(dir, 'htpasswd')} } }`);
@@ -65,7 +78,7 @@ async function createConfig(dir: string, port: number, options: TestRegistryOpti
   return lines.join('\n');
 }
 
-async function launch(dir: string, port: number): Promise<ChildProcess> {
+async function launch(dir: string, url: string): Promise<ChildProcess> {
   const child = spawn('docker-registry', ['serve', join(dir, 'config.yml')], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -73,15 +86,23 @@ async function launch(dir: string, port: number): Promise<ChildProcess> {
   child.stderr?.on('data', (chunk: Buffer) => (errors = (errors + chunk.toString()).slice(-4_000)));
   const deadline = Date.now() + START_MS_MAX;
   while (Date.now() < deadline && child.exitCode === null) {
-    const status = await fetch(`http://127.0.0.1:${port}/v2/`).then(
-      (reply) => reply.status,
-      () => 0,
-    );
-    if (status === 200 || status === 401) return child;
+    if (await answers(url)) return child;
     await delay(20);
   }
   await end(child);
-  throw new Error(`docker-registry did not answer on port ${port}: ${errors}`);
+  throw new Error(`docker-registry did not answer at ${url}: ${errors}`);
+}
+
+/** Whoever it says it is: this only asks whether it has begun to listen. */
+function answers(url: string): Promise<boolean> {
+  const get = url.startsWith('https') ? https.get : http.get;
+  return new Promise((resolve) => {
+    const request = get(`${url}/v2/`, { rejectUnauthorized: false, agent: false }, (reply) => {
+      reply.resume();
+      resolve(reply.statusCode === 200 || reply.statusCode === 401);
+    });
+    request.on('error', () => resolve(false));
+  });
 }
 
 async function end(child: ChildProcess): Promise<void> {

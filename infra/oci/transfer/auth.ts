@@ -107,7 +107,8 @@ function parseRealm(text: string | undefined, registryUrl: URL): URL {
 export function refused(registryUrl: URL, why: string): SkiffError {
   return new SkiffError(
     'UNAVAILABLE',
-    `registry ${registryUrl.origin} refused access: ${why}; check SKIFF_REGISTRY_USER and SKIFF_REGISTRY_PASSWORD`,
+    `registry ${registryUrl.origin} refused access: ${why}; log in with "skiff registry login", or for the server's own set SKIFF_REGISTRY_USER and SKIFF_REGISTRY_PASSWORD`,
+    { details: { reason: 'access_refused' } },
   );
 }
 

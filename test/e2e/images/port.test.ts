@@ -1,11 +1,20 @@
 /** Images of other registries that listen on $PORT, on real sandboxes. */
 import { readFileSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hashSync } from 'bcryptjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LayerEntry } from '../../../infra/oci/layer-pack.ts';
 import { openRegistry, type Registry } from '../../../infra/oci/registry.ts';
+import {
+  type Authority,
+  createAuthority,
+  createKeyPair,
+  issueLeaf,
+} from '../../../infra/swarm/certificates.ts';
 import { createClient, type Client } from '../../../sdk/client/index.ts';
+import { createCli, type TestCli } from '../../helpers/cli.ts';
 import { findBusybox } from '../../helpers/busybox.ts';
 import { noise, pushTestImage } from '../../helpers/container-image.ts';
 import { startTestRegistry, type TestRegistry } from '../../helpers/registry.ts';
@@ -16,7 +25,15 @@ let remote: TestRegistry;
 let registry: Registry;
 let server: TestServer;
 let client: Client;
+let cli: TestCli;
+let tls: { certificate: string; privateKey: string };
 let base: readonly LayerEntry[];
+
+function issueServerCertificate(authority: Authority): typeof tls {
+  const { publicKey, privateKey } = createKeyPair();
+  const request = { publicKey, nodeId: 'registry', role: 'worker' as const, addresses: ['127.0.0.1'] };
+  return { certificate: issueLeaf(authority, { ...request, lifeMs: 3_600_000 }), privateKey };
+}
 
 /** Node and its libraries, as this host has them. */
 function nodeFiles(): LayerEntry[] {
@@ -87,16 +104,23 @@ http.createServer((request, response) => {
 `;
 
 beforeAll(async () => {
-  remote = await startTestRegistry({ htpasswd: `ci:${hashSync('geheim', 4)}\n` });
-  registry = openRegistry({ url: remote.url, user: 'ci', password: 'geheim' });
-  base = nodeFiles();
-  const auth = Buffer.from('ci:geheim').toString('base64');
-  server = await startServer({
-    env: { SKIFF_REGISTRY_LOGINS: JSON.stringify({ auths: { [`127.0.0.1:${remote.port}`]: { auth } } }) },
+  const authority = createAuthority('registry');
+  tls = issueServerCertificate(authority);
+  remote = await startTestRegistry({ htpasswd: `ci:${hashSync('geheim', 4)}\n`, tls });
+  registry = openRegistry({
+    url: remote.url,
+    user: 'ci',
+    password: 'geheim',
+    tls: { ca: authority.certificate },
   });
+  base = nodeFiles();
+  server = await startServer({ env: { SKIFF_REGISTRY_CA: authority.certificate } });
   client = createClient({ url: server.url, token: server.adminToken });
+  cli = await createCli({ SKIFF_URL: server.url, SKIFF_TOKEN: server.adminToken });
+  await client.registries.login(`127.0.0.1:${remote.port}`, 'ci', 'geheim');
 });
 afterAll(async () => {
+  await cli?.close();
   await server?.stop();
   await registry?.close();
   await remote?.stop();
@@ -233,9 +257,16 @@ it('busybox httpd in a zstd layer serves its files', async () => {
   expect(await (await fetch(`${url}/index.html`)).text()).toBe('<h1>static</h1>');
 });
 
-it('an image of 300 MB is deployed, and its layers are not fetched again', async () => {
+/** With the 130 MB of Node: 300 MB when this is 180. */
+const LARGE_LAYER_MB = Number(process.env['TEST_LARGE_IMAGE_MB'] ?? 24);
+
+it('a large image is deployed, and its layers are not fetched again', async () => {
   const image = {
-    layers: [base, [{ path: 'big', data: noise(180 * MB, 'big') }], [{ path: 's.js', data: SERVER }]],
+    layers: [
+      base,
+      [{ path: 'big', data: noise(LARGE_LAYER_MB * MB, 'big') }],
+      [{ path: 's.js', data: SERVER }],
+    ],
     config: { Cmd: ['/usr/bin/node', '/s.js'] },
     compression: 'none' as const,
   };
@@ -281,11 +312,71 @@ describe('what cannot be deployed says why', () => {
     });
   });
 
-  it('a login that is refused', async () => {
-    const other = await startTestRegistry({ htpasswd: `x:${hashSync('y', 4)}\n` });
-    await expect(
-      client.deploy('locked', { image: `127.0.0.1:${other.port}/team/shop` }),
-    ).rejects.toMatchObject({ code: 'UNAVAILABLE' });
-    await other.stop();
+  it('a registry that wants another login, or one whose certificate is not trusted', async () => {
+    const other = await startTestRegistry({ htpasswd: `x:${hashSync('y', 4)}\n`, tls });
+    const stranger = await startTestRegistry({ tls: issueServerCertificate(createAuthority('stranger')) });
+    await using _stop = {
+      [Symbol.asyncDispose]: async () => void (await Promise.all([other.stop(), stranger.stop()])),
+    };
+    for (const [port, words] of [
+      [other.port, /refused access/],
+      [stranger.port, /cannot be reached/],
+    ] as const) {
+      await expect(client.deploy('locked', { image: `127.0.0.1:${port}/team/shop` })).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        message: expect.stringMatching(words),
+      });
+    }
   });
 });
+
+describe('logins to registries', () => {
+  const host = (): string => `127.0.0.1:${remote.port}`;
+
+  it('are kept only when the registry takes them, listed without passwords, and used until they are gone', async () => {
+    await pushTestImage(registry, 'login/app', 'latest', {
+      layers: [base, [{ path: 's.js', data: SERVER }]],
+      config: { Cmd: ['/usr/bin/node', '/s.js'] },
+    });
+    const image = nameOf('login/app');
+    expect((await cli.run(['logout', host()])).code).toBe(0);
+    await expect(client.deploy('login', { image })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+
+    const wrong = await cli.run(['registry', 'login', host(), '-u', 'ci', '--password-stdin'], {
+      input: 'falsch\n',
+    });
+    expect(wrong.code).not.toBe(0);
+    expect(wrong.stderr).toContain('does not take the login of user "ci"');
+    expect((await cli.run(['registry', 'ls', '--json'])).stdout.trim()).toBe('[]');
+
+    const right = await cli.run(['login', `https://${host()}`, '-u', 'ci', '--password-stdin'], {
+      input: 'geheim\n',
+    });
+    expect([right.code, right.stdout]).toEqual([0, `the server is logged in to ${host()} as ci\n`]);
+    const listed = JSON.parse((await cli.run(['registry', 'ls', '--json'])).stdout) as object[];
+    expect(listed).toEqual([{ host: host(), user: 'ci', updatedMs: expect.any(Number) }]);
+    expect((await client.deploy('login', { image })).url).toContain('/f/login');
+
+    // The key may change under them.
+    expect(await client.secrets.rotateKey()).toBe(1);
+    expect((await client.deploy('login', { image })).url).toContain('/f/login');
+  });
+
+  it('stand in the store only encrypted', async () => {
+    const found = await searchFiles(server.dataDir, ['geheim', Buffer.from('ci:geheim').toString('base64')]);
+    expect(found).toEqual([]);
+  });
+});
+
+/** Files below `folder` with one of the words in them. */
+async function searchFiles(folder: string, words: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    // Unpacked images are large and hold nothing of ours.
+    if (!entry.isFile() || /\/(?:store|registry|base|tarballs)\//.test(path)) continue;
+    const bytes = await readFile(path).catch(() => Buffer.alloc(0));
+    if (words.some((word) => bytes.includes(word))) found.push(path);
+  }
+  return found;
+}

@@ -5,8 +5,8 @@
 import { rootCertificates } from 'node:tls';
 import { z } from 'zod';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import { clip, isDigest, parseRepository, parseTagOrDigest } from '../../infra/oci/digest.ts';
-import { openRegistry, type Registry } from '../../infra/oci/registry.ts';
+import { clip, isDigest, parseRepository, parseTagOrDigest } from './digest.ts';
+import { openRegistry, type Registry } from './registry.ts';
 
 export interface ExternalReference {
   /** `host[:port]`; absent for the platform's own registry. */
@@ -15,7 +15,8 @@ export interface ExternalReference {
   readonly tagOrDigest: string;
 }
 
-const HOST = /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::\d{1,5})?$/i;
+/** `host[:port]`. */
+export const REGISTRY_HOST = /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::\d{1,5})?$/i;
 const LOOPBACK = /^(?:localhost|127\.\d+\.\d+\.\d+)(?::\d+)?$/;
 
 /** `[host[:port]/]repository[:tag][@digest]`; a host has a dot or a port, or is localhost. @throws SkiffError INVALID_SOURCE */
@@ -27,7 +28,7 @@ export function parseExternalReference(text: string): ExternalReference {
     const slash = named.indexOf('/');
     const first = slash < 0 ? '' : named.slice(0, slash);
     const host = /[.:]/.test(first) || first === 'localhost' ? first : undefined;
-    if (host !== undefined && !HOST.test(host))
+    if (host !== undefined && !REGISTRY_HOST.test(host))
       throw new SkiffError('INVALID_NAME', `"${clip(host)}" is no host`);
     const path = host === undefined ? named : named.slice(slash + 1);
     const colon = path.lastIndexOf(':');
@@ -87,16 +88,34 @@ export interface ExternalRegistriesOptions {
 export interface ExternalRegistries {
   /** A client of the host, logged in if there is a login for it. Close it after use. */
   open(host: string): Promise<Registry>;
+  /** @throws SkiffError INVALID_CONFIG when the registry does not take this login, UNAVAILABLE when it is away */
+  check(host: string, login: Login): Promise<void>;
 }
 
 export function createExternalRegistries(options: ExternalRegistriesOptions): ExternalRegistries {
   const ca = options.certificates === undefined ? undefined : [...rootCertificates, options.certificates];
+  // Plain text only on this machine, and only where no certificate was set up.
+  const urlOf = (host: string): string =>
+    `${LOOPBACK.test(host) && ca === undefined ? 'http' : 'https'}://${host}`;
   return {
     async open(host) {
       const login = (await options.findLogin(host)) ?? findConfigured(options.logins, host);
-      // Plain text only on this machine, and only where no certificate was set up.
-      const scheme = LOOPBACK.test(host) && ca === undefined ? 'http' : 'https';
-      return openRegistry({ url: `${scheme}://${host}`, ...login, tls: ca && { ca } });
+      return openRegistry({ url: urlOf(host), ...login, tls: ca && { ca } });
+    },
+    async check(host, login) {
+      const registry = openRegistry({ url: urlOf(host), ...login, tls: ca && { ca } });
+      try {
+        await registry.ping();
+      } catch (error) {
+        if (!(error instanceof SkiffError) || error.details?.['reason'] !== 'access_refused') throw error;
+        throw new SkiffError(
+          'INVALID_CONFIG',
+          `registry ${host} does not take the login of user "${login.user}"; nothing was saved`,
+          { cause: error },
+        );
+      } finally {
+        await registry.close();
+      }
     },
   };
 }

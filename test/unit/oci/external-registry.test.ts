@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseExternalReference, parseLogins } from '../../../../builder/image/external-registry.ts';
+import { parseExternalReference, parseLogins } from '../../../infra/oci/external-registry.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
 
