@@ -18,9 +18,16 @@ interface Exchange {
 export class StallGuard {
   readonly #stallMsMax: number;
   readonly #exchanges = new Map<Socket, Exchange>();
+  /** One for all: a closure for each request would be the greater part of what watching costs. */
+  readonly #onClose: (this: ServerResponse) => void;
 
   constructor(stallMsMax: number) {
     this.#stallMsMax = stallMsMax;
+    const exchanges = this.#exchanges;
+    this.#onClose = function onClose() {
+      const { socket } = this.req;
+      if (exchanges.get(socket)?.request === this.req) exchanges.delete(socket);
+    };
   }
 
   /** Looks every `everyMs` until the server closes. */
@@ -34,9 +41,7 @@ export class StallGuard {
     const { socket } = request;
     const { bytesRead, bytesWritten } = socket;
     this.#exchanges.set(socket, { request, response, bytesRead, bytesWritten, stillSinceMs: now });
-    response.once('close', () => {
-      if (this.#exchanges.get(socket)?.request === request) this.#exchanges.delete(socket);
-    });
+    response.on('close', this.#onClose);
   }
 
   sweep(now: number): void {

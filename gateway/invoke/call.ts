@@ -43,6 +43,8 @@ export class Call {
   readonly body: RequestBody | undefined;
   readonly span: Span | undefined;
   state: 'sending' | 'queued' | 'sent' | 'started' | 'answering' | 'done' = 'sending';
+  /** REQUEST payload: its head, and the body as far as it is at hand. */
+  payload: { readonly head: string; readonly body: Buffer } | undefined;
   /** What was sent into the queue, to find it there again. Leased calls have none. */
   envelope: Buffer | undefined;
   /** Slot and runner, as far as known. */
@@ -140,7 +142,7 @@ export class Call {
     this.timing = parseTiming(frame.payload);
     let parsed: { head: unknown; body: Buffer };
     try {
-      parsed = parseHead(frame.payload.subarray(TIMING_BYTES));
+      parsed = parseHead(frame.payload, TIMING_BYTES);
     } catch {
       return this.#failInvalid();
     }

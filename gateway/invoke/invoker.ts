@@ -7,10 +7,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { SpanStatusCode } from '@opentelemetry/api';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError, toSkiffError, type FailureCause } from '../../sdk/protocol/errors.ts';
-import { encodeHead, FrameType, type Frame } from '../../sdk/protocol/frame.ts';
+import { EMPTY, FrameType, type Frame } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
-import { encodeEnvelope } from '../../sdk/protocol/invocation.ts';
+import type { RequestHead } from '../../sdk/protocol/invocation.ts';
 import {
   CALL_DEPTH_MAX,
   HEAD_BYTES_MAX,
@@ -21,7 +21,7 @@ import { parseToken, type Dispatcher, type DispatchResult } from '../../infra/di
 import type { Log } from '../../infra/lib/log.ts';
 import { isUnsent } from '../../infra/lib/unavailable.ts';
 import { writeFailure } from './answer.ts';
-import { buildHead, buildRoute, scalingOf, startCallSpan } from './call-head.ts';
+import { buildHead, buildRoute, enclose, scalingOf, startCallSpan } from './call-head.ts';
 import { Call, type CallOwner } from './call.ts';
 import type { CallRequest, CallResponse, PlatformCall } from './caller.ts';
 import { Estimates } from './estimates.ts';
@@ -53,6 +53,8 @@ export interface InvokerOptions {
 /** A refusal costs a round trip; so many in a row mean that something is wrong. */
 const DISPATCHES_MAX = 20;
 const TICK_MS = 20;
+/** Characters of a head as JSON: the HTTP parser has counted its bytes, and escapes may take some more. */
+const HEAD_TEXT_MAX = 4 * HEAD_BYTES_MAX;
 /** Over a function's own time-out: then the runner has not told us in time. */
 const GRACE_MS = 3_000;
 
@@ -166,8 +168,8 @@ export class Invoker implements CallOwner {
     const call = this.#open(createId('inv'), deployment, request, response, kind === 'stream');
     call.depth = depth;
     const head = buildHead(call, request, url);
-    if (kind === 'inline') readInline(request, (body) => this.#send(call, encodeHead(head, body)));
-    else this.#send(call, encodeHead(head));
+    if (kind === 'inline') readInline(request, (body) => this.#send(call, head, body));
+    else this.#send(call, head);
   }
 
   /** Runs a call of the platform's own; its answer goes to its `response`. */
@@ -176,7 +178,7 @@ export class Invoker implements CallOwner {
     const call = this.#open(id, deployment, own.request, own.response, body === undefined);
     Object.assign(call, { deadlineMs, depth, isDurable: own.head.isDurable === true });
     const endMs = Math.min(call.receivedMs + deployment.config.timeout, deadlineMs);
-    this.#send(call, encodeHead({ ...own.head, id, deadlineMs: endMs }, body));
+    this.#send(call, { ...own.head, id, deadlineMs: endMs }, body);
     return call;
   }
 
@@ -205,22 +207,24 @@ export class Invoker implements CallOwner {
     return call;
   }
 
-  /** The first dispatch. `payload` is the REQUEST payload. */
-  #send(call: Call, payload: Buffer): void {
+  /** The first dispatch. */
+  #send(call: Call, head: RequestHead, body: Buffer = EMPTY): void {
     if (call.isDone) return;
-    if (payload.length - HEAD_BYTES_MAX > 64 * 1024 * 2) {
+    const json = JSON.stringify(head);
+    if (json.length > HEAD_TEXT_MAX) {
       return call.fail({
         code: 'HEAD_TOO_LARGE',
         detail: `headers and URL are larger than ${HEAD_BYTES_MAX} bytes`,
       });
     }
     const token = this.#leases.begin(call.deployment.id);
-    if (token !== undefined && this.#sendLeased(call, token, payload)) return;
-    call.envelope = encodeEnvelope(buildRoute(call, this.#options.gateway), payload);
+    call.payload = { head: json, body };
+    if (token !== undefined && this.#sendLeased(call, token, json, body)) return;
+    call.envelope = enclose(call, this.#options.gateway);
     void this.#dispatch(call);
   }
 
-  #sendLeased(call: Call, token: string, payload: Buffer): boolean {
+  #sendLeased(call: Call, token: string, head: string, body: Buffer): boolean {
     const { runner } = parseToken(token);
     const connection = this.#options.links().get(runner);
     if (!connection) {
@@ -233,12 +237,8 @@ export class Invoker implements CallOwner {
     call.runner = runner;
     call.state = 'sent';
     call.dispatches++;
-    call.envelope = payload;
-    connection.send(
-      FrameType.REQUEST,
-      call.stream,
-      encodeEnvelope(buildRoute(call, this.#options.gateway, token), payload),
-    );
+    const route = JSON.stringify(buildRoute(call, this.#options.gateway, token));
+    connection.sendTexts(FrameType.REQUEST, call.stream, route, head, body);
     return true;
   }
 
@@ -331,7 +331,7 @@ export class Invoker implements CallOwner {
       this.#leases.end(call.deployment.id, call.token, true);
       this.#leases.begin(call.deployment.id);
       call.isLeased = false;
-      call.envelope = encodeEnvelope(buildRoute(call, this.#options.gateway), call.envelope as Buffer);
+      call.envelope = enclose(call, this.#options.gateway);
     }
     call.token = undefined;
     call.runner = undefined;

@@ -63,7 +63,7 @@ export const FrameType = {
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
 export const FRAME_HEADER_BYTES = 9;
-const EMPTY = Buffer.alloc(0);
+export const EMPTY = Buffer.alloc(0);
 /** Pieces of one frame that are held before they are joined: each has some cost of its own. */
 const CHUNKS_MAX = 1024;
 
@@ -94,7 +94,11 @@ export function encodeJsonFrame(type: number, stream: number, value: unknown): B
 
 /** Payload of REQUEST and RESPONSE. */
 export function encodeHead(head: unknown, body: Buffer = EMPTY): Buffer {
-  const json = JSON.stringify(head);
+  return encodeHeadText(JSON.stringify(head), body);
+}
+
+/** The same of a head that is JSON already. */
+export function encodeHeadText(json: string, body: Buffer = EMPTY): Buffer {
   const headBytes = Buffer.byteLength(json);
   const payload = Buffer.allocUnsafe(4 + headBytes + body.length);
   payload.writeUInt32LE(headBytes, 0);
@@ -103,21 +107,23 @@ export function encodeHead(head: unknown, body: Buffer = EMPTY): Buffer {
   return payload;
 }
 
-/** Splits a REQUEST or RESPONSE payload. Throws FrameError when the lengths or the JSON are wrong. */
-export function parseHead(payload: Buffer): { head: unknown; body: Buffer } {
-  if (payload.length < 4)
-    throw new FrameError(`head frame of ${payload.length} bytes; at least 4 are needed`);
-  const headBytes = payload.readUInt32LE(0);
-  if (headBytes > payload.length - 4) {
-    throw new FrameError(`head of ${headBytes} bytes in a payload of ${payload.length}`);
-  }
+/**
+ * Splits a REQUEST or RESPONSE payload, which begins `at` this byte. Throws FrameError when the lengths or the JSON are
+ * wrong.
+ */
+export function parseHead(payload: Buffer, at = 0): { head: unknown; body: Buffer } {
+  const length = payload.length - at;
+  if (length < 4) throw new FrameError(`head frame of ${length} bytes; at least 4 are needed`);
+  const headBytes = payload.readUInt32LE(at);
+  if (headBytes > length - 4) throw new FrameError(`head of ${headBytes} bytes in a payload of ${length}`);
+  const bodyAt = at + 4 + headBytes;
   let head: unknown;
   try {
-    head = JSON.parse(payload.toString('utf8', 4, 4 + headBytes));
+    head = JSON.parse(payload.toString('utf8', at + 4, bodyAt));
   } catch {
     throw new FrameError('head is not JSON');
   }
-  return { head, body: payload.subarray(4 + headBytes) };
+  return { head, body: bodyAt === payload.length ? EMPTY : payload.subarray(bodyAt) };
 }
 
 export function parseJson(payload: Buffer): unknown {
