@@ -4,14 +4,26 @@
  * brought up on the seed of the last one; when its builder has made or found the image, the seed is made anew if that
  * is another image.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { releaseClaim, tryClaim } from '../../infra/sandbox/claim.ts';
 import { SEED_DIR, SEEDED, copyTree, type TestServer } from './server.ts';
 import { waitFor } from './wait.ts';
 
 /** A runner unpacks the base image when it is first asked for a function on it. */
 const EXAMPLE = 'infra/deploy/examples/hello.ts';
 const BASE_IMAGE_MS_MAX = 180_000;
+const CLAIM = `${SEED_DIR}-claim`;
 
 /** The builder says at its start what image it has, or that there is none. */
 function tryReadReference(log: string): string | undefined {
@@ -33,7 +45,17 @@ export async function refreshSeed(server: TestServer): Promise<void> {
   const read = () => tryReadReference(server.log('builder'));
   const reference = await waitFor('the base image', read, BASE_IMAGE_MS_MAX);
   if (tryReadSeeded() === reference) return;
-  const draft = `${SEED_DIR}.${process.pid}`;
+  // Files that run beside each other come here together; one of them makes it.
+  await waitFor('the seed of another test', () => tryClaim(CLAIM), BASE_IMAGE_MS_MAX);
+  try {
+    if (tryReadSeeded() !== reference) await makeSeed(server, reference);
+  } finally {
+    releaseClaim(CLAIM);
+  }
+}
+
+async function makeSeed(server: TestServer, reference: string): Promise<void> {
+  const draft = `${SEED_DIR}.${randomUUID()}`;
   const copy = (folder: string) => {
     mkdirSync(join(draft, dirname(folder)), { recursive: true });
     copyTree(join(server.dataDir, folder), join(draft, folder));
@@ -45,7 +67,27 @@ export async function refreshSeed(server: TestServer): Promise<void> {
   const { code, stderr } = await server.cli(['rm', 'seed']);
   if (code !== 0) throw new Error(`skiff rm seed ended with ${code}: ${stderr}`);
   writeFileSync(join(draft, 'reference'), reference);
-  // In one step: a run beside this one sees the old or the new, never half.
-  rmSync(SEED_DIR, { recursive: true, force: true });
-  renameSync(draft, SEED_DIR);
+  publish(draft);
+}
+
+/** In one step: whoever copies the seed just now has the old one, whole, or the new one. */
+function publish(draft: string): void {
+  const before = tryReadLink(SEED_DIR);
+  // A folder is not replaced by a link.
+  if (before === undefined) rmSync(SEED_DIR, { recursive: true, force: true });
+  symlinkSync(basename(draft), `${draft}.link`);
+  renameSync(`${draft}.link`, SEED_DIR);
+  const folder = dirname(SEED_DIR);
+  for (const name of readdirSync(folder)) {
+    const isOld = name.startsWith(`${basename(SEED_DIR)}.`) && name !== basename(draft) && name !== before;
+    if (isOld && !name.endsWith('.link')) rmSync(join(folder, name), { recursive: true, force: true });
+  }
+}
+
+function tryReadLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
 }

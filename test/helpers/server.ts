@@ -3,7 +3,7 @@
  * that a test run brings up to date once (server-seed.ts), so that starting one takes a second or two.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ServerState } from '../../infra/contract/paths.ts';
@@ -26,7 +26,8 @@ export function copyTree(from: string, to: string): void {
 export function copySeed(dataDir: string): void {
   if (!existsSync(SEED_DIR)) return;
   mkdirSync(join(dataDir, 'runner'), { recursive: true, mode: 0o700 });
-  for (const folder of Object.values(SEEDED)) copyTree(join(SEED_DIR, folder), join(dataDir, folder));
+  const seed = realpathSync(SEED_DIR);
+  for (const folder of Object.values(SEEDED)) copyTree(join(seed, folder), join(dataDir, folder));
 }
 
 const START_MS_MAX = 60_000;
