@@ -133,8 +133,10 @@ const events = await openEvents({
   log,
 });
 shutdown.add('events', () => events.close());
+const versions = new Versions(catalog);
 const entrance = new HttpEntrance({
   ...events,
+  versions,
   writeResult: (id, response) => writeResult(events, id, response),
   authorize: authorizeCall,
   log,
@@ -165,7 +167,7 @@ const invoker: Invoker = new Invoker({
   gateway: id,
   dispatcher: new Dispatcher(fast),
   routes,
-  versions: new Versions(catalog),
+  versions,
   links: () => links,
   leases: config.SKIFF_LEASES,
   isTracing: telemetry.isOn,
@@ -182,6 +184,7 @@ const invoker: Invoker = new Invoker({
 });
 const idempotent = new IdempotentCalls({
   ...events,
+  versions,
   records: new IdempotencyRecords(durable),
   run: (call) => invoker.run(call),
   authorize: authorizeCall,

@@ -22,6 +22,7 @@ import { ChannelEntrance } from '../channel/entrance.ts';
 import { Invoker } from '../invoke/invoker.ts';
 import { Links } from '../invoke/links.ts';
 import { Routes } from '../invoke/routes.ts';
+import { Versions } from '../invoke/versions.ts';
 import { loadEventsConfig } from './config.ts';
 import { Consumer } from './consume/consumer.ts';
 import { Pump } from './consume/pump.ts';
@@ -139,6 +140,7 @@ const consumer: Consumer = new Consumer({
   queues: events.queues,
   payloads: events.payloads,
   routes,
+  versions: new Versions(catalog),
   run: (call) => invoker.run(call),
   isLinked: (runner) => links.get(runner) !== undefined,
   connection: workerRedis,

@@ -58,6 +58,9 @@ const HEAD_TEXT_MAX = 4 * HEAD_BYTES_MAX;
 /** Over a function's own time-out: then the runner has not told us in time. */
 const GRACE_MS = 3_000;
 
+/** A batch of events is taken without being asked for. */
+const CLOUD_EVENTS = 'application/cloudevents-batch';
+
 export class Invoker implements CallOwner {
   readonly #options: InvokerOptions;
   readonly #calls = new Map<number, Call>();
@@ -103,10 +106,14 @@ export class Invoker implements CallOwner {
         detail: `no function can have the name in "${url.slice(0, 200)}"`,
       });
     const { headers } = request;
-    if (target.version !== undefined) return void this.#handleSlow(request, response, target);
-    if (headers.prefer !== undefined || headers['idempotency-key'] !== undefined) {
+    if (
+      headers.prefer !== undefined ||
+      headers['idempotency-key'] !== undefined ||
+      headers['content-type']?.startsWith(CLOUD_EVENTS) === true
+    ) {
       if (this.#options.accept?.(request, response, target) === true) return;
     }
+    if (target.version !== undefined) return void this.#handleSlow(request, response, target);
     const route = this.#options.routes.peek(target.name);
     if (route && isPublic(route)) {
       this.#begin(request, response, target.path, chooseTargetFor(route, request));

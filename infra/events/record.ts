@@ -27,6 +27,8 @@ export interface EventOrigin {
   /** `http`, `batch`, `schedule:…`, … */
   readonly from: string;
   readonly orderingKey?: string;
+  /** Deployment or alias that it is for; absent: whatever is live when it runs. */
+  readonly version?: string;
   readonly traceparent?: string;
 }
 

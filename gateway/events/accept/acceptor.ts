@@ -37,8 +37,10 @@ export interface NewEvent {
   readonly head: EventHead;
   readonly body: Buffer | AsyncIterable<Uint8Array>;
   readonly options: EventOptions;
-  /** `http`, `batch`, `schedule:…`, `invocation:…`. */
+  /** `http`, `batch`, `cloudevent`, `schedule:…`, `invocation:…`, `replay:…`. */
   readonly origin: string;
+  /** Deployment or alias that it is for; absent: whatever is live when it runs. */
+  readonly version?: string | undefined;
   readonly traceparent?: string | undefined;
 }
 
@@ -195,6 +197,7 @@ export class Acceptor {
       rate: config.async.rate ?? 0,
       origin: {
         from: event.origin,
+        ...(event.version === undefined ? {} : { version: event.version }),
         ...(orderingKey === undefined ? {} : { orderingKey }),
         ...(event.traceparent === undefined ? {} : { traceparent: event.traceparent }),
       },

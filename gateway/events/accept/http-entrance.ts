@@ -1,16 +1,26 @@
 /**
  * `Prefer: respond-async` on an invocation's URL: reads the request, has it accepted, answers 202 with a Location.
- * With `wait=<seconds>` the answer is the function's own if it comes in that time (RFC 7240 §4.3).
+ * With `wait=<seconds>` the answer is the function's own if it comes in that time (RFC 7240 §4.3). CloudEvents are taken
+ * in all three modes; a batch needs no preference, as it has no other meaning.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isFinal, type AcceptedInvocation } from '../../../sdk/protocol/events.ts';
+import { SkiffError, type ErrorCode } from '../../../sdk/protocol/errors.ts';
+import { isFinal, type AcceptedInvocation, type EventReceipt } from '../../../sdk/protocol/events.ts';
 import { Header } from '../../../sdk/protocol/http.ts';
+import { API_BODY_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { classify } from '../../middleware/problem.ts';
 import type { Target } from '../../invoke/request-head.ts';
 import type { Acceptor, Receipt } from './acceptor.ts';
+import {
+  cloudEventKey,
+  cloudEventMode,
+  parseCloudEvents,
+  type BinaryCloudEvent,
+  type CloudEventMode,
+} from './cloud-events.ts';
 import type { EndWaiter } from './end-waiter.ts';
-import { openCallee, writeProblem, type CalleeOptions } from './http-request.ts';
+import { openCallee, writeProblem, type Callee, type CalleeOptions } from './http-request.ts';
 import { parseEventHeaders, parsePrefer, type Preference } from './preferences.ts';
 
 export interface HttpEntranceOptions extends CalleeOptions {
@@ -31,8 +41,9 @@ export class HttpEntrance {
   /** False when the request does not ask for it. */
   tryAccept(request: IncomingMessage, response: ServerResponse, target: Target): boolean {
     const preference = parsePrefer(request.headers.prefer);
-    if (!preference.isAsync) return false;
-    void this.#accept(request, response, target, preference);
+    const mode = request.method === 'POST' ? cloudEventMode(request.headers) : undefined;
+    if (!preference.isAsync && mode !== 'batch') return false;
+    void this.#accept(request, response, target, preference, mode);
     return true;
   }
 
@@ -41,9 +52,11 @@ export class HttpEntrance {
     response: ServerResponse,
     target: Target,
     preference: Preference,
+    mode: CloudEventMode | undefined,
   ): Promise<void> {
     try {
-      const receipt = await this.#take(request, target);
+      if (mode === 'batch') return writeBatch(response, await this.#takeBatch(request, target));
+      const receipt = await this.#take(request, target, mode);
       if (await this.#tryAnswer(receipt, response, preference.waitMs)) return;
       writeReceipt(response, receipt);
     } catch (error) {
@@ -54,17 +67,54 @@ export class HttpEntrance {
     }
   }
 
-  async #take(request: IncomingMessage, target: Target): Promise<Receipt> {
-    const { deployment, head } = await openCallee(this.#options, request, target);
+  async #take(
+    request: IncomingMessage,
+    target: Target,
+    mode: Exclude<CloudEventMode, 'batch'> | undefined,
+  ): Promise<Receipt> {
+    const callee = await openCallee(this.#options, request, target);
+    if (mode === 'structured') {
+      const [event] = parseCloudEvents(mode, await readWhole(request));
+      return this.#acceptCloudEvent(request, target, callee, event as BinaryCloudEvent);
+    }
     const options = parseEventHeaders(request.headers);
-    const { traceparent } = request.headers;
+    const key = options.idempotencyKey ?? (mode ? cloudEventKey(request.headers) : undefined);
+    return this.#options.acceptor.accept({
+      ...callee,
+      body: request,
+      options: { ...options, ...(key === undefined ? {} : { idempotencyKey: key }) },
+      ...describeOrigin(request, target, mode ? 'cloudevent' : 'http'),
+    });
+  }
+
+  /** Each on its own: a receipt or an error for each, in order. */
+  async #takeBatch(request: IncomingMessage, target: Target): Promise<EventReceipt[]> {
+    const callee = await openCallee(this.#options, request, target);
+    const events = parseCloudEvents('batch', await readWhole(request));
+    return Promise.all(
+      events.map((event) =>
+        this.#acceptCloudEvent(request, target, callee, event).then(describeReceipt, (error: unknown) => {
+          const { code, message } = classify(error);
+          return { error: { code, message } };
+        }),
+      ),
+    );
+  }
+
+  #acceptCloudEvent(
+    request: IncomingMessage,
+    target: Target,
+    { deployment, head }: Callee,
+    { headers, body }: BinaryCloudEvent,
+  ): Promise<Receipt> {
+    const own = Object.fromEntries(headers);
+    const kept = head.headers.filter(([name]) => !name.startsWith('content-') && !name.startsWith('ce-'));
     return this.#options.acceptor.accept({
       deployment,
-      head,
-      body: request,
-      options,
-      origin: 'http',
-      traceparent: typeof traceparent === 'string' ? traceparent : undefined,
+      head: { ...head, headers: [...kept, ...headers] },
+      body,
+      options: { ...parseEventHeaders(request.headers), idempotencyKey: cloudEventKey(own) },
+      ...describeOrigin(request, target, 'cloudevent'),
     });
   }
 
@@ -76,6 +126,35 @@ export class HttpEntrance {
     if (state === undefined || !isFinal(state) || response.destroyed) return false;
     return this.#options.writeResult(id, response);
   }
+}
+
+function describeOrigin(request: IncomingMessage, { version }: Target, origin: string) {
+  const { traceparent } = request.headers;
+  return { origin, version, traceparent: typeof traceparent === 'string' ? traceparent : undefined };
+}
+
+async function readWhole(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > API_BODY_BYTES_MAX) {
+      const text = `CloudEvents as JSON have at most ${API_BODY_BYTES_MAX} bytes; larger ones come in binary mode`;
+      throw new SkiffError('BODY_TOO_LARGE', text);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** Senders repeat on 503: so it is only said when nothing was taken. */
+function writeBatch(response: ServerResponse, events: readonly EventReceipt[]): void {
+  const failed = events.flatMap((each) => ('error' in each ? [each.error] : []));
+  const [first] = failed;
+  if (first && failed.length === events.length)
+    return writeProblem(response, new SkiffError(first.code as ErrorCode, first.message));
+  response.writeHead(202, { 'content-type': 'application/json' });
+  response.end(`${JSON.stringify({ events })}\n`);
 }
 
 export function describeReceipt({ id, state }: Receipt): AcceptedInvocation {

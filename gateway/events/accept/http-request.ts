@@ -7,27 +7,38 @@ import { CALL_DEPTH_MAX } from '../../../sdk/protocol/limits.ts';
 import type { EventHead } from '../../../infra/events/record.ts';
 import { buildHeaders, tryBuildUrl, type Target } from '../../invoke/request-head.ts';
 import { chooseTarget, type Routes } from '../../invoke/routes.ts';
+import type { Versions } from '../../invoke/versions.ts';
 import { CONTROL_HEADERS } from './preferences.ts';
 
 export interface CalleeOptions {
   readonly routes: Routes;
+  readonly versions: Pick<Versions, 'get'>;
   /** May this request call a private function? Rejects with UNAUTHENTICATED or FORBIDDEN. */
   readonly authorize: (request: IncomingMessage, functionName: string) => Promise<void>;
 }
 
+export interface Callee {
+  readonly deployment: Deployment;
+  readonly head: EventHead;
+}
+
+export function notThere(name: string, version: string | undefined): SkiffError {
+  return new SkiffError(
+    'FUNCTION_NOT_FOUND',
+    version === undefined
+      ? `there is no function "${name}"; \`skiff ls\` lists those there are`
+      : `function "${name}" has no deployment or alias "${version}"; \`skiff versions ${name}\` lists them`,
+  );
+}
+
 /** @throws SkiffError for a function that is not there, that the caller may not call, or a request it cannot take */
 export async function openCallee(
-  { routes, authorize }: CalleeOptions,
+  { routes, versions, authorize }: CalleeOptions,
   request: IncomingMessage,
-  { name, path }: Target,
-): Promise<{ deployment: Deployment; head: EventHead }> {
-  const route = await routes.get(name);
-  if (!route) {
-    throw new SkiffError(
-      'FUNCTION_NOT_FOUND',
-      `there is no function "${name}"; \`skiff ls\` lists those there are`,
-    );
-  }
+  { name, version, path }: Target,
+): Promise<Callee> {
+  const route = await (version === undefined ? routes.get(name) : versions.get(name, version));
+  if (!route) throw notThere(name, version);
   const deployment = chooseTarget(route, Math.random());
   if (deployment.config.access === 'private') await authorize(request, name);
   assertAcceptable(request, deployment);

@@ -23,6 +23,7 @@ import { isServiceAway } from '../../../infra/lib/unavailable.ts';
 import type { Call } from '../../invoke/call.ts';
 import type { CallRequest, PlatformCall } from '../../invoke/caller.ts';
 import { chooseTarget, type Routes } from '../../invoke/routes.ts';
+import type { Versions } from '../../invoke/versions.ts';
 import { AnswerSink, toStoredResult, type SunkAnswer } from './answer-sink.ts';
 import { judge, outcomeOf, type Series, type Verdict } from './verdict.ts';
 
@@ -31,6 +32,7 @@ export interface AttemptParts {
   readonly finish: (end: AttemptEnd) => Promise<EndReply>;
   readonly payloads: Payloads;
   readonly routes: Routes;
+  readonly versions: Pick<Versions, 'get'>;
   readonly run: (call: PlatformCall) => Call;
   /** Is the link to this runner open? */
   readonly isLinked: (runner: string) => boolean;
@@ -81,9 +83,17 @@ export class Attempt {
   }
 
   async #execute(): Promise<AttemptEnd> {
-    const { functionName, blob, body } = this.#begun;
-    const route = await this.#parts.routes.get(functionName);
-    if (!route) return this.#die('function_deleted', `there is no function "${functionName}" any more`);
+    const { functionName, blob, body, origin } = this.#begun;
+    const { version } = origin;
+    const { routes, versions } = this.#parts;
+    const route = await (version === undefined
+      ? routes.get(functionName)
+      : versions.get(functionName, version));
+    if (!route) {
+      return version === undefined
+        ? this.#die('function_deleted', `there is no function "${functionName}" any more`)
+        : this.#die('deployment_deleted', `function "${functionName}" has no "${version}" any more`);
+    }
     const deployment = chooseTarget(route, Math.random());
     const head = this.#createHead();
     const stream = blob ? await this.#open(blob) : undefined;

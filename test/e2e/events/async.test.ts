@@ -138,3 +138,69 @@ test('cancelling stops what runs and keeps what waits from running', async () =>
   const result = await fetch(`${server.url}${running.location}/result`);
   expect(result.status).toBe(404);
 });
+
+test('CloudEvents are taken in all three modes, come in binary mode, and one sent twice is one event', async () => {
+  const attributes = { specversion: '1.0', source: '/tests', type: 'test.sent', subject: 'a b' };
+  const read = async (id: string) => {
+    await server.client.waitFor(id, { waitMs: 20_000 });
+    return (await (await server.client.result(id)).json()) as {
+      headers: Record<string, string>;
+      body: string;
+    };
+  };
+  const structured = { 'content-type': 'application/cloudevents+json' };
+  const event = JSON.stringify({ ...attributes, id: 'structured', data: { n: 1 } });
+  const first = (await (await send('/', { headers: structured, body: event })).response.json()) as {
+    id: string;
+  };
+  expect(await read(first.id)).toMatchObject({
+    body: '{"n":1}',
+    headers: { 'ce-id': 'structured', 'ce-subject': 'a%20b', 'content-type': 'application/json' },
+  });
+  const again = (await (await send('/', { headers: structured, body: event })).response.json()) as {
+    id: string;
+  };
+  expect(again.id).toBe(first.id);
+  expect(await server.client.invocation(first.id)).toMatchObject({ origin: 'cloudevent' });
+
+  const ce = { 'ce-specversion': '1.0', 'ce-source': '/tests', 'ce-type': 't', 'ce-id': 'binary' };
+  const second = await send('/', { headers: { ...ce, 'content-type': 'text/plain' }, body: 'hi' });
+  const { id } = (await second.response.json()) as { id: string };
+  expect(await read(id)).toMatchObject({ body: 'hi', headers: { 'ce-id': 'binary' } });
+
+  // A batch has no other meaning, so senders that know no preferences can send one.
+  const batch = await fetch(`${url}/`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/cloudevents-batch+json' },
+    body: JSON.stringify([1, 2, 3].map((n) => ({ ...attributes, id: `batch-${n}`, data: n }))),
+  });
+  expect(batch.status).toBe(202);
+  const { events } = (await batch.json()) as { events: { id: string }[] };
+  expect(await Promise.all(events.map(async (each) => (await read(each.id)).body))).toEqual(['1', '2', '3']);
+  const refused = await fetch(`${url}/`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/cloudevents-batch+json' },
+    body: '[{"id":"1"}]',
+  });
+  expect([refused.status, await refused.text()]).toEqual([
+    400,
+    expect.stringContaining('event 1 of the batch'),
+  ]);
+});
+
+test('a URL with a deployment is for that deployment, also when another one is live', async () => {
+  const name = 'events-pinned';
+  const old = await server.deploy(name, functionFixture('events.ts'));
+  const { live } = await server.client.get(name);
+  const pinned = `${old}@${live?.targets[0]?.deployment}`;
+  await server.deploy(name, functionFixture('echo.ts'));
+  const response = await fetch(`${pinned}/`, { method: 'POST', headers: { prefer: 'respond-async' } });
+  expect(response.status).toBe(202);
+  const record = await follow(response.headers.get('location') ?? '');
+  expect(pinned).toContain(record.attempts[0]?.deployment);
+  const missing = await fetch(`${old}@dep-00000000000000000000000000/`, {
+    method: 'POST',
+    headers: { prefer: 'respond-async' },
+  });
+  expect(missing.status).toBe(404);
+});
