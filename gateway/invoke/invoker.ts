@@ -29,7 +29,7 @@ import { Leases } from './leases.ts';
 import type { Links } from './links.ts';
 import { Recovery } from './recovery.ts';
 import { bodyKind, readInline } from './request-body.ts';
-import { tryBuildUrl, tryParseTarget, type Target } from './request-head.ts';
+import { asksForMore, tryBuildUrl, tryParseTarget, type Target } from './request-head.ts';
 import { chooseTargetFor, isPublic, type Routes } from './routes.ts';
 import type { Versions } from './versions.ts';
 
@@ -57,9 +57,6 @@ const TICK_MS = 20;
 const HEAD_TEXT_MAX = 4 * HEAD_BYTES_MAX;
 /** Over a function's own time-out: then the runner has not told us in time. */
 const GRACE_MS = 3_000;
-
-/** A batch of events is taken without being asked for. */
-const CLOUD_EVENTS = 'application/cloudevents-batch';
 
 export class Invoker implements CallOwner {
   readonly #options: InvokerOptions;
@@ -105,14 +102,7 @@ export class Invoker implements CallOwner {
         code: 'FUNCTION_NOT_FOUND',
         detail: `no function can have the name in "${url.slice(0, 200)}"`,
       });
-    const { headers } = request;
-    if (
-      headers.prefer !== undefined ||
-      headers['idempotency-key'] !== undefined ||
-      headers['content-type']?.startsWith(CLOUD_EVENTS) === true
-    ) {
-      if (this.#options.accept?.(request, response, target) === true) return;
-    }
+    if (asksForMore(request.headers) && this.#options.accept?.(request, response, target) === true) return;
     if (target.version !== undefined) return void this.#handleSlow(request, response, target);
     const route = this.#options.routes.peek(target.name);
     if (route && isPublic(route)) {

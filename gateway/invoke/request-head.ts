@@ -4,7 +4,7 @@
  * hop-by-hop header. Nothing here decodes or normalises the path: `..` and `%2f` stay the function's business and
  * cannot name another function, because the name is cut off the raw path first.
  */
-import type { IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { Header, HOP_BY_HOP } from '../../sdk/protocol/http.ts';
 import { NAME_PATTERN } from '../../sdk/protocol/manifest.ts';
 
@@ -89,5 +89,14 @@ function connectionNames(value: string | undefined): Set<string> | undefined {
       .toLowerCase()
       .split(',')
       .map((name) => name.trim()),
+  );
+}
+
+/** Whether it may be for a queue or a record of answers: a preference, a key, or a batch of events. */
+export function asksForMore(headers: IncomingHttpHeaders): boolean {
+  return (
+    headers.prefer !== undefined ||
+    headers['idempotency-key'] !== undefined ||
+    headers['content-type']?.startsWith('application/cloudevents-batch') === true
   );
 }

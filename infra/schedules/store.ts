@@ -8,7 +8,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import type { Schedule, ScheduleInput } from '../../sdk/protocol/schedules.ts';
+import type { Schedule, ScheduleInput } from '../../sdk/protocol/workflow/schedules.ts';
 import { SCHEDULES_MAX } from '../../sdk/protocol/limits.ts';
 import { derivedId } from '../../sdk/protocol/ids.ts';
 import { durable, events } from '../contract/keys.ts';

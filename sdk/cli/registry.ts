@@ -157,6 +157,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/events/event.ts'),
   },
   {
+    name: 'map',
+    aliases: ['batch'],
+    summary: 'run a function over every line of a file',
+    group: EVENTS,
+    load: () => import('./commands/events/map.ts'),
+  },
+  {
     name: 'cron',
     aliases: ['schedule', 'schedules', 'triggers'],
     summary: 'run functions by the clock',

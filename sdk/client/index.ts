@@ -107,7 +107,7 @@ export type {
   InvocationRecord,
   InvocationState,
 } from '../protocol/events.ts';
-export type { Schedule, ScheduleRequest } from '../protocol/schedules.ts';
+export type { Schedule, ScheduleRequest } from '../protocol/workflow/schedules.ts';
 export type {
   Alias,
   BuildEvent,

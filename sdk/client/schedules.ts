@@ -1,6 +1,6 @@
 /** Schedules: functions that run by the clock. */
 import type { AcceptedInvocation } from '../protocol/events.ts';
-import type { Schedule, ScheduleRequest } from '../protocol/schedules.ts';
+import type { Schedule, ScheduleRequest } from '../protocol/workflow/schedules.ts';
 import type { ClientResponse } from './fetch.ts';
 import type { CallOptions } from './functions.ts';
 import type { Transport } from './transport.ts';

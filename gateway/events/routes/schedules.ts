@@ -2,7 +2,7 @@
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { SCHEDULES_MAX } from '../../../sdk/protocol/limits.ts';
 import { FunctionName } from '../../../sdk/protocol/manifest.ts';
-import type { Schedule, ScheduleInput } from '../../../sdk/protocol/schedules.ts';
+import type { Schedule, ScheduleInput } from '../../../sdk/protocol/workflow/schedules.ts';
 import { assertTiming, nextInstant } from '../../../infra/schedules/instants.ts';
 import { timingOf } from '../../../infra/schedules/store.ts';
 import { chooseTarget } from '../../invoke/routes.ts';

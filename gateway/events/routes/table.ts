@@ -9,7 +9,7 @@ import {
   Signal,
   SignalReceipt,
 } from '../../../sdk/protocol/events.ts';
-import { Schedule, ScheduleInput } from '../../../sdk/protocol/schedules.ts';
+import { Schedule, ScheduleInput } from '../../../sdk/protocol/workflow/schedules.ts';
 import { EVENTS_PER_BATCH_MAX, WAIT_MS_MAX } from '../../../sdk/protocol/limits.ts';
 import { FunctionName } from '../../../sdk/protocol/manifest.ts';
 import type { RouteSpec } from '../../routes/table.ts';

@@ -1,7 +1,7 @@
 /** The event of one tick. Pure. */
 import { createHash } from 'node:crypto';
 import type { Deployment } from '../../../sdk/protocol/api.ts';
-import type { ScheduleInput } from '../../../sdk/protocol/schedules.ts';
+import type { ScheduleInput } from '../../../sdk/protocol/workflow/schedules.ts';
 import type { NewEvent } from '../accept/acceptor.ts';
 import { createRequest } from '../accept/event-request.ts';
 

@@ -1,5 +1,5 @@
 /** Which ticks are fired now and which are missed: the policy for missed ticks. Pure. */
-import type { MissedPolicy } from '../../../sdk/protocol/schedules.ts';
+import type { MissedPolicy } from '../../../sdk/protocol/workflow/schedules.ts';
 import { instantsBetween, type Timing } from '../../../infra/schedules/instants.ts';
 
 export interface TickDecision {

@@ -30,7 +30,7 @@ const LATER: ReadonlySet<string> = new Set([
 const LATER_MS = 1_000;
 const LATER_TRIES_MAX = 120;
 
-/** Whether there is something to do for this input. @throws CliFailure via `onOther` when its result is another input's */
+/** Whether there is nothing to do for an input with this result. */
 export function isDone(known: MapResult | undefined, retriesFailed: boolean): boolean {
   return known !== undefined && (isGood(known) || !retriesFailed);
 }

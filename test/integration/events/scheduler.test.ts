@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Scheduler } from '../../../gateway/events/schedule/scheduler.ts';
 import { durable, events } from '../../../infra/contract/keys.ts';
 import { tickId, type PlannedTick } from '../../../infra/schedules/store.ts';
-import { ScheduleInput, type ScheduleRequest } from '../../../sdk/protocol/schedules.ts';
+import { ScheduleInput, type ScheduleRequest } from '../../../sdk/protocol/workflow/schedules.ts';
 import { openTestEventParts, type TestEventParts } from '../../helpers/event-parts.ts';
 
 const START = Date.parse('2026-05-01T00:00:00Z');

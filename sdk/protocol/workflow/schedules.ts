@@ -1,9 +1,9 @@
 /** Schedules as clients see them: when, what, and what happens to ticks that overlap or were missed. */
 import { z } from 'zod';
-import { EventRequestHead } from './events.ts';
-import * as limits from './limits.ts';
-import { FunctionName } from './manifest.ts';
-import { tryParseMs } from './units.ts';
+import { EventRequestHead } from '../events.ts';
+import * as limits from '../limits.ts';
+import { FunctionName } from '../manifest.ts';
+import { tryParseMs } from '../units.ts';
 
 /** While the invocation of the tick before has not ended: run beside it, leave this tick out, or run once after it. */
 export const OverlapPolicy = z.enum(['allow', 'skip', 'queue-one']);
