@@ -10,7 +10,7 @@ import { SkiffError } from '../sdk/protocol/errors.ts';
 import { Header } from '../sdk/protocol/http.ts';
 import { createId } from '../sdk/protocol/ids.ts';
 import { createEventHandlers } from './events/routes/handlers.ts';
-import { authorize } from './middleware/auth.ts';
+import { authorize, type Concern } from './middleware/auth.ts';
 import { parseInput, readJson } from './middleware/input.ts';
 import { createObserver } from './middleware/observe.ts';
 import { classify, toProblemResponse } from './middleware/problem.ts';
@@ -104,6 +104,13 @@ function createHandlers(parts: GatewayParts): Handlers {
 /** Routes of one function: `name` is a function's here, and something else's in other paths. */
 const FUNCTION_PATH = '/v1/functions/:name';
 
+/** What a request is about, as far as its route tells. */
+function concernOf({ path, bound }: RouteSpec, c: ApiContext): Concern {
+  const name = c.req.param('name');
+  if (path.startsWith(FUNCTION_PATH)) return { functionName: name };
+  return bound === 'name' ? { name } : { isSorted: bound === 'sorted' };
+}
+
 async function handle(
   parts: GatewayParts,
   spec: RouteSpec,
@@ -114,9 +121,8 @@ async function handle(
   if ((spec.media === 'ndjson' || spec.media === 'sse') && c.req.raw.method === 'HEAD')
     throw methodNotAllowed(c, [spec.method]);
   if (spec.scope !== 'public') {
-    const functionName = spec.path.startsWith(FUNCTION_PATH) ? c.req.param('name') : undefined;
     const authorization = c.req.header('authorization');
-    c.set('token', await authorize(parts.verifyToken, authorization, spec.scope, functionName));
+    c.set('token', await authorize(parts.verifyToken, authorization, spec.scope, concernOf(spec, c)));
   }
   const input = {
     ...c.req.param(),

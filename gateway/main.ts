@@ -122,7 +122,7 @@ const builds = openBuildQueue(queueRedis, (error) => log.debug({ error }, 'build
 shutdown.add('build queue', () => builds.close());
 
 const authorizeCall = async (request: IncomingMessage, functionName: string): Promise<void> => {
-  await authorize(tokens.verify, request.headers.authorization, 'invoke', functionName);
+  await authorize(tokens.verify, request.headers.authorization, 'invoke', { functionName });
 };
 const events = await openEvents({
   durableUrl: urls.durable,

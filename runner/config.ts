@@ -2,7 +2,7 @@
 import { totalmem } from 'node:os';
 import { z } from 'zod';
 import { commonSettings, loadConfig } from '../infra/lib/config.ts';
-import { tryParseEgressEntry } from '../sdk/protocol/egress.ts';
+import { tryParseEgressEntry } from '../sdk/protocol/reach/egress.ts';
 import type { Range } from './network/address.ts';
 
 const GB = 1024 ** 3;
@@ -36,6 +36,20 @@ const settings = {
   /** Address for gateways on other hosts; absent: unix socket only. */
   SKIFF_RUNNER_LINK_HOST: z.string().optional(),
   SKIFF_RUNNER_LABELS: z.string().default(''),
+  /**
+   * Sandboxes of one namespace at most, on all hosts together: a number for each of them, and `name=number` for some,
+   * with commas. 0: no limit.
+   */
+  SKIFF_NAMESPACE_SANDBOXES_MAX: list.transform((parts, context) => {
+    const max = new Map<string, number>();
+    for (const part of parts) {
+      const [, name, count] = /^(?:([a-z][a-z0-9-]*)=)?(\d{1,6})$/.exec(part) ?? [];
+      if (count === undefined)
+        context.addIssue({ code: 'custom', message: `"${part}" is not a number or name=number` });
+      else max.set(name ?? '', Number(count));
+    }
+    return (namespace: string): number => max.get(namespace) ?? max.get('') ?? 0;
+  }),
   SKIFF_RUNTIME: z.string().default('crun'),
   /** Runtimes that functions may ask for by name, `class=program` with commas. They must speak runc's command line. */
   SKIFF_RUNTIME_CLASSES: z

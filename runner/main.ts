@@ -17,6 +17,7 @@ import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
 import { openStore } from '../infra/oci/store.ts';
 import { openSecretStore } from '../infra/secrets/secrets.ts';
+import { resolveName } from '../sdk/protocol/reach/namespaces.ts';
 import { openSandboxHost } from '../infra/sandbox/host.ts';
 import { openMembers } from '../infra/swarm/members.ts';
 import { tryRegistryTls } from '../infra/swarm/identity.ts';
@@ -29,6 +30,7 @@ import { withEgress } from './network/egress-host.ts';
 import { Networks } from './network/networks.ts';
 import { Current } from './pool/current.ts';
 import type { Instance } from './pool/instance.ts';
+import { NamespaceQuota } from './pool/namespace-quota.ts';
 import { Pool } from './pool/pool.ts';
 import { withRuntimeClasses } from './pool/runtime-hosts.ts';
 import { Stems } from './pool/stems.ts';
@@ -207,6 +209,7 @@ const worker: Worker = new Worker({
   replicas,
   current,
   pool,
+  quota: new NamespaceQuota(redis, config.SKIFF_NAMESPACE_SANDBOXES_MAX),
   stems,
   store,
   links,
@@ -239,7 +242,9 @@ function onChange(change: Change): void {
 async function onSecret(name: string): Promise<void> {
   // Its key may be new as well.
   await upkeep.fetchKeys().catch((error: unknown) => log.warn({ error }, 'keys of secrets were not fetched'));
-  pool.drainWhere(({ config }) => config.secrets.includes(name));
+  pool.drainWhere(({ config, functionName }) =>
+    config.secrets.some((secret) => resolveName(secret, functionName) === name),
+  );
 }
 
 async function readOrMakeId(file: string): Promise<string> {

@@ -22,6 +22,7 @@ import type { Intake } from './invoke/intake.ts';
 import type { Links } from './invoke/links.ts';
 import type { Current } from './pool/current.ts';
 import type { Instance } from './pool/instance.ts';
+import type { NamespaceQuota } from './pool/namespace-quota.ts';
 import type { Pool } from './pool/pool.ts';
 import type { Stems } from './pool/stems.ts';
 import type { Replicas } from './service/replicas.ts';
@@ -48,6 +49,7 @@ export interface WorkerOptions {
   readonly replicas: Replicas;
   readonly current: Current;
   readonly pool: Pool;
+  readonly quota: NamespaceQuota;
   readonly stems: Stems;
   readonly store: Pick<LayerStore, 'usage'>;
   readonly links: Links;
@@ -101,6 +103,7 @@ export class Worker {
     this.#every(HEARTBEAT_MS, () => this.#reclaim());
     this.#timers.push(setInterval(() => this.#fence(), HEARTBEAT_MS));
     this.#every(5_000, () => this.#renewLive());
+    this.#every(5_000, () => this.#options.quota.renew());
     this.#every(1_000, () =>
       this.#options.pool.sweep(Date.now(), (deployment) => this.#options.current.has(deployment)),
     );
@@ -316,9 +319,12 @@ export class Worker {
     const deployment = await this.#getDeployment(order.dep);
     if (!deployment)
       throw new SkiffError('COLD_START_FAILED', `deployment ${order.dep} does not exist any more`);
-    if (!order.replica) return this.#options.pool.start(deployment, startedMs);
-    const id = replicaDeployment(order.dep, order.replica.service);
-    return this.#options.pool.start({ ...deployment, id }, startedMs, { isPinned: true });
+    const { pool, quota } = this.#options;
+    const id = order.replica ? replicaDeployment(order.dep, order.replica.service) : deployment.id;
+    const isPinned = order.replica !== undefined;
+    return quota.start(deployment, order.id, () =>
+      pool.start({ ...deployment, id }, startedMs, { isPinned }),
+    );
   }
 
   async #getDeployment(id: string): Promise<Deployment | undefined> {
@@ -338,7 +344,11 @@ export class Worker {
   async #onStartFailed(order: StartOrder, error: SkiffError, ms: number): Promise<void> {
     const { log, dispatcher, links, redis } = this.#options;
     const hasRoom = error.code !== 'OVERLOADED';
-    log.warn({ error, deployment: order.dep, ms }, 'a sandbox could not be started');
+    const isThrottled = error.code === 'THROTTLED';
+    log[isThrottled ? 'debug' : 'warn'](
+      { error, deployment: order.dep, ms },
+      'a sandbox could not be started',
+    );
     if (order.replica) return this.#options.replicas.fail(order, error.message);
     if (hasRoom && error.code === 'COLD_START_FAILED') this.#remember(order.dep, error);
     await this.#reply(order, {
@@ -353,7 +363,8 @@ export class Worker {
       setTimeout(() => void redis.rpush(fast.demand, JSON.stringify(order)).catch(() => {}), 50);
       return;
     }
-    const failure: InvocationFailure = { cause: 'cold_start_failed', message: error.message, started: false };
+    const cause = isThrottled ? 'throttled' : 'cold_start_failed';
+    const failure: InvocationFailure = { cause, message: error.message, started: false };
     const payload = Buffer.from(JSON.stringify(failure));
     for (const envelope of await dispatcher.failStart(order.dep, order.id)) {
       const { route } = parseEnvelope(envelope);

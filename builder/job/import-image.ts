@@ -14,6 +14,7 @@ import {
 import type { Registry } from '../../infra/oci/registry.ts';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { assertOwnNamespace } from '../../sdk/protocol/reach/namespaces.ts';
 import { describeIssues, FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import {
   parseExternalReference,
@@ -42,6 +43,7 @@ export async function importImage(
 ): Promise<Built> {
   const parsed = FunctionConfig.safeParse({ ...job.config, runtime: 'image' });
   if (!parsed.success) throw new SkiffError('INVALID_CONFIG', describeIssues(parsed.error));
+  assertOwnNamespace(job.functionName, parsed.data);
   const reference = parseExternalReference(job.image);
   const from = reference.host === undefined ? parts.registry : await parts.externals.open(reference.host);
   try {

@@ -7,6 +7,7 @@ import type { SourceJob } from '../../infra/contract/jobs.ts';
 import { type CodeConfig, mergeConfig } from '../../sdk/protocol/source/code-config.ts';
 import { defaultRuntime } from '../../infra/runtimes/catalog.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { assertOwnNamespace } from '../../sdk/protocol/reach/namespaces.ts';
 import { describeIssues, FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { BundlerEngine } from '../bundle/engine.ts';
 import { readConfigInCode } from '../source/config-in-code.ts';
@@ -59,7 +60,7 @@ function parse(job: SourceJob, language: SourceLanguage, inCode: CodeConfig | un
     ...merged,
     runtime: language === 'containerfile' ? IMAGE_RUNTIME : (merged.runtime ?? defaultRuntime(language).name),
   });
-  if (parsed.success) return parsed.data;
+  if (parsed.success) return assertOwnNamespace(job.functionName, parsed.data);
   throw new SkiffError(
     'INVALID_CONFIG',
     describeIssues(

@@ -14,6 +14,7 @@ import { createId } from '../../sdk/protocol/ids.ts';
 import type { HeaderList, RoutedCall } from '../../sdk/protocol/invocation.ts';
 import { CALL_DEPTH_MAX, DATA_FRAME_BYTES_MAX, STEP_COMMAND_BYTES_MAX } from '../../sdk/protocol/limits.ts';
 import { STEPS_TARGET } from '../../sdk/protocol/workflow/steps.ts';
+import { mayReach } from '../../sdk/protocol/reach/namespaces.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import type { Call } from '../invoke/call.ts';
 import type { PlatformCall } from '../invoke/caller.ts';
@@ -105,6 +106,10 @@ export class ChannelEntrance {
         return answer.fail({ code: 'LOOP_DETECTED', message });
       }
       if (routed.functionName === STEPS_TARGET) return await this.#answerSteps(routed, whole, body, answer);
+      if (!mayReach(routed.caller, routed.functionName)) {
+        const message = `"${routed.caller}" cannot call "${routed.functionName}", which is of another namespace`;
+        return answer.fail({ code: 'FORBIDDEN', message });
+      }
       const route = await this.#options.routes.get(routed.functionName);
       if (!route) {
         const message = `there is no function "${routed.functionName}"; "${routed.caller}" declares calls of it`;

@@ -5,7 +5,8 @@
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { ErrorCode } from '../../sdk/protocol/errors.ts';
-import { CONNECTIONS_MAX, STALL_MS_MAX } from '../../sdk/protocol/limits.ts';
+import { CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, STALL_MS_MAX } from '../../sdk/protocol/limits.ts';
+import { capConnections } from './connection-cap.ts';
 import { RateLimiter } from './rate-limiter.ts';
 import { tryFindFault } from './request-fault.ts';
 import { StallGuard } from './stall-guard.ts';
@@ -45,6 +46,7 @@ export class Edge {
 
   attach(server: Server): void {
     server.maxConnections = CONNECTIONS_MAX;
+    capConnections(server, CONNECTIONS_PER_ADDRESS_MAX);
     this.#stalls.attach(server, SWEEP_MS);
   }
 

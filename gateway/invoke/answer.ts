@@ -15,7 +15,7 @@ const CODE_OF_CAUSE: Readonly<Record<FailureCause, ErrorCode>> = {
   crash: 'CRASHED',
   cold_start_failed: 'COLD_START_FAILED',
   queue_expired: 'QUEUE_EXPIRED',
-  throttled: 'OVERLOADED',
+  throttled: 'THROTTLED',
   platform: 'OUTCOME_UNKNOWN',
 };
 
@@ -45,6 +45,8 @@ export function tryReadHead(value: unknown): ResponseHead | undefined {
   return status >= 200 && status <= 599 ? (head as ResponseHead) : undefined;
 }
 
+const CONTENT_LENGTH = /^\d{1,15}$/;
+
 /** Flat name, value list for `writeHead`; undefined when a header is not one. */
 export function tryBuildHeaders(
   head: ResponseHead,
@@ -52,14 +54,21 @@ export function tryBuildHeaders(
 ): string[] | undefined {
   const flat: string[] = [];
   let timing = formatServerTiming(own.timing);
+  let length: string | undefined;
   for (const pair of head.headers) {
     if (!Array.isArray(pair) || typeof pair[0] !== 'string' || typeof pair[1] !== 'string') return undefined;
     const name = pair[0].toLowerCase();
     if (HOP_BY_HOP.has(name) || PLATFORM_RESPONSE_HEADERS.has(name)) continue;
     if (name === Header.serverTiming) timing = `${pair[1]}, ${timing}`;
-    else if (name !== 'content-length' || own.contentLength === undefined) flat.push(name, pair[1]);
+    else if (name !== 'content-length') flat.push(name, pair[1]);
+    else if (own.contentLength === undefined) {
+      // Two, or one that others read in another way, would let a proxy take the body's end for the next answer.
+      if (length !== undefined || !CONTENT_LENGTH.test(pair[1])) return undefined;
+      length = pair[1];
+    }
   }
-  if (own.contentLength !== undefined) flat.push('content-length', String(own.contentLength));
+  if (own.contentLength !== undefined) length = String(own.contentLength);
+  if (length !== undefined) flat.push('content-length', length);
   flat.push(Header.invocationId, own.id, Header.deployment, own.deployment, Header.serverTiming, timing);
   return flat;
 }

@@ -6,7 +6,7 @@
  */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { Header, HOP_BY_HOP } from '../../sdk/protocol/http.ts';
-import { NAME_PATTERN } from '../../sdk/protocol/manifest.ts';
+import { FUNCTION_NAME_PATTERN, NAME_PATTERN } from '../../sdk/protocol/manifest.ts';
 
 export interface Target {
   readonly name: string;
@@ -26,7 +26,7 @@ export function tryParseTarget(url: string): Target | undefined {
   const subject = end === -1 ? rest : rest.slice(0, end);
   const at = subject.indexOf('@');
   const name = at === -1 ? subject : subject.slice(0, at);
-  if (name.length > 63 || !NAME_PATTERN.test(name)) return undefined;
+  if (name.length > 63 || !FUNCTION_NAME_PATTERN.test(name)) return undefined;
   const tail = end === -1 ? '' : rest.slice(end);
   const path = tail.startsWith('/') ? tail : `/${tail}`;
   if (at === -1) return { name, path };

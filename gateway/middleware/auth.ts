@@ -7,6 +7,7 @@ import { LRUCache } from 'lru-cache';
 import type { TokenStore } from '../../infra/catalog/tokens.ts';
 import type { Scope, TokenRecord } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { namespaceOf } from '../../sdk/protocol/reach/namespaces.ts';
 import { grants } from '../routes/route.ts';
 
 /** Undefined when the token is not valid. */
@@ -54,16 +55,32 @@ export function tryParseBearer(header: string | undefined): string | undefined {
   return /^bearer +([A-Za-z0-9._~+/=-]{1,512})$/i.exec(header ?? '')?.[1];
 }
 
+/** Of a request: what it is about. With neither field it is closed to every token that is bound to anything. */
+export interface Concern {
+  /** The one function that it is about. */
+  readonly functionName?: string | undefined;
+  /** The function, secret or schedule that it names. */
+  readonly name?: string | undefined;
+  /** Whoever handles it looks at what is whose, by `owns`, or nothing in it is anybody's. */
+  readonly isSorted?: boolean;
+}
+
+/** Is what has this name the token's to see and touch? Without a token (public routes) nothing is anybody's. */
+export function owns(token: TokenRecord | undefined, name: string): boolean {
+  if (token?.functions && !token.functions.includes(name)) return false;
+  return token?.namespace === undefined || namespaceOf(name) === token.namespace;
+}
+
 /**
- * `functionName` is the one function that is concerned. A token that is bound to functions is good where it is given
- * and is one of them, so what concerns none, or several, is closed to it without anybody having to think of it.
+ * A token that is bound to functions or to a namespace is good where the concern says that this is one of them, so what
+ * concerns none, or several, is closed to it without anybody having to think of it.
  * @throws SkiffError UNAUTHENTICATED, FORBIDDEN
  */
 export async function authorize(
   verify: TokenVerifier,
   authorization: string | undefined,
   needed: Scope,
-  functionName?: string,
+  concern: Concern = {},
 ): Promise<TokenRecord> {
   const token = tryParseBearer(authorization);
   if (token === undefined) {
@@ -77,11 +94,15 @@ export async function authorize(
       `token "${record.name}" has ${record.scopes.join(', ')}; this needs ${needed}`,
     );
   }
-  if (record.functions && (functionName === undefined || !record.functions.includes(functionName))) {
-    throw new SkiffError(
-      'FORBIDDEN',
-      `token "${record.name}" is good for ${record.functions.join(', ')} and nothing else`,
-    );
-  }
+  const { functionName, name = functionName, isSorted = false } = concern;
+  const { functions, namespace } = record;
+  const isForeign = functionName === undefined || !functions?.includes(functionName);
+  if (functions && isForeign) throw forbidden(record, functions.join(', '));
+  if (namespace !== undefined && !isSorted && (name === undefined || namespaceOf(name) !== namespace))
+    throw forbidden(record, `what is called "${namespace}.<name>"`);
   return record;
+}
+
+function forbidden(record: TokenRecord, what: string): SkiffError {
+  return new SkiffError('FORBIDDEN', `token "${record.name}" is good for ${what} and nothing else`);
 }

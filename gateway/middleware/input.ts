@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { API_BODY_BYTES_MAX } from '../../sdk/protocol/limits.ts';
-import { describeIssues } from '../../sdk/protocol/manifest.ts';
+import { clip, describeIssues } from '../../sdk/protocol/manifest.ts';
 
 /** @throws SkiffError BAD_REQUEST with the path of the first problem. */
 export function parseInput<Schema extends z.ZodType>(
@@ -19,7 +19,10 @@ export function parseInput<Schema extends z.ZodType>(
 
 /** What a program can use: a path and a text for each problem. */
 export function listIssues(error: z.ZodError): { path: string; message: string }[] {
-  return error.issues.slice(0, 20).map(({ path, message }) => ({ path: path.join('.'), message }));
+  return error.issues.slice(0, 20).map(({ path, message }) => ({
+    path: clip(path.join('.')),
+    message: clip(message),
+  }));
 }
 
 /** Whatever its content type says: `curl -d` does not say JSON. @throws SkiffError BAD_REQUEST, BODY_TOO_LARGE */

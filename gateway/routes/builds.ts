@@ -13,11 +13,13 @@ import {
   FunctionName,
   describeIssues,
 } from '../../sdk/protocol/manifest.ts';
+import { assertOwnNamespace } from '../../sdk/protocol/reach/namespaces.ts';
+import { owns } from '../middleware/auth.ts';
 import { listIssues } from '../middleware/input.ts';
 import type { GatewayParts } from '../parts.ts';
 import { functionUrl } from './links.ts';
 import type { LineStreamer } from './lines.ts';
-import type { Handlers } from './route.ts';
+import type { Handlers, RequestVariables } from './route.ts';
 
 export function createBuildHandlers(
   parts: GatewayParts,
@@ -25,9 +27,9 @@ export function createBuildHandlers(
 ): Pick<Handlers, 'deploy' | 'listBuilds' | 'getBuild' | 'followBuild' | 'cancelBuild'> {
   const { catalog } = parts;
 
-  async function getBuild(id: string): Promise<BuildRecord> {
+  async function getBuild(id: string, { token }: RequestVariables): Promise<BuildRecord> {
     const build = await catalog.getBuild(id);
-    if (build) return build;
+    if (build && owns(token, build.functionName)) return build;
     throw new SkiffError('NOT_FOUND', `there is no build ${id}; builds are kept for a day`);
   }
 
@@ -39,22 +41,23 @@ export function createBuildHandlers(
       return { build: job.buildId, deployment: job.deploymentId };
     },
 
-    async listBuilds({ query }) {
+    async listBuilds({ query }, c) {
       const ids = await parts.builds.listRecent(query.function, query.limit);
       const builds = await Promise.all(ids.map((id) => catalog.getBuild(id)));
-      return { builds: builds.filter((build) => build !== undefined) };
+      const isOwn = (name: string): boolean => owns(c.var.token, name);
+      return { builds: builds.flatMap((build) => (build && isOwn(build.functionName) ? [build] : [])) };
     },
 
-    getBuild: ({ id }) => getBuild(id),
+    getBuild: ({ id }, c) => getBuild(id, c.var),
 
-    async followBuild({ id, signal }) {
+    async followBuild({ id, signal }, c) {
       // Asked first, so that an unknown build or an absent Redis is an answer and not an empty stream.
-      await getBuild(id);
+      await getBuild(id, c.var);
       return streamLines(signal, (open) => catalog.followBuildEvents(id, { signal: open }));
     },
 
-    async cancelBuild({ id }) {
-      return cancel(parts, await getBuild(id));
+    async cancelBuild({ id }, c) {
+      return cancel(parts, await getBuild(id, c.var));
     },
   };
 }
@@ -94,6 +97,7 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
       details: { issues: listIssues(checked.error) },
     });
   }
+  assertOwnNamespace(name, checked.data);
   const common = {
     buildId: createId('bld'),
     deploymentId: createId('dep'),

@@ -6,6 +6,7 @@ import { fast } from '../../infra/contract/keys.ts';
 import { isServiceAway } from '../../infra/lib/unavailable.ts';
 import type { Deployment, FunctionRecord } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { owns } from '../middleware/auth.ts';
 import type { GatewayParts } from '../parts.ts';
 import { cancelBuildsOf } from './builds.ts';
 import { functionNotFound, functionUrl } from './links.ts';
@@ -29,8 +30,9 @@ export function createFunctionHandlers(parts: GatewayParts): Pick<Handlers, Func
   }
 
   return {
-    async listFunctions() {
-      return { functions: await describe(parts, await catalog.listFunctions()) };
+    async listFunctions(_input, c) {
+      const own = (await catalog.listFunctions()).filter(({ name }) => owns(c.var.token, name));
+      return { functions: await describe(parts, own) };
     },
 
     async getFunction({ name }) {
@@ -53,9 +55,10 @@ export function createFunctionHandlers(parts: GatewayParts): Pick<Handlers, Func
       return { deployments };
     },
 
-    async getDeployment({ id }) {
+    async getDeployment({ id }, c) {
       const deployment = await catalog.getDeployment(id);
-      if (!deployment) throw new SkiffError('NOT_FOUND', `there is no deployment ${id}`);
+      if (!deployment || !owns(c.var.token, deployment.functionName))
+        throw new SkiffError('NOT_FOUND', `there is no deployment ${id}`);
       return deployment;
     },
 

@@ -20,7 +20,7 @@ import {
   Usage,
 } from '../../sdk/protocol/api.ts';
 import type { ErrorCode } from '../../sdk/protocol/errors.ts';
-import { FunctionName } from '../../sdk/protocol/manifest.ts';
+import { FunctionName, NamespaceName } from '../../sdk/protocol/manifest.ts';
 import { BUILDS_LISTED_MAX, LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
 import { EVENT_ROUTES } from '../events/routes/table.ts';
 import { REGISTRY_ROUTES } from '../registries/table.ts';
@@ -32,6 +32,12 @@ export interface RouteSpec {
   readonly path: string;
   /** What a token needs; `public` needs none. */
   readonly scope: Scope | 'public';
+  /**
+   * What a token that is bound to a namespace may do: what the path's `name` says is its own (`name`), or all, since
+   * the handler shows and touches only what is its own, or since nothing here is anybody's (`sorted`). Absent: nothing,
+   * but for routes of one function, which have the function's name in their path.
+   */
+  readonly bound?: 'name' | 'sorted';
   readonly summary: string;
   readonly query?: z.ZodObject;
   /** JSON body, or `bytes` for one that is streamed. */
@@ -58,13 +64,22 @@ const TokenRequest = z
     name: z.string().min(1).max(63),
     scopes: z.array(Scope).min(1),
     functions: z.array(FunctionName).min(1).max(100).optional(),
+    namespace: NamespaceName.optional(),
     expiresMs: z.number().int().positive().optional(),
   })
   .refine(
     // Who deploys says which secrets a function gets and what it is called: a list of names would not hold that in.
     ({ scopes, functions }) => !functions || scopes.every((scope) => scope === 'invoke' || scope === 'read'),
     { path: ['functions'], message: 'only tokens to invoke and read can be bound to functions' },
-  );
+  )
+  .refine(({ functions, namespace }) => !functions || namespace === undefined, {
+    path: ['namespace'],
+    message: 'a token is bound to functions or to a namespace, not to both',
+  })
+  .refine(({ scopes, namespace }) => namespace === undefined || !scopes.includes('admin'), {
+    path: ['namespace'],
+    message: 'an admin token makes tokens, so it cannot be bound; give deploy, invoke or read',
+  });
 
 const Flag = z.enum(['true', 'false', '1', '0', '']).transform((text) => text !== 'false' && text !== '0');
 
@@ -94,6 +109,7 @@ export const ROUTES = {
     method: 'POST',
     path: '/v1/uploads',
     scope: 'deploy',
+    bound: 'sorted',
     summary: 'Upload the source of a function as a tar archive.',
     body: 'bytes',
     status: 201,
@@ -114,6 +130,7 @@ export const ROUTES = {
     method: 'GET',
     path: '/v1/builds',
     scope: 'read',
+    bound: 'sorted',
     summary: 'Builds of the last day, newest first.',
     query: z.object({
       function: z.string().optional(),
@@ -127,6 +144,7 @@ export const ROUTES = {
     method: 'GET',
     path: '/v1/builds/:id',
     scope: 'read',
+    bound: 'sorted',
     summary: 'State of a build.',
     status: 200,
     response: BuildRecord,
@@ -136,6 +154,7 @@ export const ROUTES = {
     method: 'GET',
     path: '/v1/builds/:id/events',
     scope: 'read',
+    bound: 'sorted',
     summary: 'All events of a build from the first on, as they come. The last one has type `end`.',
     status: 200,
     response: BuildEventLine,
@@ -146,6 +165,7 @@ export const ROUTES = {
     method: 'DELETE',
     path: '/v1/builds/:id',
     scope: 'deploy',
+    bound: 'sorted',
     summary: 'Cancel a build: at once while it waits, as soon as the builder notices when it runs.',
     status: 202,
     response: BuildRecord,
@@ -155,6 +175,7 @@ export const ROUTES = {
     method: 'GET',
     path: '/v1/functions',
     scope: 'read',
+    bound: 'sorted',
     summary: 'All functions, oldest first.',
     status: 200,
     response: z.object({ functions: z.array(FunctionRecord) }),
@@ -190,6 +211,7 @@ export const ROUTES = {
     method: 'GET',
     path: '/v1/deployments/:id',
     scope: 'read',
+    bound: 'sorted',
     summary: 'One deployment.',
     status: 200,
     response: Deployment,
@@ -250,6 +272,7 @@ export const ROUTES = {
     method: 'PUT',
     path: '/v1/secrets/:name',
     scope: 'deploy',
+    bound: 'name',
     summary: 'Make a secret or give it a new value. Sandboxes that have the old one end when they are idle.',
     body: z.strictObject({ value: z.string() }),
     status: 200,
@@ -260,6 +283,7 @@ export const ROUTES = {
     method: 'GET',
     path: '/v1/secrets',
     scope: 'deploy',
+    bound: 'sorted',
     summary: 'All secrets by name, without values.',
     status: 200,
     response: z.object({ secrets: z.array(SecretRecord) }),
@@ -269,6 +293,7 @@ export const ROUTES = {
     method: 'DELETE',
     path: '/v1/secrets/:name',
     scope: 'deploy',
+    bound: 'name',
     summary: 'Remove a secret. Functions that name it cannot start any more.',
     status: 204,
     errors: ['NOT_FOUND'],
@@ -286,6 +311,7 @@ export const ROUTES = {
     method: 'GET',
     path: '/v1/whoami',
     scope: 'read',
+    bound: 'sorted',
     summary: 'The token that this request shows: its name and scopes.',
     status: 200,
     response: TokenRecord,

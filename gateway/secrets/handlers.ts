@@ -1,7 +1,8 @@
 /** Secrets of functions: set, listed without values, removed. No route tells a value. */
 import type { GatewayParts } from '../parts.ts';
-import { describeIssues, SecretName } from '../../sdk/protocol/manifest.ts';
+import { describeIssues, StoredSecretName } from '../../sdk/protocol/manifest.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { owns } from '../middleware/auth.ts';
 import type { Handlers } from '../routes/route.ts';
 
 type SecretRoutes = 'setSecret' | 'listSecrets' | 'removeSecret' | 'rotateSecretKey';
@@ -9,13 +10,13 @@ type SecretRoutes = 'setSecret' | 'listSecrets' | 'removeSecret' | 'rotateSecret
 export function createSecretHandlers({ secrets }: GatewayParts): Pick<Handlers, SecretRoutes> {
   return {
     async setSecret({ name, body }) {
-      const parsed = SecretName.safeParse(name);
+      const parsed = StoredSecretName.safeParse(name);
       if (!parsed.success) throw new SkiffError('INVALID_NAME', describeIssues(parsed.error, 'name'));
       return secrets.set(parsed.data, body.value);
     },
 
-    async listSecrets() {
-      return { secrets: await secrets.list() };
+    async listSecrets(_input, c) {
+      return { secrets: (await secrets.list()).filter(({ name }) => owns(c.var.token, name)) };
     },
 
     async removeSecret({ name }) {

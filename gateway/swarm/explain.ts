@@ -12,6 +12,7 @@ import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { isId } from '../../sdk/protocol/ids.ts';
 import { QUEUE_DEPTH_MAX } from '../../sdk/protocol/limits.ts';
 import type { Explanation } from '../../sdk/protocol/swarm/resources.ts';
+import { owns } from '../middleware/auth.ts';
 import type { GatewayParts } from '../parts.ts';
 import { functionNotFound } from '../routes/links.ts';
 import type { Handlers } from '../routes/route.ts';
@@ -20,19 +21,25 @@ import { listNodes } from './nodes.ts';
 
 export function createExplainHandlers(parts: GatewayParts): Pick<Handlers, 'explain'> {
   return {
-    explain: ({ subject }) =>
-      isId('inv', subject) ? explainCall(parts, subject) : explainFunction(parts, subject),
+    async explain({ subject }, c) {
+      const isCall = isId('inv', subject);
+      const name = isCall ? parts.swarm.recall(subject)?.functionName : subject;
+      if (name !== undefined && !owns(c.var.token, name))
+        throw isCall ? forgotten(subject) : functionNotFound(subject);
+      return isCall ? explainCall(parts, subject) : explainFunction(parts, subject);
+    },
   };
 }
 
+const forgotten = (id: string): SkiffError =>
+  new SkiffError(
+    'NOT_FOUND',
+    `this gateway does not remember ${id}: it keeps its last calls, and other gateways keep theirs`,
+  );
+
 async function explainCall(parts: GatewayParts, id: string): Promise<Explanation> {
   const call = parts.swarm.recall(id);
-  if (!call) {
-    throw new SkiffError(
-      'NOT_FOUND',
-      `this gateway does not remember ${id}: it keeps its last calls, and other gateways keep theirs`,
-    );
-  }
+  if (!call) throw forgotten(id);
   const nodes = await listNodes(parts.fast, parts.swarm.members).catch(() => []);
   const node = nodes.find((one) => one.id === call.runner);
   return { subject: id, sentence: describeCall(call, node), facts: { ...call } };

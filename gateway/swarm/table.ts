@@ -157,6 +157,7 @@ export const SWARM_ROUTES = {
     method: 'GET',
     path: '/v1/explain/:subject',
     scope: 'read',
+    bound: 'sorted',
     summary:
       'One sentence on why a function or an invocation is (or was) cold, waiting, refused or where it is.',
     status: 200,

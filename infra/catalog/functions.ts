@@ -5,7 +5,7 @@ import { durable } from '../contract/keys.ts';
 import { Alias, Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { DEPLOYMENTS_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
-import { FunctionName } from '../../sdk/protocol/manifest.ts';
+import { FunctionName, NamespaceName } from '../../sdk/protocol/manifest.ts';
 import type { CatalogScripts } from './scripts.ts';
 import { parseStored } from './stored.ts';
 
@@ -196,8 +196,8 @@ async function setAlias(
   }
 }
 
-function assertName(name: string, what: string): void {
-  const parsed = FunctionName.safeParse(name);
+function assertName(name: string, what: 'function' | 'alias'): void {
+  const parsed = (what === 'alias' ? NamespaceName : FunctionName).safeParse(name);
   if (!parsed.success) {
     throw new SkiffError('INVALID_NAME', `${what} name "${name}": ${parsed.error.issues[0]?.message}`);
   }

@@ -20,6 +20,8 @@ export interface NewToken {
   readonly scopes: readonly Scope[];
   /** Good for these functions alone. */
   readonly functions?: readonly string[] | undefined;
+  /** Good for what is of this namespace alone. */
+  readonly namespace?: string | undefined;
   readonly expiresMs?: number | undefined;
 }
 
@@ -53,7 +55,7 @@ export function openTokenStore(redis: Redis): TokenStore {
   }
 
   return {
-    async createToken({ name, scopes, functions, expiresMs }) {
+    async createToken({ name, scopes, functions, namespace, expiresMs }) {
       if ((await redis.hlen(durable.tokens)) >= TOKENS_MAX) await removeExpired(redis, await readAll());
       if ((await redis.hlen(durable.tokens)) >= TOKENS_MAX) {
         throw new SkiffError('CONFLICT', `there are ${TOKENS_MAX} tokens, which is the limit; revoke some`);
@@ -64,6 +66,7 @@ export function openTokenStore(redis: Redis): TokenStore {
         name,
         scopes: [...new Set(scopes)],
         ...(functions === undefined ? {} : { functions: [...functions] }),
+        ...(namespace === undefined ? {} : { namespace }),
         createdMs: Date.now(),
         ...(expiresMs === undefined ? {} : { expiresMs }),
       };

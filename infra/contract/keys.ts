@@ -131,6 +131,8 @@ export const fast = {
   starting: (deployment: string) => `${CELL}:starting:${deployment}`,
   /** Sorted set of `runner|epoch|sandbox`, score = expiry ms (renewed by the runner): sandboxes that exist. */
   live: (deployment: string) => `${CELL}:live:${deployment}`,
+  /** Sorted set of places for sandboxes of one namespace, score = expiry ms (renewed by the runner). */
+  namespace: (namespace: string) => `${CELL}:namespace:${namespace}`,
   /** List of JSON StartOrder: any runner with room takes one. */
   demand: `${CELL}:demand`,
   /** List of `token\nenvelope` for one runner. */

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { SecretRecord } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { SECRET_BYTES_MAX, SECRETS_MAX } from '../../sdk/protocol/limits.ts';
+import { resolveName } from '../../sdk/protocol/reach/namespaces.ts';
 import { publishChange } from '../catalog/changes.ts';
 import { parseStored } from '../catalog/stored.ts';
 import { durable } from '../contract/keys.ts';
@@ -28,8 +29,11 @@ export interface SecretStore {
   set(name: string, value: string): Promise<SecretRecord>;
   /** @throws SkiffError NOT_FOUND */
   remove(name: string): Promise<void>;
-  /** Values by name. @throws SkiffError COLD_START_FAILED for a name that is not there. */
-  reveal(names: readonly string[]): Promise<Map<string, string>>;
+  /**
+   * Values by name, as a function of this name says them: those of its own namespace.
+   * @throws SkiffError COLD_START_FAILED for a name that is not there.
+   */
+  reveal(names: readonly string[], functionName: string): Promise<Map<string, string>>;
   /** Encrypts everything with a new key and forgets the old ones. Returns how many values that were. */
   rotate(): Promise<number>;
 }
@@ -81,14 +85,15 @@ export function openSecretStore(redis: Redis, keyFile: string): SecretStore {
       await publishChange(redis, { kind: 'secret', name });
     },
 
-    async reveal(names) {
+    async reveal(names, functionName) {
       const values = new Map<string, string>();
       for (const name of names) {
-        const stored = await read(name);
+        const whole = resolveName(name, functionName);
+        const stored = await read(whole);
         if (!stored) {
           throw new SkiffError(
             'COLD_START_FAILED',
-            `the function needs the secret "${name}", which does not exist; skiff secret set ${name}`,
+            `the function needs the secret "${whole}", which does not exist; skiff secret set ${whole}`,
           );
         }
         values.set(name, unseal(stored.sealed, await keys.find(keyIdOf(stored.sealed)), stored));

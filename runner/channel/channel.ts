@@ -14,6 +14,7 @@ import { CALLS_PER_SANDBOX_MAX, STREAM_WINDOW_BYTES } from '../../sdk/protocol/l
 import { parseCallTarget } from '../../sdk/protocol/manifest.ts';
 import { STEPS_TARGET } from '../../sdk/protocol/workflow/steps.ts';
 import type { CallLine } from './call-line.ts';
+import { mayReach, resolveName } from '../../sdk/protocol/reach/namespaces.ts';
 import { tryReadCallHead } from './call-head.ts';
 
 /** The invocation that makes calls. */
@@ -55,12 +56,15 @@ export class Channel {
   constructor(deployment: Deployment, guest: ChannelGuest) {
     this.#deployment = deployment;
     this.#guest = guest;
-    this.#targets = new Map(
+    const targets = new Map(
       deployment.config.calls.map((text) => {
         const { alias, name } = parseCallTarget(text);
-        return [alias, name];
+        return [alias, resolveName(name, deployment.functionName)] as const;
       }),
     );
+    // Refused at deploy as well; a deployment that says otherwise reaches nothing by it.
+    const own = [...targets].filter(([, target]) => mayReach(deployment.functionName, target));
+    this.#targets = new Map(own);
   }
 
   /** Nothing is kept of invocations that can make no calls. */

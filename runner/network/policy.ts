@@ -1,5 +1,5 @@
 /** A function's network setting as the firewall and the resolver need it. Pure. */
-import { tryParseEgressEntry, type EgressEntry } from '../../sdk/protocol/egress.ts';
+import { tryParseEgressEntry, type EgressEntry } from '../../sdk/protocol/reach/egress.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { Network } from '../../sdk/protocol/manifest.ts';
 import { formatRange, type Range } from './address.ts';

@@ -228,7 +228,7 @@ export class Pool {
 
   /** Also teaches the log to leave them out. */
   async #reveal({ id, functionName, config }: Deployment): Promise<ReadonlyMap<string, string>> {
-    const values = await this.#options.secrets.reveal(config.secrets);
+    const values = await this.#options.secrets.reveal(config.secrets, functionName);
     const bytes = [...values.values()].reduce((sum, value) => sum + Buffer.byteLength(value), 0);
     if (bytes > SECRETS_BYTES_PER_FUNCTION_MAX) {
       throw new SkiffError(

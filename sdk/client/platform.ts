@@ -28,6 +28,8 @@ export interface Platform {
         readonly scopes: readonly Scope[];
         /** Good for these functions alone; for tokens to invoke and read. */
         readonly functions?: readonly string[] | undefined;
+        /** Good for functions, secrets and schedules called `<namespace>.<name>` alone. */
+        readonly namespace?: string | undefined;
         readonly expiresMs?: number | undefined;
       },
       options?: CallOptions,

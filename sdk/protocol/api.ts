@@ -3,7 +3,7 @@
  * builder and runner store them. Times are epoch milliseconds, sizes are bytes.
  */
 import { z } from 'zod';
-import { FunctionConfig, FunctionName, SecretName } from './manifest.ts';
+import { FunctionConfig, FunctionName, NamespaceName, StoredSecretName } from './manifest.ts';
 import { NodeRole } from './swarm/resources.ts';
 
 export const Digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'a digest is "sha256:" and 64 hex digits');
@@ -181,6 +181,8 @@ export const TokenRecord = z.object({
   scopes: z.array(Scope),
   /** Good for these functions and for nothing else. Absent: for all. */
   functions: z.array(FunctionName).optional(),
+  /** Sees and touches what is of this namespace and nothing else. Absent: everything. */
+  namespace: NamespaceName.optional(),
   createdMs: z.number(),
   expiresMs: z.number().optional(),
 });
@@ -188,7 +190,7 @@ export type TokenRecord = z.output<typeof TokenRecord>;
 
 /** A secret without its value, which no answer ever has. */
 export const SecretRecord = z.object({
-  name: SecretName,
+  name: StoredSecretName,
   /** Counts up with each new value. */
   version: z.number().int(),
   createdMs: z.number(),

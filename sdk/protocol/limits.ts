@@ -19,6 +19,8 @@ export const HEAD_BYTES_MAX = 32 * KB;
 export const HEADERS_COUNT_MAX = 128;
 /** Of one gateway. A process of an ordinary host may have 20,000 files open, and a call needs others as well. */
 export const CONNECTIONS_MAX = 15_000;
+/** A third stays for others whatever one address does; a proxy in front needs fewer, as it uses connections again. */
+export const CONNECTIONS_PER_ADDRESS_MAX = 10_000;
 /** How long a client may owe the next piece of its body, or leave an answer untaken. */
 export const STALL_MS_MAX = 30_000;
 /** As browsers and proxies do. */

@@ -3,20 +3,28 @@
  * Invariant: a parsed config has every field; nothing downstream fills in defaults.
  */
 import { z } from 'zod';
-import { tryParseEgressEntry } from './egress.ts';
+import { tryParseEgressEntry } from './reach/egress.ts';
 import { Constraint } from './swarm/constraint.ts';
 import * as limits from './limits.ts';
 import { tryParseBytes, tryParseMs } from './units.ts';
 
-export const NAME_PATTERN = /^[a-z](?:[a-z0-9-]*[a-z0-9])?$/;
+const NAME = '[a-z](?:[a-z0-9-]*[a-z0-9])?';
+export const NAME_PATTERN = new RegExp(`^${NAME}$`);
+/** `name`, or `namespace.name` (see namespaces.ts). */
+export const FUNCTION_NAME_PATTERN = new RegExp(`^(?:${NAME}\\.)?${NAME}$`);
 
-export const FunctionName = z
-  .string()
-  .max(limits.FUNCTION_NAME_LENGTH_MAX, `a name has at most ${limits.FUNCTION_NAME_LENGTH_MAX} characters`)
-  .regex(
-    NAME_PATTERN,
-    'a name has lower-case letters, digits and "-", begins with a letter and does not end with "-"',
-  );
+const name = (pattern: RegExp) =>
+  z
+    .string()
+    .max(limits.FUNCTION_NAME_LENGTH_MAX, `a name has at most ${limits.FUNCTION_NAME_LENGTH_MAX} characters`)
+    .regex(
+      pattern,
+      'a name has lower-case letters, digits and "-", begins with a letter and does not end with "-"',
+    );
+
+/** With its namespace, if it has one: 63 characters in all. */
+export const FunctionName = name(FUNCTION_NAME_PATTERN);
+export const NamespaceName = name(NAME_PATTERN);
 
 function bytes(min: number, max: number) {
   return z.union([z.string(), z.number()]).transform((value, context) => {
@@ -69,6 +77,15 @@ export const SecretName = z
   .max(63)
   .regex(/^[A-Za-z_][A-Za-z0-9_-]*$/, 'a secret\u2019s name has letters, digits, "_" and "-"')
   .refine((name) => !RESERVED_ENV.test(secretEnvName(name)), 'the platform sets a variable of this name');
+
+/** As it is stored: with its namespace, if it has one. Functions name it without. */
+export const StoredSecretName = z.string().superRefine((whole, context) => {
+  const at = whole.indexOf('.');
+  const parts = [SecretName.safeParse(whole.slice(at + 1))];
+  if (at !== -1) parts.push(NamespaceName.safeParse(whole.slice(0, at)));
+  for (const { error } of parts)
+    if (error) context.addIssue({ code: 'custom', message: error.issues[0]?.message });
+});
 
 /** The environment variable that a secret arrives in, besides the file /run/secrets/<name>. */
 export function secretEnvName(name: string): string {
@@ -138,7 +155,7 @@ const RUNTIME_DEFAULT = 'node:26';
 const CallTarget = z
   .string()
   .regex(
-    /^(?:[a-z](?:[a-z0-9-]*[a-z0-9])?=)?[a-z](?:[a-z0-9-]*[a-z0-9])?$/,
+    new RegExp(`^(?:${NAME}=)?(?:${NAME}\\.)?${NAME}$`),
     'a call is declared by the name of a function, or as alias=name',
   )
   .max(2 * limits.FUNCTION_NAME_LENGTH_MAX + 1);
@@ -238,6 +255,13 @@ export type FunctionConfigInput = z.input<typeof FunctionConfig>;
 export function describeIssues(error: z.ZodError, root = 'config'): string {
   return error.issues
     .slice(0, 3)
-    .map((issue) => `${[root, ...issue.path].join('.')}: ${issue.message}`)
+    .map((issue) => `${clip([root, ...issue.path].join('.'))}: ${clip(issue.message)}`)
     .join('; ');
 }
+
+/** Of a text that repeats what somebody sent: ten thousand unknown names would be an answer of half a megabyte. */
+export function clip(text: string): string {
+  return text.length <= CLIPPED_LENGTH ? text : `${text.slice(0, CLIPPED_LENGTH)}…`;
+}
+
+const CLIPPED_LENGTH = 300;

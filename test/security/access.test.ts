@@ -6,6 +6,8 @@ import { findSource } from '../../sdk/cli/source/files.ts';
 import { packSource } from '../../sdk/cli/source/pack.ts';
 import { functionFixture } from '../helpers/fixtures.ts';
 import { openBench, type Bench } from './probe.ts';
+import { defineHostileHeads } from './suite/hostile-heads.ts';
+import { defineNamespaces, SMALL_NAMESPACE } from './suite/namespaces.ts';
 
 let bench: Bench;
 let client: Client;
@@ -13,7 +15,7 @@ let secret: string;
 let open: string;
 
 beforeAll(async () => {
-  bench = await openBench('crun');
+  bench = await openBench('crun', { SKIFF_NAMESPACE_SANDBOXES_MAX: SMALL_NAMESPACE });
   client = createClient({ url: bench.server.url, token: bench.server.adminToken });
   const { files, entry } = findSource(functionFixture('mirror.ts'));
   const deploy = async (name: string, access: string) =>
@@ -184,3 +186,6 @@ describe('E8: what a client sends of the platform\u2019s own is replaced', () =>
     expect(answer).not.toMatch(/6\.6\.6\.6|forged|proxy-authorization|x-hop|"te"|"connection"/);
   });
 });
+
+defineHostileHeads(() => ({ client, url: bench.server.url }));
+defineNamespaces(() => ({ client, bench }));

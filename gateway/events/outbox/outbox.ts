@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { mayReach, resolveName } from '../../../sdk/protocol/reach/namespaces.ts';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import type { InvocationRecord } from '../../../sdk/protocol/events.ts';
 import { Header } from '../../../sdk/protocol/http.ts';
@@ -91,10 +92,13 @@ export class Outbox {
   }
 
   async #deliver(destination: Destination, record: InvocationRecord, event: EndedEvent): Promise<void> {
-    if ('function' in destination) return this.#callFunction(destination.function, record, event);
+    if ('function' in destination)
+      return this.#callFunction(resolveName(destination.function, record.functionName), record, event);
     const { url, secret } = destination;
     const value =
-      secret === undefined ? undefined : (await this.#options.secrets.reveal([secret])).get(secret);
+      secret === undefined
+        ? undefined
+        : (await this.#options.secrets.reveal([secret], record.functionName)).get(secret);
     const message = { url, id: event.id, contentType: ENDED_CONTENT_TYPE, body: event.body, secret: value };
     const status = await this.#options.webhooks.send(message);
     if (status >= 300) throw new Error(`${new URL(url).host} answered with status ${status}`);
@@ -103,7 +107,7 @@ export class Outbox {
   /** An event of its own: with an id made from what it tells, so that telling it twice is one invocation. */
   async #callFunction(name: string, record: InvocationRecord, event: EndedEvent): Promise<void> {
     const { routes, acceptor, store } = this.#options;
-    const route = await routes.get(name);
+    const route = mayReach(record.functionName, name) ? await routes.get(name) : undefined;
     if (!route) throw new SkiffError('FUNCTION_NOT_FOUND', `there is no function "${name}"`);
     const request = await store.getRequest(record.id);
     const depth = Number(request?.head.headers.find(([key]) => key === Header.callDepth)?.[1] ?? 0) + 1;

@@ -3,7 +3,7 @@ import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { isFinal, type InvocationRecord } from '../../../sdk/protocol/events.ts';
 import { isId, timeOfId } from '../../../sdk/protocol/ids.ts';
 import { RECORD_KEPT_MS } from '../../../sdk/protocol/limits.ts';
-import { authorize } from '../../middleware/auth.ts';
+import { authorize, owns } from '../../middleware/auth.ts';
 import type { GatewayParts } from '../../parts.ts';
 import type { ApiContext, Handlers } from '../../routes/route.ts';
 import type { EventParts } from '../parts.ts';
@@ -11,6 +11,9 @@ import { tryCreateResultResponse } from './result.ts';
 import type { StateStreamer } from './state-stream.ts';
 
 type InvocationRoutes = 'getInvocation' | 'getInvocationResult' | 'cancelInvocation';
+
+const notFound = (id: string): SkiffError =>
+  new SkiffError('NOT_FOUND', `there is no asynchronous invocation ${id}; only they are recorded`);
 
 export function createInvocationHandlers(
   parts: Pick<GatewayParts, 'verifyToken' | 'log'>,
@@ -27,7 +30,7 @@ export function createInvocationHandlers(
           'GONE',
           `${id} ended long ago; records are kept for ${RECORD_KEPT_MS / 86_400_000} days`,
         )
-      : new SkiffError('NOT_FOUND', `there is no asynchronous invocation ${id}; only they are recorded`);
+      : notFound(id);
   }
 
   /** An id cannot be guessed (80 random bits), so for a public function to know it is to be allowed. */
@@ -35,8 +38,9 @@ export function createInvocationHandlers(
     const route = await events.routes.get(record.functionName);
     if (route?.targets.every(({ deployment }) => deployment.config.access === 'public')) return;
     const authorization = c.req.header('authorization');
-    await authorize(parts.verifyToken, authorization, 'read').catch(() =>
-      authorize(parts.verifyToken, authorization, 'invoke'),
+    const { functionName } = record;
+    await authorize(parts.verifyToken, authorization, 'read', { functionName }).catch(() =>
+      authorize(parts.verifyToken, authorization, 'invoke', { functionName }),
     );
   }
 
@@ -68,7 +72,9 @@ export function createInvocationHandlers(
           );
     },
 
-    async cancelInvocation({ id }) {
+    async cancelInvocation({ id }, c) {
+      // One of somebody else is answered as one that does not exist.
+      if (!owns(c.var.token, (await getRecord(id)).functionName)) throw notFound(id);
       const { state, jobs } = await store.cancel(id);
       if (state === undefined) return getRecord(id);
       queues.add(jobs).catch((error: unknown) => parts.log.debug({ error }, 'jobs not added yet'));

@@ -2,9 +2,11 @@
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { SCHEDULES_MAX } from '../../../sdk/protocol/limits.ts';
 import { FunctionName } from '../../../sdk/protocol/manifest.ts';
+import { mayReach, namespaceOf } from '../../../sdk/protocol/reach/namespaces.ts';
 import type { Schedule, ScheduleInput } from '../../../sdk/protocol/workflow/schedules.ts';
 import { assertTiming, nextInstant } from '../../../infra/schedules/instants.ts';
 import { timingOf } from '../../../infra/schedules/store.ts';
+import { owns } from '../../middleware/auth.ts';
 import { chooseTarget } from '../../invoke/routes.ts';
 import { functionNotFound } from '../../routes/links.ts';
 import type { Handlers } from '../../routes/route.ts';
@@ -46,8 +48,9 @@ export function createScheduleHandlers({
   }
 
   return {
-    async listSchedules() {
-      return { schedules: await schedules.list() };
+    async listSchedules(_input, c) {
+      const all = await schedules.list();
+      return { schedules: all.filter(({ name }) => owns(c.var.token, name)) };
     },
 
     getSchedule: ({ name }) => get(name),
@@ -56,6 +59,10 @@ export function createScheduleHandlers({
       const parsed = FunctionName.safeParse(name);
       if (!parsed.success) {
         throw new SkiffError('INVALID_NAME', `schedule name "${name}": ${parsed.error.issues[0]?.message}`);
+      }
+      if (!mayReach(name, body.function)) {
+        const message = `a schedule of the namespace "${namespaceOf(name)}" runs functions of that namespace; "${body.function}" is none`;
+        throw new SkiffError('BAD_REQUEST', message);
       }
       const timing = timingOf({ input: body, createdMs: Date.now() });
       assertTiming(timing);

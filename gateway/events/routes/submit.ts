@@ -1,6 +1,8 @@
 /** Batches of events, and what is known about the queue as a whole. */
 import { ERRORS, SkiffError } from '../../../sdk/protocol/errors.ts';
 import type { EventInput, EventReceipt } from '../../../sdk/protocol/events.ts';
+import type { TokenRecord } from '../../../sdk/protocol/api.ts';
+import { owns } from '../../middleware/auth.ts';
 import { classify } from '../../middleware/problem.ts';
 import type { GatewayParts } from '../../parts.ts';
 import { functionNotFound } from '../../routes/links.ts';
@@ -14,9 +16,9 @@ export function createSubmitHandlers(
   { publicUrl }: Pick<GatewayParts, 'publicUrl'>,
   { acceptor, routes, store, durability, queues }: EventParts,
 ): Pick<Handlers, 'submitEvents' | 'readEventStats'> {
-  async function submit(input: EventInput): Promise<EventReceipt> {
+  async function submit(input: EventInput, token: TokenRecord | undefined): Promise<EventReceipt> {
     const { function: name, method, path, headers, body, bodyBase64, ...options } = input;
-    const route = await routes.get(name);
+    const route = owns(token, name) ? await routes.get(name) : undefined;
     if (!route) throw functionNotFound(name);
     const receipt = await acceptor.accept({
       deployment: chooseTarget(route, Math.random()),
@@ -31,7 +33,7 @@ export function createSubmitHandlers(
     async submitEvents({ body }, c) {
       const events = await Promise.all(
         body.map((input) =>
-          submit(input).catch((error: unknown): EventReceipt => {
+          submit(input, c.var.token).catch((error: unknown): EventReceipt => {
             const { code, message } = classify(error);
             return { error: { code, message } };
           }),

@@ -3,10 +3,34 @@ import { execFileSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { tryRead, type Answer, type Tools } from '../probe.ts';
 import type { Ground } from './escapes.ts';
+import { createClient } from '../../../sdk/client/index.ts';
+import { findSource } from '../../../sdk/cli/source/files.ts';
+import { packSource } from '../../../sdk/cli/source/pack.ts';
+import { functionFixture } from '../../helpers/fixtures.ts';
 import type { FunctionConfigInput } from '../../../sdk/protocol/manifest.ts';
 
 /** Generous: the machine of a test may have two busy cores. Without limits the neighbour would not answer at all. */
 const NEIGHBOUR_MS_MAX = 5_000;
+
+/** Awaits an attack; until it is over the neighbour is called again and again, and answers each time. */
+export async function besideNeighbour<Value>(
+  { neighbourUrl }: Ground,
+  attack: Promise<Value>,
+): Promise<Value> {
+  let isOver = false;
+  const bomb = attack.finally(() => (isOver = true));
+  bomb.catch(() => {});
+  let calls = 0;
+  do {
+    const response = await fetch(neighbourUrl, { signal: AbortSignal.timeout(NEIGHBOUR_MS_MAX) });
+    expect(response.status).toBe(200);
+    await response.body?.cancel();
+    calls++;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  } while (!isOver);
+  expect(calls).toBeGreaterThan(0);
+  return bomb;
+}
 
 export function defineBombs(ground: () => Ground): void {
   /** Runs an attack; meanwhile the neighbour is called again and again. */
@@ -15,20 +39,8 @@ export function defineBombs(ground: () => Ground): void {
     config: FunctionConfigInput,
     attack: (tools: Tools) => Promise<Value> | Value,
   ): Promise<Answer<Value>> {
-    const { bench, neighbourUrl } = ground();
-    const probe = await bench.deploy(name, { concurrency: 1, ...config });
-    let isOver = false;
-    const bomb = probe.send(attack).finally(() => (isOver = true));
-    let calls = 0;
-    do {
-      const response = await fetch(neighbourUrl, { signal: AbortSignal.timeout(NEIGHBOUR_MS_MAX) });
-      expect(response.status).toBe(200);
-      await response.body?.cancel();
-      calls++;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    } while (!isOver);
-    expect(calls).toBeGreaterThan(0);
-    const answer = await bomb;
+    const probe = await ground().bench.deploy(name, { concurrency: 1, ...config });
+    const answer = await besideNeighbour(ground(), probe.send(attack));
     // The attacked function itself is served again, by a new sandbox if need be.
     expect(await probe.run(() => 'served')).toBe('served');
     return answer;
@@ -151,13 +163,36 @@ export function defineBombs(ground: () => Ground): void {
           while (performance.now() < until) bytes += load('fs').writeSync(1, end);
           return bytes;
         }, piece);
-        const response = await fetch(ground().neighbourUrl, {
-          signal: AbortSignal.timeout(NEIGHBOUR_MS_MAX),
-        });
-        expect(response.status).toBe(200);
-        expect(await flood).toBeGreaterThan(1024 * 1024);
+        expect(await besideNeighbour(ground(), flood)).toBeGreaterThan(1024 * 1024);
         expect(memory() - before).toBeLessThan(200);
       },
     );
+
+    it('B9: a function that dies at every start costs its callers an error, and nobody else anything', async () => {
+      const { bench } = ground();
+      const client = createClient({ url: bench.server.url, token: bench.server.adminToken });
+      const { files, entry } = findSource(functionFixture('moody.ts'));
+      await client.secrets.set('mood', 'good');
+      const { url } = await client.deploy('moody', {
+        source: () => packSource(files),
+        entry,
+        config: { secrets: ['mood'] },
+      });
+      expect((await fetch(url)).status).toBe(200);
+      // Its sandbox ends, and no later one starts.
+      await client.secrets.set('mood', 'bad');
+      await expect.poll(async () => (await fetch(url)).status, { timeout: 20_000 }).toBe(502);
+      const calls = Array.from({ length: 40 }, async () => {
+        const response = await fetch(url);
+        await response.body?.cancel();
+        return [response.status, response.headers.get('skiff-cause')];
+      });
+      for (const end of await besideNeighbour(ground(), Promise.all(calls)))
+        expect(end).toEqual([502, 'cold_start_failed']);
+      // Known to fail, it is not tried again each time.
+      const started = () => bench.server.log('runner').split('a sandbox could not be started').length;
+      expect(started()).toBeLessThan(60);
+      await client.remove('moody');
+    });
   });
 }

@@ -1,5 +1,9 @@
+import { once } from 'node:events';
+import { Agent, createServer, get } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { capConnections } from '../../../gateway/edge/connection-cap.ts';
 import { RateLimiter } from '../../../gateway/edge/rate-limiter.ts';
 import { tryFindFault } from '../../../gateway/edge/request-fault.ts';
 
@@ -53,6 +57,38 @@ describe('a rate limit', () => {
         },
       ),
     );
+  });
+});
+
+describe('connections', () => {
+  it('E7: connections of one address end at its limit; others are let in, and places come back', async () => {
+    const server = createServer((_request, response) => response.end('served'));
+    capConnections(server, 3);
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const isServed = async (localAddress: string): Promise<boolean> => {
+      const agent = new Agent();
+      return new Promise((resolve) => {
+        const request = get({ host: '127.0.0.1', port, localAddress, agent }, (response) => {
+          response.resume().once('end', () => (agent.destroy(), resolve(true)));
+        });
+        request.once('error', () => resolve(false));
+      });
+    };
+    const held = Array.from({ length: 3 }, () =>
+      connect({ host: '127.0.0.1', port, localAddress: '127.0.0.2' }),
+    );
+    try {
+      await Promise.all(held.map((socket) => once(socket, 'connect')));
+      await expect.poll(() => isServed('127.0.0.2')).toBe(false);
+      expect(await isServed('127.0.0.3')).toBe(true);
+      held[0]?.destroy();
+      await expect.poll(() => isServed('127.0.0.2')).toBe(true);
+    } finally {
+      for (const socket of held) socket.destroy();
+      server.close();
+    }
   });
 });
 

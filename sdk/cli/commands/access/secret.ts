@@ -6,6 +6,7 @@ import { parseEnv } from 'node:util';
 import type { SecretRecord } from '../../../client/index.ts';
 import { openClient } from '../../connection/server.ts';
 import { CliFailure, usage } from '../../failure.ts';
+import { inNamespace } from '../../options/namespace.ts';
 import { readSecret } from '../../options/secret.ts';
 import { formatAgo } from '../../output/quantities.ts';
 import { type Column, printTable } from '../../output/table.ts';
@@ -17,6 +18,7 @@ Examples:
   $ pass show db | skiff secret set db-password
   $ skiff secret import .env.production
   $ skiff deploy api --secret db-password            as DB_PASSWORD and /run/secrets/db-password
+  $ skiff secret set db-password --namespace team    for the functions team.<name>
   $ skiff secret ls
 `;
 
@@ -35,9 +37,11 @@ function defineSet(command: Command, session: Session): void {
     .aliases(['create', 'put'])
     .summary('make a secret or give it a new value')
     .argument('<name>')
+    .option('-n, --namespace <namespace>', 'for the functions of this namespace')
     .option('-f, --file <path>', 'take the content of this file, as it is')
     .addHelpText('after', EXAMPLES)
-    .action(async (name, options) => {
+    .action(async (bare, options) => {
+      const name = inNamespace(bare, options.namespace);
       const value =
         options.file === undefined
           ? await readSecret(session, `value of ${name}: `)
@@ -53,11 +57,13 @@ function defineImport(command: Command, session: Session): void {
     .command('import')
     .summary('set all secrets of a file with lines NAME=value')
     .argument('<file>')
+    .option('-n, --namespace <namespace>', 'for the functions of this namespace')
     .addHelpText('after', EXAMPLES)
-    .action(async (file) => {
+    .action(async (file, options) => {
       const values = parseEnv(readFile(session, file));
       const client = openClient(session);
-      for (const [name, value] of Object.entries(values)) {
+      for (const [bare, value] of Object.entries(values)) {
+        const name = inNamespace(bare, options.namespace);
         const { version } = await client.secrets.set(name, value ?? '', { signal: session.signal });
         session.output.out.line(`${name} version ${version}`);
       }

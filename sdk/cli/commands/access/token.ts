@@ -13,10 +13,12 @@ const EXAMPLES = `
 Examples:
   $ skiff token create ci --scope deploy --expires 90d
   $ skiff token create frontend --scope invoke --function api > token.txt
+  $ skiff token create team-ci --scope deploy invoke --namespace team
   $ skiff token ls
   $ skiff token rm tok-01k…
 
 Scopes: admin (everything), deploy (deploy, remove, read), invoke (call private functions), read (look).
+With a namespace: for functions, secrets and schedules called team.<name>, and for nothing else.
 `;
 
 const SCOPES = ['admin', 'deploy', 'invoke', 'read'] as const satisfies readonly Scope[];
@@ -36,6 +38,7 @@ function defineCreate(command: Command, session: Session): void {
     .argument('<name>', 'who or what will use it')
     .addOption(createScopeOption())
     .option('-f, --function <names...>', 'good for these functions alone (to invoke and read)')
+    .option('-n, --namespace <name>', 'good for what is of this namespace alone')
     .option('--expires <duration>', 'after which it is void, such as 90d (default: never)')
     .option('--json', 'print { token, record }')
     .addHelpText('after', EXAMPLES)
@@ -49,6 +52,7 @@ function defineCreate(command: Command, session: Session): void {
           name,
           scopes: options.scope,
           functions: options.function,
+          namespace: options.namespace,
           expiresMs: lifeMs === undefined ? undefined : Date.now() + lifeMs,
         },
         { signal: session.signal },
@@ -86,7 +90,10 @@ function createColumns(nowMs: number): Column<TokenRecord>[] {
     { title: 'ID', value: (row) => row.id },
     { title: 'NAME', value: (row) => row.name, isFlexible: true },
     { title: 'SCOPES', value: (row) => row.scopes.join(', ') },
-    { title: 'FUNCTIONS', value: (row) => row.functions?.join(', ') ?? 'all' },
+    {
+      title: 'GOOD FOR',
+      value: (row) => row.functions?.join(', ') ?? (row.namespace ? `${row.namespace}.*` : 'all'),
+    },
     { title: 'CREATED', value: (row) => formatAgo(row.createdMs, nowMs) },
     { title: 'EXPIRES', value: (row) => (row.expiresMs === undefined ? 'never' : formatEnd(row.expiresMs)) },
   ];

@@ -5,6 +5,7 @@ import type { BuildEvent, DeployOptions, DeployResult } from '../../../client/in
 import { readEnvOptions } from '../../options/env.ts';
 import { collect, parseAssignment, parseCount, parsePercent } from '../../options/parse.ts';
 import { type CliClient, openClient } from '../../connection/server.ts';
+import { inNamespace } from '../../options/namespace.ts';
 import { usage } from '../../failure.ts';
 import { createProgress, type Progress } from '../../output/progress.ts';
 import { formatBytes, formatMs, plural } from '../../output/quantities.ts';
@@ -19,6 +20,7 @@ Examples:
   $ skiff deploy -e STAGE=test -e API_KEY          API_KEY is taken from your environment
   $ skiff deploy --file Containerfile ./shop       an image is built of it, FROM skiff/node:26 or others
   $ skiff deploy --image host:5000/shop:1.4        an image that listens on $PORT
+  $ skiff deploy resize.ts --namespace team        as team.resize
   $ url=$(skiff deploy hello.ts)                   only the URL is on stdout
 
 A folder is sent without node_modules, .git, .env files and what .gitignore and .skiffignore name.
@@ -36,6 +38,7 @@ export function define(command: Command, session: Session): void {
     .argument('[path]', 'file or folder', '.')
     .optionsGroup('What to deploy:')
     .option('-n, --name <name>', 'name of the function (default: of the package, file or folder)')
+    .option('--namespace <namespace>', 'makes the name <namespace>.<name>')
     .option('--entry <file>', 'module inside the folder that has the handler')
     .option('-f, --file <containerfile>', 'Containerfile inside the folder, in place of a handler')
     .option('--image <reference>', 'an image that listens on $PORT, in place of a source')
@@ -69,8 +72,7 @@ export function define(command: Command, session: Session): void {
     .addHelpText('after', EXAMPLES)
     .action(async (path, options) => {
       const subject = options.image === undefined ? chooseSource(path, session) : chooseImage(options.image);
-      const name = options.name ?? subject.name;
-      if (name === '') throw usage(`no name can be made of "${path}"`, 'give one: --name hello');
+      const name = nameOf(options.name ?? subject.name, options.namespace, path);
       const config = {
         runtime: options.runtime,
         memory: options.memory,
@@ -100,6 +102,11 @@ export function define(command: Command, session: Session): void {
       if (options.detach) await order(start, session);
       else printResult(await follow(openClient(session), start, subject.size, session), plan, session);
     });
+}
+
+function nameOf(bare: string, namespace: string | undefined, path: string): string {
+  if (bare === '') throw usage(`no name can be made of "${path}"`, 'give one: --name hello');
+  return inNamespace(bare, namespace);
 }
 
 async function order(start: Plan & What & { signal: AbortSignal }, session: Session): Promise<void> {

@@ -1,6 +1,7 @@
 /** `skiff ls`. */
 import type { Command } from '@commander-js/extra-typings';
 import type { FunctionRecord } from '../../../client/index.ts';
+import { namespaceOf } from '../../../protocol/reach/namespaces.ts';
 import { openClient } from '../../connection/server.ts';
 import { formatAgo } from '../../output/quantities.ts';
 import { type Column, printTable } from '../../output/table.ts';
@@ -15,12 +16,15 @@ Examples:
 
 export function define(command: Command, session: Session): void {
   command
+    .option('--namespace <namespace>', 'only functions of this namespace')
     .option('-q, --quiet', 'print names only')
     .option('--json', 'print the records')
     .addHelpText('after', EXAMPLES)
     .action(async (options) => {
       const { out, err } = session.output;
-      const functions = await openClient(session).list({ signal: session.signal });
+      const all = await openClient(session).list({ signal: session.signal });
+      const { namespace } = options;
+      const functions = all.filter(({ name }) => namespace === undefined || namespaceOf(name) === namespace);
       if (options.json) return session.output.json(functions);
       if (options.quiet) return functions.forEach(({ name }) => out.line(name));
       if (functions.length === 0)

@@ -14,7 +14,7 @@ import { runTool } from '../../../../runner/network/command.ts';
 import { Denials, describeDenial } from '../../../../runner/network/denials.ts';
 import { allowsName, createPolicy, portsOf } from '../../../../runner/network/policy.ts';
 import { createRuleset } from '../../../../runner/network/ruleset.ts';
-import { tryParseEgressEntry } from '../../../../sdk/protocol/egress.ts';
+import { tryParseEgressEntry } from '../../../../sdk/protocol/reach/egress.ts';
 
 const anyAddress = fc.nat({ max: 2 ** 32 - 1 }).map(fromNumber);
 const anyRange = fc.record({ address: anyAddress, bits: fc.integer({ min: 1, max: 32 }) });
