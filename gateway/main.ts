@@ -124,19 +124,19 @@ shutdown.add('build queue', () => builds.close());
 const authorizeCall = async (request: IncomingMessage, functionName: string): Promise<void> => {
   await authorize(tokens.verify, request.headers.authorization, 'invoke', { functionName });
 };
+const versions = new Versions(catalog);
 const events = await openEvents({
   durableUrl: urls.durable,
   durability: config.SKIFF_EVENTS_DURABILITY,
   epochFile: dataPaths(config.SKIFF_DATA_DIR).durableEpoch,
   registry,
   routes,
+  versions,
   log,
 });
 shutdown.add('events', () => events.close());
-const versions = new Versions(catalog);
 const entrance = new HttpEntrance({
   ...events,
-  versions,
   writeResult: (id, response) => writeResult(events, id, response),
   authorize: authorizeCall,
   log,
@@ -184,7 +184,6 @@ const invoker: Invoker = new Invoker({
 });
 const idempotent = new IdempotentCalls({
   ...events,
-  versions,
   records: new IdempotencyRecords(durable),
   run: (call) => invoker.run(call),
   authorize: authorizeCall,

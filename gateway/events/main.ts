@@ -118,12 +118,14 @@ const channel = new ChannelEntrance({
 shutdown.add('links', () => links.close());
 shutdown.add('invoker', () => invoker.close());
 
+const versions = new Versions(catalog);
 const events = await openEvents({
   durableUrl: urls.durable,
   durability: config.SKIFF_EVENTS_DURABILITY,
   epochFile: paths.durableEpoch,
   registry,
   routes,
+  versions,
   log,
 });
 shutdown.add('event connections', () => events.close());
@@ -140,7 +142,7 @@ const consumer: Consumer = new Consumer({
   queues: events.queues,
   payloads: events.payloads,
   routes,
-  versions: new Versions(catalog),
+  versions,
   run: (call) => invoker.run(call),
   isLinked: (runner) => links.get(runner) !== undefined,
   connection: workerRedis,

@@ -9,6 +9,7 @@ import { openBlockingRedis, openRedis } from '../../infra/lib/redis.ts';
 import type { Registry } from '../../infra/oci/registry.ts';
 import { ScheduleStore } from '../../infra/schedules/store.ts';
 import type { Routes } from '../invoke/routes.ts';
+import type { Versions } from '../invoke/versions.ts';
 import { Acceptor } from './accept/acceptor.ts';
 import { EndWaiter } from './accept/end-waiter.ts';
 import type { EventParts } from './parts.ts';
@@ -19,6 +20,7 @@ export interface EventOptions {
   readonly epochFile: string;
   readonly registry: Registry;
   readonly routes: Routes;
+  readonly versions: Versions;
   readonly log: Log;
 }
 
@@ -31,7 +33,7 @@ export interface OpenedEvents extends EventParts {
 
 /** Does not fail when the store is away: until it is back events are refused. */
 export async function openEvents(options: EventOptions): Promise<OpenedEvents> {
-  const { durableUrl, registry, routes, log } = options;
+  const { durableUrl, registry, routes, versions, log } = options;
   const redis = openRedis(durableUrl, { commandTimeout: COMMAND_MS_MAX });
   const queueRedis = openRedis(durableUrl);
   const subscriber = openBlockingRedis(durableUrl);
@@ -58,6 +60,7 @@ export async function openEvents(options: EventOptions): Promise<OpenedEvents> {
     acceptor,
     waiter,
     routes,
+    versions,
     async close() {
       durability.close();
       await queues.close().catch(() => {});

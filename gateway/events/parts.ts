@@ -5,6 +5,7 @@ import type { ShardQueues } from '../../infra/events/shards.ts';
 import type { EventStore } from '../../infra/events/store.ts';
 import type { ScheduleStore } from '../../infra/schedules/store.ts';
 import type { Routes } from '../invoke/routes.ts';
+import type { Versions } from '../invoke/versions.ts';
 import type { Acceptor } from './accept/acceptor.ts';
 import type { EndWaiter } from './accept/end-waiter.ts';
 
@@ -17,4 +18,5 @@ export interface EventParts {
   readonly acceptor: Acceptor;
   readonly waiter: EndWaiter;
   readonly routes: Routes;
+  readonly versions: Versions;
 }

@@ -164,6 +164,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/events/map.ts'),
   },
   {
+    name: 'replay',
+    aliases: ['rerun'],
+    summary: 'run a recorded event again, elsewhere or here',
+    group: EVENTS,
+    load: () => import('./commands/events/replay.ts'),
+  },
+  {
     name: 'cron',
     aliases: ['schedule', 'schedules', 'triggers'],
     summary: 'run functions by the clock',

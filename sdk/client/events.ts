@@ -1,6 +1,7 @@
 /** Asynchronous invocations: sending events, following them, and the dead-letter queue. */
 import type {
   AcceptedInvocation,
+  CapturedRequest,
   EventReceipt,
   EventRequest,
   InvocationRecord,
@@ -57,6 +58,13 @@ export interface Events<R extends ClientResponse> {
   /** What the function answered. Throws ClientError: NOT_FOUND when there is no result, GONE when it has expired. */
   result(id: string, options?: CallOptions): Promise<R>;
   cancel(id: string, options?: CallOptions): Promise<InvocationRecord>;
+  /** Runs a recorded event again as a new one, against what is live or a deployment or alias. The old one stays. */
+  replayInvocation(
+    id: string,
+    options?: CallOptions & { readonly deployment?: string | undefined },
+  ): Promise<AcceptedInvocation>;
+  /** What was sent. */
+  capturedRequest(id: string, options?: CallOptions): Promise<CapturedRequest>;
   /** Gives an event to the invocations that wait for one of this name (`ctx.waitForEvent`) with matching data. */
   sendEvent(name: string, data?: unknown, options?: CallOptions): Promise<SignalReceipt>;
   /** Counters, what waits, and how safely events are kept. */
@@ -145,6 +153,12 @@ export function createEvents<R extends ClientResponse>(transport: Transport<R>):
       const detail = `${id} has not ended yet`;
       throw new ClientError({ code: 'NOT_FOUND', status: response.status, detail });
     },
+
+    replayInvocation: (id, { deployment, signal } = {}) =>
+      post(`replay ${id}`, `${pathOf(id)}/replay`, deployment === undefined ? {} : { deployment }, signal),
+
+    capturedRequest: (id, { signal } = {}) =>
+      transport.json({ what: `request of ${id}`, path: `${pathOf(id)}/request`, signal }),
 
     sendEvent: (name, data, { signal } = {}) => post(`send ${name}`, '/v1/signals', { name, data }, signal),
 

@@ -193,3 +193,13 @@ export type Signal = z.input<typeof Signal>;
 /** Who had waited for it: they go on with its data. */
 export const SignalReceipt = z.object({ delivered: z.number(), invocations: z.array(z.string()) });
 export type SignalReceipt = z.output<typeof SignalReceipt>;
+
+/** GET /v1/invocations/{id}/request. */
+export const CapturedRequest = z.object({
+  functionName: FunctionName,
+  method: z.string(),
+  url: z.string(),
+  headers: z.array(z.tuple([z.string(), z.string()])),
+  bodyBase64: z.string(),
+});
+export type CapturedRequest = z.output<typeof CapturedRequest>;

@@ -161,6 +161,8 @@ export const EVENT_INLINE_BYTES_MAX = 64 * KB;
 export const EVENT_BODY_BYTES_MAX = 256 * MB;
 /** A longer result is cut and marked as cut. */
 export const RESULT_BYTES_MAX = 64 * MB;
+/** Of a recorded event, in what the API shows of it. */
+export const CAPTURED_BODY_BYTES_MAX = 16 * MB;
 /** Events of one POST /v1/events. */
 export const EVENTS_PER_BATCH_MAX = 1_000;
 /** Unfinished asynchronous invocations of one function: past it, 429. */

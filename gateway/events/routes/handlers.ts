@@ -3,6 +3,7 @@ import type { GatewayParts } from '../../parts.ts';
 import type { Handlers } from '../../routes/route.ts';
 import { createDeadHandlers } from './dead.ts';
 import { createInvocationHandlers } from './invocations.ts';
+import { createReplayHandlers } from './replay.ts';
 import { createScheduleHandlers } from './schedules.ts';
 import { createSignalHandlers } from './signals.ts';
 import { createStateStreamer } from './state-stream.ts';
@@ -15,6 +16,7 @@ export function createEventHandlers(parts: GatewayParts): Pick<Handlers, keyof t
   return {
     ...createSubmitHandlers(parts, events),
     ...createInvocationHandlers(parts, events, streamStates),
+    ...createReplayHandlers(events),
     ...createDeadHandlers(parts, events),
     ...createScheduleHandlers(events),
     ...createSignalHandlers(parts, events),

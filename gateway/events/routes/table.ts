@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import {
   AcceptedInvocation,
+  CapturedRequest,
   EventInput,
   EventReceipt,
   InvocationRecord,
@@ -94,6 +95,26 @@ export const EVENT_ROUTES = {
     status: 200,
     response: InvocationRecord,
     errors: ['NOT_FOUND'],
+  },
+  replayInvocation: {
+    method: 'POST',
+    path: '/v1/invocations/:id/replay',
+    scope: 'deploy',
+    summary:
+      'Run a recorded event again as a new one: against what is live now, or a deployment or alias. The old one stays as it is.',
+    body: z.strictObject({ deployment: z.string().min(1).max(64).optional() }),
+    status: 202,
+    response: AcceptedInvocation,
+    errors: ['NOT_FOUND', 'GONE', 'FUNCTION_NOT_FOUND', 'NOT_DURABLE', 'OVERLOADED', 'THROTTLED'],
+  },
+  getInvocationRequest: {
+    method: 'GET',
+    path: '/v1/invocations/:id/request',
+    scope: 'deploy',
+    summary: 'What was sent: method, URL, headers and body of a recorded event.',
+    status: 200,
+    response: CapturedRequest,
+    errors: ['NOT_FOUND', 'GONE', 'BODY_TOO_LARGE'],
   },
   sendSignal: {
     method: 'POST',

@@ -1,5 +1,8 @@
-/** `skiff map`, as its users run it. */
+/** `skiff map`, `skiff replay` and `skiff event`, as their users run them. */
+import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createCli, type TestCli } from '../../helpers/cli.ts';
@@ -98,4 +101,49 @@ test('a terminal sees a bar; standard output can have the results; wrong inputs 
   await inputs('few.jsonl', [{ n: 3 }, { n: 5 }]);
   const changed = await cli.run(['map', NAME, 'few.jsonl', '-o', 'bar.jsonl']);
   expect([changed.code, changed.stderr]).toEqual([2, expect.stringContaining('the inputs have changed')]);
+});
+
+test('a recorded event is run again: on a named deployment, on what is live, or here', async () => {
+  const name = 'map-replay';
+  await server.deploy(name, functionFixture('events.ts'));
+  const { live } = await server.client.get(name);
+  const old = live?.targets[0]?.deployment ?? '';
+  const { id } = await server.client.invokeAsync(name, { path: '/x?y=1', method: 'PUT', body: 'again' });
+  await server.client.waitFor(id, { waitMs: 20_000 });
+  await server.deploy(name, functionFixture('echo.ts'));
+
+  const { code, stdout, stderr } = await cli.run(['replay', id, '--deployment', old, '--wait']);
+  expect([code, stderr]).toEqual([0, 'succeeded\n']);
+  const next = stdout.trim();
+  expect(await server.client.invocation(next)).toMatchObject({
+    origin: `replay:${id}`,
+    attempts: [{ deployment: old }],
+  });
+  const answer = (await (await server.client.result(next)).json()) as Record<string, unknown>;
+  expect(answer).toMatchObject({ body: 'again', path: '/x?y=1', method: 'PUT' });
+  const newest = (await cli.run(['replay', id])).stdout.trim();
+  const { attempts } = await server.client.waitFor(newest, { waitMs: 20_000 });
+  expect(attempts[0]?.deployment).not.toBe(old);
+
+  const here = createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
+    response.end(`${request.method} ${request.url} ${Buffer.concat(chunks).toString()}`);
+  }).listen(0, '127.0.0.1');
+  await once(here, 'listening');
+  const url = `http://127.0.0.1:${(here.address() as AddressInfo).port}`;
+  expect((await cli.run(['replay', id, '--local', url])).stdout).toBe('PUT /x?y=1 again');
+  here.close();
+  const missing = await cli.run(['replay', 'inv-00000000000000000000000000']);
+  expect([missing.code, missing.stderr]).toEqual([1, expect.stringContaining('no asynchronous invocation')]);
+});
+
+test('skiff event send names who went on with it, or that nobody waits', async () => {
+  const none = await cli.run(['event', 'send', 'nobody-waits', '{"a":1}']);
+  expect([none.code, none.stdout, none.stderr]).toEqual([
+    0,
+    '',
+    'nobody waits for "nobody-waits" with such data\n',
+  ]);
+  expect((await cli.run(['event', 'send', 'x', '{not json'])).code).toBe(2);
 });
