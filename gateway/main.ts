@@ -222,6 +222,7 @@ const app = createApp({
   durable,
   fast,
   registry,
+  registryDir: dataPaths(config.SKIFF_DATA_DIR).registryData,
   secrets: openSecretStore(durable, dataPaths(config.SKIFF_DATA_DIR).secretKey),
   logins: {
     store: registryLogins,

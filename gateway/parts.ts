@@ -38,6 +38,8 @@ export interface GatewayParts {
   readonly durable: Redis;
   readonly fast: Redis;
   readonly registry: Registry;
+  /** Where the embedded registry keeps its data, if it is on this host. */
+  readonly registryDir?: string;
   readonly secrets: SecretStore;
   readonly logins: {
     readonly store: RegistryLoginStore;

@@ -1,10 +1,16 @@
-/** `skiff df`: what every bounded store uses of its budget. Reads counters only, never whole stores. */
+/**
+ * `skiff df`: what every bounded store uses of its budget. Counters are read, not stores; but for the embedded
+ * registry, which has none: its files are counted.
+ */
+import { lstat, readdir, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { fast } from '../../infra/contract/keys.ts';
 import type { NodeRecord, Usage } from '../../sdk/protocol/api.ts';
 import {
   BUILDS_QUEUED_MAX,
   DEPLOYMENTS_KEPT_PER_FUNCTION,
+  EVENTS_PER_FUNCTION_MAX,
   LOG_LINES_KEPT_PER_FUNCTION,
   TOKENS_MAX,
 } from '../../sdk/protocol/limits.ts';
@@ -16,17 +22,22 @@ export function createUsageHandlers(parts: GatewayParts): Pick<Handlers, 'readUs
   return {
     async readUsage() {
       const functions = await parts.catalog.listFunctions();
-      const [durable, fastStore, logs, nodes, waiting, tokens] = await Promise.all([
-        readMemory(parts.durable),
-        readMemory(parts.fast),
-        countLogLines(
-          parts.fast,
-          functions.map(({ name }) => name),
-        ),
-        readLiveNodes(parts.fast),
-        parts.builds.countWaiting(),
-        parts.catalog.listTokens(),
-      ]);
+      const { store } = parts.events;
+      const [durable, fastStore, logs, nodes, waiting, tokens, unfinished, dead, registry] =
+        await Promise.all([
+          readMemory(parts.durable),
+          readMemory(parts.fast),
+          countLogLines(
+            parts.fast,
+            functions.map(({ name }) => name),
+          ),
+          readLiveNodes(parts.fast),
+          parts.builds.countWaiting(),
+          parts.catalog.listTokens(),
+          store.countUnfinished(),
+          store.countDead(),
+          tryMeasure(parts.registryDir),
+        ]);
       const deployments = functions.reduce((sum, entry) => sum + entry.deployments.length, 0);
       return {
         stores: [
@@ -40,6 +51,13 @@ export function createUsageHandlers(parts: GatewayParts): Pick<Handlers, 'readUs
           },
           { store: 'log lines', count: logs, countMax: functions.length * LOG_LINES_KEPT_PER_FUNCTION },
           { store: 'builds waiting', count: waiting, countMax: BUILDS_QUEUED_MAX },
+          {
+            store: 'events unfinished',
+            count: unfinished,
+            countMax: functions.length * EVENTS_PER_FUNCTION_MAX,
+          },
+          { store: 'events dead', count: dead },
+          ...(registry ? [{ store: 'registry', ...registry }] : []),
           { store: 'tokens', count: tokens.length, countMax: TOKENS_MAX },
           ...nodes.flatMap(describeNode),
         ],
@@ -75,4 +93,33 @@ async function countLogLines(redis: Redis, names: readonly string[]): Promise<nu
     sum += Number(length);
   }
   return sum;
+}
+
+/** Undefined when the registry is not one of this host. The limit is what its file system has left for it. */
+async function tryMeasure(
+  folder: string | undefined,
+): Promise<Pick<Usage, 'bytes' | 'bytesMax' | 'count'> | undefined> {
+  if (folder === undefined) return undefined;
+  try {
+    const { bytes, count } = await measure(join(folder, 'docker/registry/v2/blobs'));
+    const { bavail, bsize } = await statfs(folder);
+    return { bytes, bytesMax: bytes + bavail * bsize, count };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** Bytes and number of the files below. One that goes meanwhile is not counted. */
+async function measure(folder: string): Promise<{ bytes: number; count: number }> {
+  let bytes = 0;
+  let count = 0;
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const stat = await lstat(join(entry.parentPath, entry.name)).catch(() => undefined);
+    if (!stat) continue;
+    bytes += stat.size;
+    count++;
+  }
+  return { bytes, count };
 }

@@ -56,6 +56,17 @@ test('from nothing to a URL, a change, a look back, and away', async () => {
   expect([gone.code, gone.stderr]).toEqual([1, expect.stringContaining('no function "first"')]);
 });
 
+test('df says what is used of every budget, the registry’s among them', async () => {
+  const { stdout } = await succeed('df', '--json');
+  const stores = JSON.parse(stdout) as { store: string; bytes?: number; bytesMax?: number }[];
+  const registry = stores.find(({ store }) => store === 'registry');
+  // At least the base image.
+  expect(registry?.bytes).toBeGreaterThan(30 * 1024 ** 2);
+  expect(registry?.bytesMax).toBeGreaterThan(registry?.bytes as number);
+  for (const store of ['events unfinished', 'events dead', 'log lines', 'deployments', 'redis durable'])
+    expect(stores.map((one) => one.store)).toContain(store);
+});
+
 describe('every template does what it says', () => {
   async function deploy(template: string): Promise<string> {
     await succeed('init', `first-${template}`, '-t', template);
