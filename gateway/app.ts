@@ -26,6 +26,7 @@ import { createRegistryHandlers } from './registries/handlers.ts';
 import { createSecretHandlers } from './secrets/handlers.ts';
 import { createTokenHandlers } from './routes/tokens.ts';
 import { createStatsHandlers } from './stats/handlers.ts';
+import { createTraceHandlers } from './stats/trace.ts';
 import { createUploadHandlers } from './routes/uploads.ts';
 import { createUsageHandlers } from './routes/usage.ts';
 import { createExplainHandlers } from './swarm/explain.ts';
@@ -93,6 +94,7 @@ function createHandlers(parts: GatewayParts): Handlers {
     ...createExplainHandlers(parts),
     ...createUsageHandlers(parts),
     ...createStatsHandlers(parts, streamEvents),
+    ...createTraceHandlers(parts),
     ...createEventHandlers(parts),
     ...createTokenHandlers(parts),
     ...createSecretHandlers(parts),

@@ -231,6 +231,7 @@ function onChange(change: Change): void {
   // Sandboxes with the old value finish what they do and take no more.
   if (change.kind === 'secret') void onSecret(change.name);
   if (change.kind === 'alias') prefetch.one(change.name);
+  if (change.kind === 'restart') pool.drainWhere(({ functionName }) => functionName === change.name);
   if (change.kind !== 'swarm' && change.kind !== 'node') return;
   const following =
     change.kind === 'swarm'

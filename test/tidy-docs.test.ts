@@ -62,7 +62,9 @@ function findErrorDifferences(): Finding[] {
 function findCommandDifferences(): Finding[] {
   const tables = text
     .split('\n')
-    .filter((line) => /^\| (?:functions|events|applications|releases|server|access|tool) +\|/.test(line));
+    .filter((line) =>
+      /^\| (?:functions|observation|events|applications|releases|server|access|tool) +\|/.test(line),
+    );
   const inReadme = tables.flatMap((line) =>
     [...line.matchAll(/`([\w-]+)`/g)].map((match) => match[1] as string),
   );

@@ -80,7 +80,8 @@ const ENTRIES = ['sdk/authoring/index.ts', 'sdk/client/index.ts', 'sdk/testing/i
 
 function findBarrels(): Finding[] {
   return sources.flatMap(({ path, code }) => {
-    if (ENTRIES.includes(path)) return [];
+    // What users write is named as they name it.
+    if (ENTRIES.includes(path) || /^sdk\/(?:examples|cli\/templates)\//.test(path)) return [];
     if (path.endsWith('/index.ts')) return [{ file: path, detail: 'is named index.ts' }];
     const statements = code
       .split(';')

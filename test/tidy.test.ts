@@ -167,7 +167,7 @@ const rules: Rule[] = [
     fix: 'read it in main.ts (config.ts has the schema) and pass it on; throw in place of exit',
     find: () =>
       grep(
-        sources.filter(({ path }) => !isMain(path) && path !== SHUTDOWN),
+        outside('sdk/examples/').filter(({ path }) => !isMain(path) && path !== SHUTDOWN),
         /(?<!['"`])\bprocess\.(?:env\b|exit\()/,
         (match) => match,
       ),

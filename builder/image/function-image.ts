@@ -26,6 +26,8 @@ export interface FunctionImageInput {
     | { readonly dir: string; readonly prefix?: string }
     /** Packed before, in a file. */
     | { readonly packed: LayerDescriptor; readonly file: string }
+    /** In the function's repository already, under an image that keeps it there. */
+    | { readonly stored: LayerDescriptor }
   )[];
   /** Absolute path of the module inside the image, for example `/var/task/index.cjs`. */
   readonly entry: string;
@@ -33,6 +35,22 @@ export interface FunctionImageInput {
   readonly labels: Readonly<Record<string, string>>;
   /** TCP port the image serves HTTP on when it runs under another engine. */
   readonly exposedPort: number;
+}
+
+/** Where the image serves HTTP under another engine. */
+export const EXPOSED_PORT = 8080;
+
+/** Labels of an image: the function's own, and where it comes from. */
+export function functionLabels(
+  functionName: string,
+  own: Readonly<Record<string, string>>,
+  sourceDigest: string | undefined,
+): Record<string, string> {
+  return {
+    ...own,
+    'dev.skiff.function': functionName,
+    ...(sourceDigest !== undefined && { 'dev.skiff.source': sourceDigest }),
+  };
 }
 
 interface BaseImage {
@@ -70,6 +88,7 @@ export async function pushFunctionImage(input: FunctionImageInput): Promise<Depl
   const [base, ...packed] = await Promise.all([
     loadBaseImage(registry, input.base.reference),
     ...input.layers.map(async (layer) => {
+      if ('stored' in layer) return { ...layer.stored, data: undefined };
       if ('packed' in layer) return { ...layer.packed, data: { file: layer.file } };
       return packLayer('dir' in layer ? await listEntries(layer.dir, layer.prefix) : layer.entries);
     }),
@@ -88,7 +107,9 @@ export async function pushFunctionImage(input: FunctionImageInput): Promise<Depl
       'org.opencontainers.image.base.digest': input.base.digest,
     },
   });
-  const blobs = [...packed.map((layer) => layer.data), image.configBytes];
+  const blobs = [...packed.map((layer) => layer.data), image.configBytes].filter(
+    (data) => data !== undefined,
+  );
   const push = async (): Promise<void> => {
     await Promise.all([
       ...base.layers.map((layer) =>

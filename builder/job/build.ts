@@ -13,9 +13,10 @@ import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { BaseImage } from '../base/base-image.ts';
-import { pushFunctionImage } from '../image/function-image.ts';
+import { EXPOSED_PORT, functionLabels, pushFunctionImage } from '../image/function-image.ts';
 import { activateDeployment } from './activate.ts';
 import { buildContainer, type ContainerParts } from './build-container.ts';
+import { copyDeployment } from './copy.ts';
 import { compileFunction, type CompileParts } from '../compile/compile.ts';
 import { type FetchedSource, withSource } from '../compile/source.ts';
 import { importImage, type ImportParts } from './import-image.ts';
@@ -32,8 +33,6 @@ export interface BuildParts extends CompileParts, ConfigParts, ImportParts, Cont
 
 /** Raised when this code makes another image of the same source. */
 const BUILD_VERSION = 1;
-/** Where the image serves HTTP under another engine. */
-const EXPOSED_PORT = 8080;
 
 /** Resolves when the deployment is live. @throws SkiffError; the reason of `signal`. Nothing half-made stays. */
 export async function runBuild(
@@ -42,11 +41,7 @@ export async function runBuild(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Deployment> {
-  const { config, built } =
-    'image' in job
-      ? await importImage(parts, job, progress, signal)
-      : await buildImage(parts, job, progress, signal);
-  const deployment = createDeployment(job, config, built);
+  const deployment = createDeployment(job, await makeBuilt(parts, job, progress, signal));
   signal.throwIfAborted();
   await recordDeployment(parts.catalog, deployment);
   try {
@@ -66,12 +61,23 @@ export async function runBuild(
   return deployment;
 }
 
-function createDeployment(job: BuildJob, config: FunctionConfig, built: BuiltImage): Deployment {
+function makeBuilt(
+  parts: BuildParts,
+  job: BuildJob,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Built> {
+  if ('image' in job) return importImage(parts, job, progress, signal);
+  if ('from' in job) return copyDeployment(parts, job, progress, signal);
+  return buildImage(parts, job, progress, signal);
+}
+
+function createDeployment(job: BuildJob, { config, built, source }: Built): Deployment {
   return {
     id: job.deploymentId,
     functionName: job.functionName,
     createdMs: job.requestedMs,
-    ...('source' in job ? { source: job.source } : {}),
+    ...(source ? { source } : {}),
     image: built.image,
     entry: built.entry,
     ...(built.container ? { container: built.container } : {}),
@@ -102,6 +108,8 @@ async function withdraw(parts: BuildParts, deployment: Deployment): Promise<void
 export interface Built {
   readonly config: FunctionConfig;
   readonly built: BuiltImage;
+  /** What it was built from, if that is known. */
+  readonly source?: Deployment['source'];
 }
 
 /** What an image is made of, once the configuration is known. */
@@ -120,14 +128,19 @@ async function buildImage(
   const config = await trySettleConfig(parts, job);
   if (config && config.runtime !== IMAGE_RUNTIME) {
     const known = await tryReuse(parts, job, await describeInput(parts, job, config, progress), progress);
-    if (known) return { config, built: known };
+    if (known) return { config, built: known, source: job.source };
   }
   return withSource(parts, job, progress, signal, async (source) => {
     const settled = await settleConfig(parts, source);
-    if (settled.runtime === IMAGE_RUNTIME) return buildContainer(parts, source, settled);
+    if (settled.runtime === IMAGE_RUNTIME)
+      return { ...(await buildContainer(parts, source, settled)), source: job.source };
     const input = await describeInput(parts, job, settled, progress);
     const known = config === undefined ? await tryReuse(parts, job, input, progress) : undefined;
-    return { config: settled, built: known ?? (await makeImage(parts, source, input)) };
+    return {
+      config: settled,
+      built: known ?? (await makeImage(parts, source, input)),
+      source: job.source,
+    };
   });
 }
 
@@ -183,11 +196,7 @@ async function makeImage(
           layers,
           entry,
           env: config.env,
-          labels: {
-            ...config.labels,
-            'dev.skiff.function': job.functionName,
-            'dev.skiff.source': job.source.digest,
-          },
+          labels: functionLabels(job.functionName, config.labels, job.source.digest),
           exposedPort: EXPOSED_PORT,
         }),
       (pushed) => `${(pushed.bytes / 1024 ** 2).toFixed(1)} MB, ${pushed.digest}`,

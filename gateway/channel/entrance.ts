@@ -183,6 +183,7 @@ export class ChannelEntrance {
       response: answer,
       deadlineMs: routed.deadlineMs,
       depth: routed.depth,
+      parent: routed.invocation,
     });
   }
 }

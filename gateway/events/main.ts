@@ -32,6 +32,8 @@ import { parseOpened } from './outbox/webhook-address.ts';
 import { openWebhookSender } from './outbox/webhook.ts';
 import { Scheduler } from './schedule/scheduler.ts';
 import { StepService } from './steps/step-service.ts';
+import { createRouteResolver } from '../swarm/service/routes.ts';
+import { openServices } from '../../infra/swarm/services.ts';
 
 /** How long attempts may take to end once we stop; the supervisor waits longer. */
 const DRAIN_MS = 10_000;
@@ -72,11 +74,11 @@ const registry = openRegistry({
 shutdown.add('registry', () => registry.close());
 
 const catalog = openCatalog(durable);
-const routes = new Routes((name) => catalog.resolveRoute(name));
+const routes = new Routes(createRouteResolver(catalog, openServices(durable), fast));
 void subscribeChanges(
   changesRedis,
   ({ kind, name }) => {
-    if (kind === 'function' || kind === 'alias') routes.drop(name);
+    if (kind === 'function' || kind === 'alias' || kind === 'service') routes.drop(name);
   },
   () => routes.dropAll(),
 ).catch((error: unknown) => log.error({ error }, 'changes cannot be followed'));

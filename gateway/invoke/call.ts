@@ -55,6 +55,8 @@ export class Call {
   depth = 0;
   /** Its steps are stored. */
   isDurable = false;
+  /** Invocation that makes it, of calls between functions. */
+  parent: string | undefined;
   isLeased = false;
   wasRefused = false;
   dispatches = 0;
@@ -204,6 +206,8 @@ export class Call {
   }
 
   #finish(body: Buffer | undefined): void {
+    // First: an answer that is not HTTP's closes while it is being ended, which must not count as the caller leaving.
+    this.state = 'done';
     try {
       // A string goes out with the head in one write; a buffer would cost a second one.
       if (body !== undefined && body.length <= STRING_BYTES_MAX)
@@ -233,6 +237,7 @@ export class Call {
     const mustCancel =
       info.code === 'BODY_TOO_LARGE' && (this.state === 'started' || this.state === 'answering');
     if (mustCancel) this.#owner.send(this, FrameType.CANCEL, Buffer.from('{"reason":"body too large"}'));
+    this.state = 'done';
     writeFailure(this.response, {
       ...info,
       invocationId: this.id,

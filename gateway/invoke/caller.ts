@@ -48,4 +48,6 @@ export interface PlatformCall {
   readonly deadlineMs?: number;
   /** Of functions that called each other. */
   readonly depth?: number;
+  /** Invocation that makes it. */
+  readonly parent?: string;
 }

@@ -171,9 +171,9 @@ export class Invoker implements CallOwner {
 
   /** Runs a call of the platform's own; its answer goes to its `response`. */
   run(own: PlatformCall): Call {
-    const { id, deployment, body, deadlineMs = Infinity, depth = 0 } = own;
+    const { id, deployment, body, deadlineMs = Infinity, depth = 0, parent } = own;
     const call = this.#open(id, deployment, own.request, own.response, body === undefined);
-    Object.assign(call, { deadlineMs, depth, isDurable: own.head.isDurable === true });
+    Object.assign(call, { deadlineMs, depth, parent, isDurable: own.head.isDurable === true });
     const endMs = Math.min(call.receivedMs + deployment.config.timeout, deadlineMs);
     this.#send(call, { ...own.head, id, deadlineMs: endMs }, body);
     return call;

@@ -108,6 +108,7 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
     ...(request.canary === undefined ? {} : { canary: request.canary }),
     ...traceOf(trace.getActiveSpan()),
   };
+  if (request.from !== undefined) return { ...common, from: await checkFrom(parts, name, request.from) };
   if (request.source === undefined) return { ...common, image: request.image as string };
   findRuntime(checked.data.runtime);
   const bytes = await parts.registry.headBlob(SOURCE_REPOSITORY, request.source.digest);
@@ -122,6 +123,12 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
     source: { digest: request.source.digest, bytes },
     ...(request.entry === undefined ? {} : { entry: request.entry }),
   };
+}
+
+async function checkFrom({ catalog }: GatewayParts, name: string, from: string): Promise<string> {
+  const deployment = await catalog.getDeployment(from);
+  if (deployment?.functionName === name) return from;
+  throw new SkiffError('INVALID_SOURCE', `function "${name}" has no deployment ${from}`);
 }
 
 function traceOf(span: Span | undefined): { traceparent?: string } {

@@ -1,5 +1,6 @@
 /** Functions, deployments and aliases as clients see them. */
 import type { Redis } from 'ioredis';
+import { publishChange } from '../../infra/catalog/changes.ts';
 import type { FunctionEntry } from '../../infra/catalog/functions.ts';
 import { functionRepository } from '../../infra/contract/jobs.ts';
 import { fast } from '../../infra/contract/keys.ts';
@@ -16,6 +17,7 @@ type FunctionRoutes =
   | 'listFunctions'
   | 'getFunction'
   | 'removeFunction'
+  | 'restartFunction'
   | 'listDeployments'
   | 'getDeployment'
   | 'setAlias';
@@ -46,6 +48,12 @@ export function createFunctionHandlers(parts: GatewayParts): Pick<Handlers, Func
       if (deployments.length === 0 && cancelled > 0) return undefined;
       await catalog.removeFunction(name);
       await removeImages(parts, deployments);
+      return undefined;
+    },
+
+    async restartFunction({ name }) {
+      await getEntry(name);
+      await publishChange(parts.durable, { kind: 'restart', name });
       return undefined;
     },
 

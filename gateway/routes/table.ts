@@ -15,7 +15,6 @@ import {
   LogLine,
   Scope,
   SecretRecord,
-  StatsSnapshot,
   TokenRecord,
   Usage,
 } from '../../sdk/protocol/api.ts';
@@ -24,6 +23,7 @@ import { FunctionName, NamespaceName } from '../../sdk/protocol/manifest.ts';
 import { BUILDS_LISTED_MAX, LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
 import { EVENT_ROUTES } from '../events/routes/table.ts';
 import { REGISTRY_ROUTES } from '../registries/table.ts';
+import { STATS_ROUTES } from '../stats/table.ts';
 import { SWARM_ROUTES } from '../swarm/table.ts';
 
 export interface RouteSpec {
@@ -198,6 +198,15 @@ export const ROUTES = {
     status: 204,
     errors: ['FUNCTION_NOT_FOUND'],
   },
+  restartFunction: {
+    method: 'POST',
+    path: '/v1/functions/:name/restart',
+    scope: 'deploy',
+    summary:
+      'End the sandboxes of a function, each when what it does has ended; the calls that come start new ones.',
+    status: 204,
+    errors: ['FUNCTION_NOT_FOUND'],
+  },
   listDeployments: {
     method: 'GET',
     path: '/v1/functions/:name/deployments',
@@ -240,25 +249,7 @@ export const ROUTES = {
   },
   ...REGISTRY_ROUTES,
   ...SWARM_ROUTES,
-  readStats: {
-    method: 'GET',
-    path: '/v1/stats',
-    scope: 'read',
-    summary: 'Calls, errors, latencies and sandboxes of the last ten seconds, by function.',
-    status: 200,
-    response: StatsSnapshot,
-    errors: [],
-  },
-  followStats: {
-    method: 'GET',
-    path: '/v1/stats/events',
-    scope: 'read',
-    summary: 'The same every second, as server-sent events.',
-    status: 200,
-    response: StatsSnapshot,
-    media: 'sse',
-    errors: ['OVERLOADED'],
-  },
+  ...STATS_ROUTES,
   readUsage: {
     method: 'GET',
     path: '/v1/df',

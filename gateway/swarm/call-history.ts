@@ -1,6 +1,6 @@
 /**
- * The last calls of this gateway, for `skiff explain <invocation>`. Invariant: costs a call one small object and one
- * write into a ring; nothing is looked up, sent or kept beyond the ring.
+ * The last calls of this gateway, for `skiff explain <invocation>` and `skiff trace <invocation>`. Invariant: costs a
+ * call one small object and one write into a ring; nothing is looked up, sent or kept beyond the ring.
  */
 import type { FailureCause } from '../../sdk/protocol/errors.ts';
 import type { Call } from '../invoke/call.ts';
@@ -8,6 +8,8 @@ import type { RunnerTiming } from '../../sdk/protocol/invocation.ts';
 
 export interface CallMemory {
   readonly id: string;
+  /** Invocation that made the call. */
+  readonly parent: string | undefined;
   readonly functionName: string;
   readonly deployment: string;
   readonly runner: string | undefined;
@@ -16,6 +18,8 @@ export interface CallMemory {
   readonly timing: RunnerTiming | undefined;
   readonly isLeased: boolean;
   readonly dispatches: number;
+  readonly status: number;
+  readonly receivedMs: number;
   readonly ms: number;
 }
 
@@ -23,6 +27,7 @@ export interface CallMemory {
 export function rememberCall(call: Call, cause: FailureCause | undefined): CallMemory {
   return {
     id: call.id,
+    parent: call.parent,
     functionName: call.deployment.functionName,
     deployment: call.deployment.id,
     runner: call.runner,
@@ -31,6 +36,8 @@ export function rememberCall(call: Call, cause: FailureCause | undefined): CallM
     timing: call.timing,
     isLeased: call.isLeased,
     dispatches: call.dispatches,
+    status: call.response.statusCode,
+    receivedMs: call.receivedMs,
     ms: Date.now() - call.receivedMs,
   };
 }
@@ -48,5 +55,25 @@ export class CallHistory {
 
   find(id: string): CallMemory | undefined {
     return this.#ring.find((call) => call.id === id);
+  }
+
+  /** Calls that were made in the course of these, and of those in turn, `countMax` at most. */
+  findCalls(id: string, countMax: number): CallMemory[] {
+    const children = new Map<string, CallMemory[]>();
+    for (const call of this.#ring) {
+      if (call.parent === undefined) continue;
+      const siblings = children.get(call.parent);
+      if (siblings) siblings.push(call);
+      else children.set(call.parent, [call]);
+    }
+    const found: CallMemory[] = [];
+    const open = [id];
+    for (let next = open.shift(); next !== undefined && found.length < countMax; next = open.shift()) {
+      for (const call of children.get(next) ?? []) {
+        found.push(call);
+        open.push(call.id);
+      }
+    }
+    return found.slice(0, countMax);
   }
 }

@@ -22,7 +22,7 @@ import { endSwarm, foundSwarm, openStores } from './founding.ts';
 import { SwarmListener } from './listener.ts';
 import { readLiveNodes } from './nodes.ts';
 import { Reconciler } from './service/reconciler.ts';
-import { resolveServiceRoute } from './service/routes.ts';
+import { createRouteResolver } from './service/routes.ts';
 import { Upkeep } from './upkeep.ts';
 
 export interface GatewaySwarmOptions {
@@ -97,14 +97,10 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
       },
       reconcileSoon: () => reconciler.soon(),
       recall: (invocation) => history.find(invocation),
+      recallCalls: (invocation, countMax) => history.findCalls(invocation, countMax),
     },
     history,
-    async resolveRoute(name) {
-      return (
-        (await catalog.resolveRoute(name)) ??
-        (await resolveServiceRoute({ services, fast, readNodes, getDeployment }, name))
-      );
-    },
+    resolveRoute: createRouteResolver(catalog, services, fast),
     onChange(change) {
       if (change.kind !== 'swarm') return;
       listener.open().catch((error: unknown) => log.error({ error }, 'the swarm port could not be opened'));

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { durable } from '../contract/keys.ts';
 
 const Change = z.object({
-  kind: z.enum(['function', 'alias', 'tokens', 'secret', 'cancel', 'swarm', 'node', 'service']),
+  kind: z.enum(['function', 'alias', 'tokens', 'secret', 'cancel', 'restart', 'swarm', 'node', 'service']),
   name: z.string(),
 });
 export type Change = z.output<typeof Change>;

@@ -32,8 +32,13 @@ export interface ImageJob extends AnyBuildJob {
   readonly image: string;
 }
 
+/** A deployment of the same function, with `config` laid over its own. */
+export interface CopyJob extends AnyBuildJob {
+  readonly from: string;
+}
+
 /** Input of a build job (gateway -> builder). The job id is `buildId`. Output: the build's record and events in Redis. */
-export type BuildJob = SourceJob | ImageJob;
+export type BuildJob = SourceJob | ImageJob | CopyJob;
 
 /**
  * An order to start one sandbox (dispatch script or builder -> any runner with room), element of `fast.demand`.

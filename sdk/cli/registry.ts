@@ -20,6 +20,7 @@ export interface CommandEntry {
 }
 
 const FUNCTIONS = 'Functions:';
+const OBSERVE = 'Looking closer:';
 const APPLICATIONS = 'Applications (compose.yaml):';
 const RELEASES = 'Releases:';
 const EVENTS = 'Events:';
@@ -79,6 +80,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/functions/logs.ts'),
   },
   {
+    name: 'env',
+    aliases: ['vars', 'variables'],
+    summary: 'list, set and remove variables of a function',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/env.ts'),
+  },
+  {
     name: 'open',
     summary: 'open a function in the browser',
     group: FUNCTIONS,
@@ -90,6 +98,26 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: 'remove functions',
     group: FUNCTIONS,
     load: () => import('./commands/functions/rm.ts'),
+  },
+  {
+    name: 'stats',
+    aliases: ['top'],
+    summary: 'show what functions do now, live',
+    group: OBSERVE,
+    load: () => import('./commands/observe/stats.ts'),
+  },
+  {
+    name: 'trace',
+    summary: 'show where the time of an invocation went',
+    group: OBSERVE,
+    load: () => import('./commands/observe/trace.ts'),
+  },
+  {
+    name: 'bench',
+    aliases: ['load'],
+    summary: 'measure a function, warm and cold',
+    group: OBSERVE,
+    load: () => import('./commands/observe/bench.ts'),
   },
   {
     name: 'up',
@@ -141,6 +169,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: 'give a deployment all traffic, or a share of it',
     group: RELEASES,
     load: () => import('./commands/releases/promote.ts'),
+  },
+  {
+    name: 'restart',
+    summary: 'give a function new sandboxes',
+    group: RELEASES,
+    load: () => import('./commands/releases/restart.ts'),
   },
   {
     name: 'invocation',

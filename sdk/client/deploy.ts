@@ -11,10 +11,12 @@ import type { Transport } from './transport.ts';
 export type Source = Uint8Array | ByteStream | (() => ByteStream);
 
 export interface DeployOptions extends CallOptions {
-  /** This or `image`. */
+  /** This, `image` or `from`. */
   readonly source?: Source;
   /** An image that listens on $PORT, as `registry.example:5000/name:tag`. */
   readonly image?: string | undefined;
+  /** A deployment of this function, in place of a source: its code again, with `config` laid over its own. */
+  readonly from?: string | undefined;
   /** Percent of the traffic it gets, 1 to 99; what is live keeps the rest. Absent: all. */
   readonly canary?: number | undefined;
   /** Entry module inside the source; found by the usual names when absent. */
@@ -76,6 +78,7 @@ export function createDeploys(
       body: JSON.stringify({
         source,
         image: options.image,
+        from: options.from,
         canary: options.canary,
         entry: options.entry,
         config: options.config,

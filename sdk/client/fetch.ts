@@ -67,3 +67,16 @@ export async function* readJsonLines<T>(stream: ByteStream | null): AsyncGenerat
       throw new RangeError(`a line is longer than ${LINE_CHARS_MAX} characters`);
   }
 }
+
+/** Server-sent events whose data is one JSON value on one line, as Skiff writes them; other fields are left out. */
+export async function* readEvents<T>(stream: ByteStream | null): AsyncGenerator<T, void, undefined> {
+  const decoder = new TextDecoder();
+  let pending = '';
+  for await (const chunk of readChunks(stream)) {
+    const lines = (pending + decoder.decode(chunk, { stream: true })).split('\n');
+    pending = lines.pop() ?? '';
+    for (const line of lines) {
+      if (line.startsWith('data: ')) yield JSON.parse(line.slice('data: '.length)) as T;
+    }
+  }
+}

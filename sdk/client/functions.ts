@@ -17,6 +17,8 @@ export interface Functions {
   deployments(name: string, options?: CallOptions): Promise<Deployment[]>;
   deployment(id: string, options?: CallOptions): Promise<Deployment>;
   remove(name: string, options?: CallOptions): Promise<void>;
+  /** Its sandboxes end, each when what it does has ended; the calls that come start new ones. */
+  restart(name: string, options?: CallOptions): Promise<void>;
   /** `version` is the `Alias.version` you saw; when it has changed since, the call fails with CONFLICT. */
   setAlias(
     name: string,
@@ -81,6 +83,10 @@ export function createFunctions(transport: Transport<ClientResponse>): Functions
         signal,
       });
       await response.text();
+    },
+    async restart(name, { signal } = {}) {
+      const request = { what: `restart ${name}`, method: 'POST', path: `${path(name)}/restart`, signal };
+      await (await transport.send(request)).text();
     },
     setAlias,
 

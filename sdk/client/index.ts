@@ -23,6 +23,7 @@ import { createPlatform, type Platform } from './platform.ts';
 import { createSwarm, type Swarm } from './swarm/swarm.ts';
 import { RETRY_DEFAULT, type RetryPolicy } from './retry.ts';
 import { createSchedules, type Schedules } from './schedules.ts';
+import { createStats, type StatsReader } from './stats/stats.ts';
 import { createTransport } from './transport.ts';
 
 export interface ClientOptions<R extends ClientResponse = Response> {
@@ -38,7 +39,17 @@ export interface ClientOptions<R extends ClientResponse = Response> {
 
 /** @typeParam Known functions by name, as `skiff types` writes them: `invoke` and `stream` then know their types. */
 export interface Client<R extends ClientResponse = Response, Known = object>
-  extends Functions, Builds, Deploys, Invocations<R, Known>, Events<R>, Schedules, Logs, Platform, Swarm {
+  extends
+    Functions,
+    Builds,
+    Deploys,
+    Invocations<R, Known>,
+    Events<R>,
+    Schedules,
+    Logs,
+    Platform,
+    StatsReader,
+    Swarm {
   readonly url: string;
 }
 
@@ -81,6 +92,7 @@ export function createClient<R extends ClientResponse = Response, Known = object
     ...createSchedules(transport),
     ...createLogs(transport),
     ...createPlatform(transport),
+    ...createStats(transport),
     ...createSwarm(transport),
   };
 }
@@ -121,6 +133,10 @@ export type {
   SecretRecord,
   TokenRecord,
   Usage,
+  FunctionStats,
+  StatsSnapshot,
+  Trace,
+  TraceSpan,
 } from '../protocol/api.ts';
 export type {
   Explanation,

@@ -1,8 +1,10 @@
 /** What a service that is a function asks for: where its source is, and its configuration. */
-import { resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { SkiffError } from '../protocol/errors.ts';
 import { describeIssues, FunctionConfig, FunctionName } from '../protocol/manifest.ts';
+import { ScheduleInput, type ScheduleRequest } from '../protocol/workflow/schedules.ts';
 import { invalid, isMapValue } from './document/yaml-file.ts';
 import { kindOf } from './kind.ts';
 import type { Project, Service } from './model.ts';
@@ -16,11 +18,16 @@ export interface FunctionWish {
   readonly source?: string;
   readonly image?: string;
   readonly entry?: string;
+  /** When it runs by the clock, by what stands behind `-cron` in the name of the schedule. */
+  readonly schedules: Readonly<Record<string, ScheduleWish>>;
   /** As a deploy sends it: checked, without defaults. */
   readonly config: Readonly<Record<string, unknown>>;
   /** Of a service that is no function: replicas of it to be kept, and the name under which they are reached. */
   readonly replicas?: ReplicasWish & { readonly name: string };
 }
+
+/** Exactly one of `cron`, `every` (milliseconds) and `at`, and how; checked. */
+export type ScheduleWish = Readonly<Omit<ScheduleRequest, 'function'>>;
 
 export const ApplicationLabel = {
   project: 'dev.skiff.application',
@@ -36,6 +43,7 @@ const Own = z.looseObject({
   name: FunctionName.optional(),
   entry: z.string().optional(),
   source: z.string().optional(),
+  schedule: z.unknown().optional(),
 });
 
 /** Leaves room for the suffix. */
@@ -60,7 +68,9 @@ export function createFunctionWish(project: Project, service: Service): Function
   const own = Own.safeParse(options);
   const key = isService ? 'x-skiff-service' : 'x-skiff-function';
   if (!own.success) throw invalid(describeIssues(own.error, `${path}.${key}`));
-  const { name: _name, entry, source: given, ...settings } = own.data;
+  const { name: _name, source: given, schedule, ...settings } = own.data;
+  const entry = settings.entry ?? tryFindContainerfile(service);
+  delete settings.entry;
   const member = memberName(project, service);
   // Both names are one space on a server; people call the service.
   const name = isService ? `${member}${CODE_SUFFIX}` : member;
@@ -79,9 +89,18 @@ export function createFunctionWish(project: Project, service: Service): Function
     name,
     ...(source === undefined ? { image: service.image as string } : { source }),
     ...(entry === undefined ? {} : { entry }),
+    schedules: readSchedules(`${path}.${key}.schedule`, schedule),
     config,
     ...(isService ? { replicas: { ...createReplicasWish(service), name: member } } : {}),
   };
+}
+
+/** What compose builds is a Containerfile. A function's folder may have one for other uses, so that it must be named. */
+function tryFindContainerfile(service: Service): string | undefined {
+  const { build } = service;
+  if (build === undefined || build.dockerfile !== undefined) return build?.dockerfile;
+  if (kindOf(service) === 'function') return undefined;
+  return ['Containerfile', 'Dockerfile'].find((name) => existsSync(join(build.context, name)));
 }
 
 /** Settings that compose has no words for: its network, time-outs, concurrency. */
@@ -105,6 +124,31 @@ function splitAssignment(service: string, text: string): [string, string] {
   const at = text.indexOf('=');
   if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
   throw invalid(`services.${service}.provider.options.env: "${text}" is not NAME=value`);
+}
+
+/** `'0 3 * * *'`, `{ every: 30s, overlap: allow }`, or several of them by a name. */
+function readSchedules(path: string, value: unknown): Record<string, ScheduleWish> {
+  if (value === undefined) return {};
+  if (typeof value === 'string') return { '': checkSchedule(path, { cron: value }) };
+  if (!isMapValue(value))
+    throw invalid(`${path} must be a cron expression or a mapping such as { every: 5m }`);
+  if (['cron', 'every', 'at'].some((key) => key in value)) return { '': checkSchedule(path, value) };
+  return Object.fromEntries(
+    Object.entries(value).map(([key, one]) => [
+      `-${key}`,
+      checkSchedule(`${path}.${key}`, typeof one === 'string' ? { cron: one } : one),
+    ]),
+  );
+}
+
+const ScheduleOptions = ScheduleInput.omit({ function: true });
+
+function checkSchedule(path: string, value: unknown): ScheduleWish {
+  const checked = ScheduleOptions.safeParse(value);
+  if (!checked.success) throw invalid(describeIssues(checked.error, path));
+  // What was not said is left to the server; what was said is sent as it was understood.
+  const said = Object.entries(checked.data).filter(([key]) => key in (value as object));
+  return Object.fromEntries(said) as ScheduleWish;
 }
 
 /** The service's own keys first; x-skiff-function wins over them. */

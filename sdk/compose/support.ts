@@ -150,6 +150,19 @@ export function judge(services: readonly Service[]): Judgement {
   return { refused, moot };
 }
 
+const IN_THE_FILE = 'write it into the Containerfile';
+const BUILD_REFUSED: Readonly<Record<string, string>> = {
+  additional_contexts: 'a build has one folder; put what it needs into it',
+  args: IN_THE_FILE,
+  dockerfile_inline: 'write it into a file',
+  entitlements: 'builds run in a sandbox and get no more rights',
+  network: 'builds have no network',
+  privileged: 'builds run in a sandbox and get no more rights',
+  secrets: 'builds are given no secrets',
+  ssh: 'builds have no network',
+  target: 'the last stage is what is deployed; write another Containerfile',
+};
+
 /** Below keys that are used. */
 function findInside(service: Service): Finding[] {
   const { name, build, deploy, provider, dependsOn } = service;
@@ -158,6 +171,8 @@ function findInside(service: Service): Finding[] {
     void found.push({ path: `services.${name}.${path}`, reason });
   if (build && /^(?:[a-z][a-z0-9+.-]*:\/\/|git@)/i.test(build.context))
     refuse('build.context', 'a context is a folder here; clone the repository first');
+  for (const key of Object.keys(build ?? {}))
+    if (key in BUILD_REFUSED) refuse(`build.${key}`, BUILD_REFUSED[key] as string);
   if (provider && provider.type !== 'skiff')
     refuse('provider', `the provider "${provider.type}" is not run by Skiff`);
   if (

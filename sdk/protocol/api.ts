@@ -69,19 +69,22 @@ export type FunctionRecord = z.output<typeof FunctionRecord>;
 
 export const DeployRequest = z
   .strictObject({
-    /** From POST /v1/uploads. This or `image`. */
+    /** From POST /v1/uploads. This, `image` or `from`. */
     source: z.strictObject({ digest: Digest, bytes: z.number().int() }).optional(),
     /** An image that listens on $PORT: `registry.example:5000/name:tag`, or with a digest. */
     image: z.string().min(1).max(512).optional(),
+    /** A deployment of this function: its code again, with `config` laid over its configuration. */
+    from: z.string().max(64).optional(),
     /** Path of the entry module inside the source; found from package.json or usual names when absent. */
     entry: z.string().max(1024).optional(),
     /** Percent of the traffic it gets; the deployment that is live keeps the rest. Absent: all. */
     canary: z.number().int().min(1).max(99).optional(),
     config: z.unknown().optional(),
   })
-  .refine((request) => (request.source === undefined) !== (request.image === undefined), {
-    message: 'a deploy names a source or an image, and not both',
-  });
+  .refine(
+    ({ source, image, from }) => [source, image, from].filter((one) => one !== undefined).length === 1,
+    { message: 'a deploy names a source, an image or a deployment to start from, and only one of them' },
+  );
 export type DeployRequest = z.output<typeof DeployRequest>;
 
 export const BuildState = z.enum(['queued', 'running', 'succeeded', 'failed', 'cancelled']);
@@ -253,3 +256,39 @@ export const StatsSnapshot = z.object({
   nodes: z.array(NodeRecord),
 });
 export type StatsSnapshot = z.output<typeof StatsSnapshot>;
+
+/** One run of one function: the invocation itself, an attempt of an event, or a call that a function made. */
+export const TraceSpan = z.object({
+  /** Invocation id. Attempts of one event share it. */
+  id: z.string(),
+  /** Invocation in whose course it was called; absent for the first. */
+  parent: z.string().optional(),
+  functionName: z.string(),
+  deployment: z.string().optional(),
+  node: z.string().optional(),
+  /** Of an event: 1 for the first. */
+  attempt: z.number().int().optional(),
+  startMs: z.number(),
+  /** Until the end of its answer. Absent while it runs. */
+  ms: z.number().optional(),
+  /** Of `ms`: waiting for a slot, starting a sandbox, running until the head of the answer. Absent when not recorded. */
+  queueMs: z.number().optional(),
+  coldMs: z.number().optional(),
+  execMs: z.number().optional(),
+  status: z.number().int().optional(),
+  /** Why it failed. */
+  cause: z.string().optional(),
+  detail: z.string().optional(),
+});
+export type TraceSpan = z.output<typeof TraceSpan>;
+
+/** Where the time of one invocation went: GET /v1/traces/{id}. */
+export const Trace = z.object({
+  id: z.string(),
+  /** Of an asynchronous invocation: when it was accepted, and its state. */
+  acceptedMs: z.number().optional(),
+  state: z.string().optional(),
+  /** In the order of their starts; the first one is the invocation that was asked for. */
+  spans: z.array(TraceSpan),
+});
+export type Trace = z.output<typeof Trace>;

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
+import { openTerminal, type Terminal } from './terminal.ts';
 
 export interface CliResult {
   readonly code: number | null;
@@ -36,6 +37,8 @@ export interface TestCli {
     args: readonly string[],
     options?: CliOptions,
   ): Promise<{ code: number | null; lines: string[]; raw: string }>;
+  /** The same, to be watched and typed into while it runs. */
+  openTerminal(args: readonly string[], options?: CliOptions & { columns?: number; rows?: number }): Terminal;
   /** Ends what still runs and removes the home folder. */
   close(): Promise<void>;
 }
@@ -59,19 +62,21 @@ export async function createCli(env: Readonly<Record<string, string>> = {}): Pro
   const home = await mkdtemp(join(tmpdir(), 'skiff-cli-'));
   const running = new Set<ChildProcess>();
 
+  const terminals = new Set<Terminal>();
+  const envOf = (options: CliOptions): Record<string, string> => ({
+    PATH: '/usr/bin:/bin',
+    HOME: home,
+    NODE_COMPILE_CACHE: COMPILE_CACHE,
+    SKIFF_DATA_DIR: join(home, 'data'),
+    ...env,
+    ...options.env,
+  });
   const start = (args: readonly string[], options?: CliOptions) => startProgram(PROGRAM, args, options);
 
   function startProgram(program: string, args: readonly string[], options: CliOptions = {}): RunningCli {
     const child = spawn(program, args, {
       cwd: options.cwd ?? home,
-      env: {
-        PATH: '/usr/bin:/bin',
-        HOME: home,
-        NODE_COMPILE_CACHE: COMPILE_CACHE,
-        SKIFF_DATA_DIR: join(home, 'data'),
-        ...env,
-        ...options.env,
-      },
+      env: envOf(options),
       stdio: ['pipe', 'pipe', 'pipe'],
       timeout: RUN_MS_MAX,
     });
@@ -100,7 +105,15 @@ export async function createCli(env: Readonly<Record<string, string>> = {}): Pro
       const { code, stdout } = await startProgram('script', quiet, options).ended;
       return { code, raw: stdout, lines: stripVTControlCharacters(shownText(stdout)).split('\n') };
     },
+    openTerminal(args, options = {}) {
+      const { columns = 100, rows = 40 } = options;
+      const cwd = options.cwd ?? home;
+      const terminal = openTerminal([PROGRAM, ...args], { cwd, env: envOf(options), columns, rows });
+      terminals.add(terminal);
+      return terminal;
+    },
     async close() {
+      for (const terminal of terminals) await terminal.kill();
       const ends = [...running].map((child) => once(child, 'close'));
       for (const child of running) child.kill('SIGKILL');
       await Promise.all(ends);

@@ -5,20 +5,37 @@
 import type { Redis } from 'ioredis';
 import type { Deployment, NodeRecord } from '../../../sdk/protocol/api.ts';
 import type { Replica, Service } from '../../../sdk/protocol/swarm/resources.ts';
+import type { Catalog } from '../../../infra/catalog/catalog.ts';
 import type { RouteEntry } from '../../../infra/catalog/functions.ts';
 import { replicaDeployment } from '../../../infra/contract/jobs.ts';
 import type { Services } from '../../../infra/swarm/services.ts';
+import { readLiveNodes } from '../nodes.ts';
 import { readReplicas } from './reconciler.ts';
 
-export interface ServiceRoutesOptions {
+interface ServiceRoutesOptions {
   readonly services: Pick<Services, 'get'>;
   readonly fast: Redis;
   readNodes(): Promise<NodeRecord[]>;
   getDeployment(id: string): Promise<Deployment | undefined>;
 }
 
+/** Of a name that may be a function's or, if there is none, a service's. */
+export function createRouteResolver(
+  catalog: Pick<Catalog, 'resolveRoute' | 'getDeployment'>,
+  services: ServiceRoutesOptions['services'],
+  fast: Redis,
+): (name: string) => Promise<RouteEntry | undefined> {
+  const options: ServiceRoutesOptions = {
+    services,
+    fast,
+    readNodes: () => readLiveNodes(fast),
+    getDeployment: (id) => catalog.getDeployment(id),
+  };
+  return async (name) => (await catalog.resolveRoute(name)) ?? (await resolveServiceRoute(options, name));
+}
+
 /** Undefined when there is no such service. */
-export async function resolveServiceRoute(
+async function resolveServiceRoute(
   options: ServiceRoutesOptions,
   name: string,
 ): Promise<RouteEntry | undefined> {

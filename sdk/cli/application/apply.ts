@@ -158,6 +158,8 @@ export async function removeFunctions(
           (one) => one.service.spec.functionName === name,
         ))
           await client.services.remove(service.name, { signal });
+        for (const schedule of await client.schedules.list({ signal }))
+          if (schedule.function === name) await client.schedules.remove(schedule.name, { signal });
         await client.remove(name, { signal });
         board.done(name, 'ok', 'removed');
       } catch (error) {

@@ -6,6 +6,7 @@ export type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'blue' | 'mage
 export interface Channel {
   readonly isTty: boolean;
   readonly columns: number;
+  readonly rows: number;
   /** The text in a colour, or as it is where colours are not wanted. */
   style(style: Style | readonly Style[], text: string): string;
   /** Resolves when the stream takes more: a slow reader slows the writer down. */
@@ -22,9 +23,14 @@ export interface Output {
 }
 
 type Env = Readonly<Record<string, string | undefined>>;
-type Stream = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
+type Stream = NodeJS.WritableStream & {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+};
 
 const COLUMNS_DEFAULT = 80;
+const ROWS_DEFAULT = 24;
 
 /** https://no-color.org: any non-empty value turns colours off. FORCE_COLOR is Node's own name for the opposite. */
 export function wantsColor(env: Env, isTty: boolean): boolean {
@@ -39,7 +45,10 @@ export function createChannel(stream: Stream, env: Env): Channel {
   return {
     isTty,
     get columns() {
-      return stream.columns ?? (Number(env['COLUMNS']) || COLUMNS_DEFAULT);
+      return stream.columns || Number(env['COLUMNS']) || COLUMNS_DEFAULT;
+    },
+    get rows() {
+      return stream.rows || ROWS_DEFAULT;
     },
     style: (style, text) => (hasColor ? styleText(style, text, { validateStream: false }) : text),
     line: (text = '') => void stream.write(`${text}\n`),

@@ -1,4 +1,7 @@
-/** Columns that fit the terminal: the widest flexible column gives way first, and nothing is cut in a pipe. */
+/**
+ * Columns that fit the terminal: the widest flexible column gives way first, then those that can be spared are left out,
+ * and where even that is too wide each row becomes a block of lines. In a pipe nothing is cut or left out.
+ */
 import { stripVTControlCharacters } from 'node:util';
 import type { Channel } from './channel.ts';
 
@@ -7,6 +10,8 @@ export interface Column<Row> {
   readonly align?: 'left' | 'right';
   /** May be shortened. Give it to texts that are readable when cut, never to ids that are copied. */
   readonly isFlexible?: boolean;
+  /** Left out where there is no room; the one furthest to the right first. */
+  readonly isSpare?: boolean;
   /** `style` colours for the channel; widths are counted without colours. */
   value(row: Row): string;
 }
@@ -35,7 +40,17 @@ export function formatTable<Row>(
   const widths = columns.map((column, i) =>
     Math.max(column.title.length, ...cells.map((line) => textWidth(line[i] as string))),
   );
-  if (channel.isTty) shrink(columns, widths, channel.columns);
+  if (channel.isTty && !shrink(columns, widths, channel.columns)) {
+    const spare = columns.findLastIndex(({ isSpare }) => isSpare === true);
+    if (spare >= 0) return formatTable(channel, columns.toSpliced(spare, 1), rows);
+    return cells.flatMap((line, row) => [
+      ...(row === 0 ? [] : ['']),
+      ...formatFields(
+        channel,
+        columns.map(({ title }, i) => [title, line[i] as string]),
+      ),
+    ]);
+  }
   const pad = (text: string, i: number): string => {
     const shown = cutText(text, widths[i] as number);
     const space = ' '.repeat((widths[i] as number) - textWidth(shown));
@@ -53,7 +68,8 @@ export function printTable<Row>(
   for (const line of formatTable(channel, columns, rows)) channel.line(line);
 }
 
-function shrink<Row>(columns: readonly Column<Row>[], widths: number[], columnsMax: number): void {
+/** Narrows flexible columns; false when that is not enough. */
+function shrink<Row>(columns: readonly Column<Row>[], widths: number[], columnsMax: number): boolean {
   const total = (): number =>
     widths.reduce((sum, width) => sum + width, 0) + GAP.length * (widths.length - 1);
   while (total() > columnsMax) {
@@ -61,10 +77,11 @@ function shrink<Row>(columns: readonly Column<Row>[], widths: number[], columnsM
       columns[i]?.isFlexible && width > FLEXIBLE_CHARS_MIN ? width : 0,
     );
     const widest = Math.max(...candidates);
-    if (widest === 0) return;
+    if (widest === 0) return false;
     const i = candidates.indexOf(widest);
     widths[i] = Math.max(FLEXIBLE_CHARS_MIN, widest - (total() - columnsMax));
   }
+  return true;
 }
 
 /** `name  value` lines for a single thing. */

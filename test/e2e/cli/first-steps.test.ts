@@ -1,7 +1,7 @@
 /** A person's first minutes, by the real command on a real server: each verb does what the one before left. */
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { createCli, type CliResult, type TestCli } from '../../helpers/cli.ts';
 import { useServer } from '../../helpers/shared-server.ts';
 import { waitFor } from '../../helpers/wait.ts';
@@ -16,7 +16,8 @@ afterAll(async () => {
   await cli?.close();
 });
 
-const names = ['first', 'first-hono', 'first-event', 'first-sse', 'first-broken', 'first-echo'];
+const TEMPLATES = ['http', 'hono', 'event', 'sse', 'cron', 'python', 'image'];
+const names = ['first', 'first-broken', 'first-echo', ...TEMPLATES.map((name) => `first-${name}`)];
 
 async function succeed(...args: string[]): Promise<CliResult> {
   const result = await cli.run(args);
@@ -81,28 +82,45 @@ describe('every template does what it says', () => {
     expect((await cli.run(['invoke', name, '/absent'])).code).toBe(4);
   });
 
-  test('event: takes a CloudEvent and logs it', async () => {
+  test('http: answers', async () => {
+    const name = await deploy('http');
+    const answer = JSON.parse((await succeed('invoke', name, '/?name=Ada')).stdout) as { message: string };
+    expect(answer.message).toBe('Hello, Ada!');
+  });
+
+  test('event: is worked on after it was accepted, and logs', async () => {
     const name = await deploy('event');
-    const event = [
-      '-H',
-      'ce-type: example.order.created',
-      '-H',
-      'ce-id: e-1',
-      '-d',
-      '{"id":"o-1","total":3}',
-    ];
-    expect((await succeed('invoke', name, '-i', ...event)).stdout).toContain('HTTP/1.1 204');
+    const { stdout } = await succeed('invoke', name, '--async', '-d', '{"id":"o-1","total":3}');
+    const record = await server.client.waitFor(stdout.trim());
+    expect(record.state).toBe('succeeded');
     const line = await waitFor('the log line', async () => {
-      const { stdout } = await succeed('logs', name, '--json');
-      return (
-        stdout !== '' && (JSON.parse(stdout.split('\n')[0] as string) as { message: string; fields: object })
-      );
+      const text = (await succeed('logs', name, '--json')).stdout;
+      return text !== '' && (JSON.parse(text.split('\n')[0] as string) as object);
     });
-    expect(line).toMatchObject({
-      level: 'info',
-      message: 'order created',
-      fields: { event: 'e-1', order: 'o-1', total: 3 },
-    });
+    expect(line).toMatchObject({ level: 'info', message: 'order taken', fields: { order: 'o-1', total: 3 } });
+    expect((await cli.run(['invoke', name, '-d', '{"id":"o-2","total":0}'])).code).toBe(4);
+  });
+
+  test('cron: a tick reaches it, by the command that init tells', async () => {
+    const name = await deploy('cron');
+    await succeed('cron', 'create', name, name, '--cron', '0 0 1 1 *');
+    onTestFinished(async () => void (await cli.run(['cron', 'rm', name])));
+    const { stdout } = await succeed('cron', 'run', name);
+    const id = /inv-\w+/.exec(stdout)?.[0] as string;
+    expect(await server.client.waitFor(id)).toMatchObject({ state: 'succeeded' });
+    expect(await (await server.client.result(id)).json()).toMatchObject({ planned: expect.any(String) });
+  });
+
+  test('python: answers, and reads a body', async () => {
+    const name = await deploy('python');
+    expect((await succeed('invoke', name)).stdout).toContain('Hello from Python!');
+    expect((await succeed('invoke', name, '-d', '12345')).stdout.replaceAll(' ', '')).toBe('{"length":5}');
+  });
+
+  test('image: is built, and answers', async () => {
+    const name = await deploy('image');
+    const answer = JSON.parse((await succeed('invoke', name, '/some/path')).stdout) as object;
+    expect(answer).toEqual({ message: 'Hello from an image!', path: '/some/path' });
   });
 
   test('sse: the first event is there long before the last, and Ctrl-C ends it', async () => {

@@ -96,6 +96,7 @@ test('shows with --dry-run what would happen, with reasons, and changes nothing'
       { service: 'site', name: 'shop-site', action: 'create', reason: 'new' },
     ],
     secrets: [],
+    schedules: [],
     orphans: [],
   });
   expect((await run('up', '--dry-run')).stdout).toBe(

@@ -109,16 +109,28 @@ test('starts in a small multiple of what an empty Node process takes', async () 
 });
 
 describe('init', () => {
-  test.each(['http', 'hono', 'event', 'sse'])('writes the template %s, ready to deploy', async (template) => {
+  test.each([
+    ['http', ['index.ts', 'package.json']],
+    ['hono', ['index.ts', 'package.json']],
+    ['sse', ['index.ts', 'package.json']],
+    ['event', ['index.ts', 'package.json']],
+    ['cron', ['index.ts', 'package.json']],
+    ['python', ['main.py', 'requirements.txt']],
+    ['image', ['Containerfile', 'server.mjs']],
+  ])('writes the template %s, ready to deploy', async (template, files) => {
     const { code, stdout, stderr } = await cli.run(['init', `my-${template}`, '-t', template]);
-    expect([code, stdout, stderr]).toEqual([0, `my-${template}\n`, `next: skiff deploy my-${template}\n`]);
+    expect([code, stdout]).toEqual([0, `my-${template}\n`]);
+    expect(stderr).toMatch(
+      new RegExp(`^next: skiff deploy my-${template}\n(?:then: skiff .*my-${template}.*\n)?$`),
+    );
     const folder = join(cli.home, `my-${template}`);
-    expect((await readdir(folder)).toSorted()).toEqual(['.gitignore', 'index.ts', 'package.json']);
-    expect(JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'))).toMatchObject({
-      name: `my-${template}`,
-      main: 'index.ts',
-    });
-    expect((await cli.run(['init', '--list'])).stdout).toContain(template);
+    expect((await readdir(folder)).toSorted()).toEqual(['.gitignore', ...files].toSorted());
+    if (files.includes('package.json'))
+      expect(JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'))).toMatchObject({
+        name: `my-${template}`,
+        main: 'index.ts',
+      });
+    expect((await cli.run(['init', '--list'])).stdout).toMatch(new RegExp(`^${template} `, 'm'));
   });
 
   test('never writes over what is there', async () => {

@@ -1,5 +1,6 @@
 /** What the CLI prints: tables that fit, numbers people read, colours only where they are wanted. */
 import { Writable } from 'node:stream';
+import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { createChannel, wantsColor } from '../../../sdk/cli/output/channel.ts';
 import { createProgress } from '../../../sdk/cli/output/progress.ts';
@@ -42,6 +43,24 @@ describe('a table', () => {
     );
     expect(lines.map(textWidth)).toEqual([30, 30, 30]);
     expect(lines[1]).toContain('a long note that…');
+  });
+
+  test('leaves out what can be spared, from the right, and then makes a block of each row', () => {
+    const columns = [
+      { title: 'NAME', value: (row: (typeof ROWS)[number]) => row.name },
+      { title: 'N', value: (row: (typeof ROWS)[number]) => String(row.n), isSpare: true },
+      { title: 'AGAIN', value: (row: (typeof ROWS)[number]) => String(row.n), isSpare: true },
+    ];
+    const at = (width: number): string[] =>
+      formatTable(
+        capture({ isTTY: true, columns: width, env: { NO_COLOR: '1' } }).channel,
+        columns,
+        ROWS,
+      ).map(stripVTControlCharacters);
+    expect(at(18)[0]).toBe('NAME   N     AGAIN');
+    expect(at(17)[0]).toBe('NAME   N');
+    expect(at(9)[0]).toBe('NAME');
+    expect(at(4)).toEqual(['NAME  hello', '', 'NAME  grüße']);
   });
 
   test('is never cut in a pipe', () => {

@@ -39,6 +39,7 @@ services:
     name: 'shop-resize-img',
     source: `${folder}/fn`,
     entry: 'main.ts',
+    schedules: {},
     config: {
       memory: '1GB',
       cpu: 0.5,
@@ -162,4 +163,29 @@ services:
       },
     },
   });
+});
+
+test.each([
+  ["'0 3 * * *'", { '': { cron: '0 3 * * *' } }],
+  ['{ every: 30s, overlap: allow }', { '': { every: 30_000, overlap: 'allow' } }],
+  [
+    "{ night: '0 3 * * *', often: { every: 5m } }",
+    { '-night': { cron: '0 3 * * *' }, '-often': { every: 300_000 } },
+  ],
+])('runs by the clock: schedule: %s', async (schedule, schedules) => {
+  const { project, service } = await load(
+    `services: { fn: { build: ., x-skiff-function: { schedule: ${schedule} } } }`,
+  );
+  expect(createFunctionWish(project, service)).toMatchObject({ schedules });
+});
+
+test.each([
+  ['7', /schedule must be a cron expression/],
+  ['{ every: never }', /schedule\.every: "never" is not a duration/],
+  ['{ cron: "* * * * *", often: 1 }', /schedule: Unrecognized key: "often"/],
+])('a schedule that is none is refused: %s', async (schedule, expected) => {
+  const { project, service } = await load(
+    `services: { fn: { build: ., x-skiff-function: { schedule: ${schedule} } } }`,
+  );
+  expect(() => createFunctionWish(project, service)).toThrow(expected);
 });

@@ -92,10 +92,15 @@ function createColumns(nowMs: number): Column<TokenRecord>[] {
     { title: 'SCOPES', value: (row) => row.scopes.join(', ') },
     {
       title: 'GOOD FOR',
+      isSpare: true,
       value: (row) => row.functions?.join(', ') ?? (row.namespace ? `${row.namespace}.*` : 'all'),
     },
-    { title: 'CREATED', value: (row) => formatAgo(row.createdMs, nowMs) },
-    { title: 'EXPIRES', value: (row) => (row.expiresMs === undefined ? 'never' : formatEnd(row.expiresMs)) },
+    { title: 'CREATED', isSpare: true, value: (row) => formatAgo(row.createdMs, nowMs) },
+    {
+      title: 'EXPIRES',
+      isSpare: true,
+      value: (row) => (row.expiresMs === undefined ? 'never' : formatEnd(row.expiresMs)),
+    },
   ];
 }
 

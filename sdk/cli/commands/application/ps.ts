@@ -44,7 +44,7 @@ export function define(command: Command, session: Session): void {
 function createColumns(services: readonly ServiceState[]): Column<FunctionRecord>[] {
   return [
     { title: 'SERVICE', value: ({ name, labels }) => labels?.[ApplicationLabel.service] ?? name },
-    { title: 'FUNCTION', value: ({ name }) => name },
+    { title: 'FUNCTION', isSpare: true, value: ({ name }) => name },
     {
       title: 'STATE',
       value: ({ live }) => (live === undefined ? 'not live' : live.targets.length > 1 ? 'canary' : 'live'),
@@ -58,10 +58,15 @@ function createColumns(services: readonly ServiceState[]): Column<FunctionRecord
     },
     {
       title: 'SANDBOXES',
+      isSpare: true,
       align: 'right',
       value: ({ sandboxes }) => (sandboxes === undefined ? '?' : String(sandboxes)),
     },
-    { title: 'CHANGED', value: ({ live, createdMs }) => formatAgo(live?.updatedMs ?? createdMs, Date.now()) },
+    {
+      title: 'CHANGED',
+      isSpare: true,
+      value: ({ live, createdMs }) => formatAgo(live?.updatedMs ?? createdMs, Date.now()),
+    },
     {
       title: 'URL',
       value: ({ name, url }) =>

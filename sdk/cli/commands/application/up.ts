@@ -6,11 +6,12 @@ import { type AppliedMember, applyMembers, removeFunctions } from '../../applica
 import { followApplication } from '../../application/follow.ts';
 import { addProjectOptions, printNotes, readProject } from '../../application/options.ts';
 import { makePlan, membersOf, type Plan } from '../../application/plan.ts';
+import { applySchedules, planSchedules, type SchedulePlan } from '../../application/schedules.ts';
 import { planSecrets, type SecretPlan } from '../../application/secrets.ts';
 import { type CliClient, openClient } from '../../connection/server.ts';
 import { CliFailure, ExitCode } from '../../failure.ts';
 import { createBoard } from '../../output/board.ts';
-import { plural } from '../../output/quantities.ts';
+import { formatMs, plural } from '../../output/quantities.ts';
 import type { Session } from '../../session.ts';
 
 const EXAMPLES = `
@@ -49,16 +50,20 @@ export function define(command: Command, session: Session): void {
       const isForced = options.forceRecreate === true;
       const plan = await makePlan(client, project, { isForced, signal });
       const secrets = await planSecrets(client, project, session);
+      const wishes = plan.members.map(({ wish }) => wish);
+      const schedules = await planSchedules(client, wishes, session);
       checkPlan(session, plan, options.ignoreUnsupported === true);
       // Services that were left out by name are no orphans.
       const orphans = services.length > 0 ? [] : plan.orphans;
-      if (options.dryRun) return printPlan(session, plan, secrets, orphans, options);
+      if (options.dryRun) return printPlan(session, plan, { secrets, schedules, orphans }, options);
       const removed = options.removeOrphans ? orphans : [];
       const members = await apply(session, client, plan, secrets, removed);
+      const isWhole = members.every(({ error }) => error === undefined);
+      if (isWhole) await applySchedules(client, schedules, session);
       if (options.json)
         session.output.json({ name: project.name, members, removed: removed.map(({ name }) => name) });
       warnOfOrphans(session, orphans, removed);
-      if (members.some(({ error }) => error !== undefined)) session.exitCode = ExitCode.notConverged;
+      if (!isWhole) session.exitCode = ExitCode.notConverged;
       else if (!options.detach && !options.json) await showLogs(session, client, project.name);
     });
 }
@@ -85,11 +90,16 @@ function checkPlan({ output: { err } }: Session, plan: Plan, isIgnored: boolean)
 const SIGNS = { create: '+', update: '~', keep: '=' } as const;
 const COLOURS = { create: 'green', update: 'yellow', keep: 'dim' } as const;
 
+interface OtherPlans {
+  readonly secrets: readonly SecretPlan[];
+  readonly schedules: readonly SchedulePlan[];
+  readonly orphans: readonly FunctionRecord[];
+}
+
 function printPlan(
   { output }: Session,
   plan: Plan,
-  secrets: readonly SecretPlan[],
-  orphans: readonly FunctionRecord[],
+  { secrets, schedules, orphans }: OtherPlans,
   { removeOrphans, json }: { readonly removeOrphans?: true | undefined; readonly json?: true | undefined },
 ): void {
   const members = plan.members.map(({ service, wish, action, reason, replicas }) => ({
@@ -103,6 +113,7 @@ function printPlan(
       name: plan.project.name,
       members,
       secrets: secrets.map(({ name, action }) => ({ name, action })),
+      schedules: schedules.map(({ name, action }) => ({ name, action })),
       orphans: orphans.map(({ name }) => name),
     });
   }
@@ -113,8 +124,17 @@ function printPlan(
   for (const { name, action } of secrets)
     row(action, `secret ${name}`, action === 'update' ? 'the file is newer' : '');
   for (const { service, name, action, reason } of members) row(action, `${service} (${name})`, reason);
+  for (const { name, action, wish } of schedules) {
+    if (action === 'remove') out.line(out.style('red', `- schedule ${name}`));
+    else row(action, `schedule ${name}`, describeTiming(wish));
+  }
   const fate = removeOrphans ? 'is removed' : 'is in the files no more; --remove-orphans removes it';
   for (const { name } of orphans) out.line(out.style('red', `- ${name}  ${fate}`));
+}
+
+function describeTiming(wish: SchedulePlan['wish']): string {
+  const { cron, every, at } = wish ?? {};
+  return cron ?? (every === undefined ? `once at ${at}` : `every ${formatMs(Number(every))}`);
 }
 
 async function apply(

@@ -51,10 +51,14 @@ function createColumns(nowMs: number): Column<Schedule>[] {
     { title: 'FUNCTION', value: (row) => row.function },
     { title: 'WHEN', value: describeTiming, isFlexible: true },
     { title: 'NEXT', value: (row) => describeNext(row, nowMs) },
-    { title: 'LAST', value: ({ lastMs }) => (lastMs === undefined ? 'never' : formatAgo(lastMs, nowMs)) },
-    { title: 'FIRED', align: 'right', value: ({ fired }) => String(fired) },
-    { title: 'SKIPPED', align: 'right', value: ({ skipped }) => String(skipped) },
-    { title: 'MISSED', align: 'right', value: ({ missedCount }) => String(missedCount) },
+    {
+      title: 'LAST',
+      isSpare: true,
+      value: ({ lastMs }) => (lastMs === undefined ? 'never' : formatAgo(lastMs, nowMs)),
+    },
+    { title: 'FIRED', isSpare: true, align: 'right', value: ({ fired }) => String(fired) },
+    { title: 'SKIPPED', isSpare: true, align: 'right', value: ({ skipped }) => String(skipped) },
+    { title: 'MISSED', isSpare: true, align: 'right', value: ({ missedCount }) => String(missedCount) },
   ];
 }
 

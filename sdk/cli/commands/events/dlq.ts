@@ -58,8 +58,8 @@ function createColumns(nowMs: number): Column<InvocationRecord>[] {
     { title: 'ID', value: ({ id }) => id },
     { title: 'FUNCTION', value: ({ functionName }) => functionName },
     { title: 'STATE', value: ({ state, reason }) => `${state} (${reason})` },
-    { title: 'TRIES', align: 'right', value: ({ attempts }) => String(attempts.length) },
-    { title: 'ENDED', value: ({ endedMs }) => formatAgo(endedMs ?? nowMs, nowMs) },
+    { title: 'TRIES', isSpare: true, align: 'right', value: ({ attempts }) => String(attempts.length) },
+    { title: 'ENDED', isSpare: true, value: ({ endedMs }) => formatAgo(endedMs ?? nowMs, nowMs) },
     { title: 'LAST', isFlexible: true, value: describeLast },
   ];
 }

@@ -143,13 +143,13 @@ function attemptColumns(nowMs: number): Column<Attempt>[] {
     { title: 'TRY', align: 'right', value: ({ number }) => String(number) },
     { title: 'OUTCOME', value: ({ outcome }) => outcome ?? 'running' },
     { title: 'STATUS', align: 'right', value: ({ status }) => (status === undefined ? '' : String(status)) },
-    { title: 'STARTED', value: ({ startedMs }) => formatAgo(startedMs, nowMs) },
+    { title: 'STARTED', isSpare: true, value: ({ startedMs }) => formatAgo(startedMs, nowMs) },
     {
       title: 'TOOK',
       align: 'right',
       value: ({ startedMs, endedMs }) => (endedMs === undefined ? '' : formatMs(endedMs - startedMs)),
     },
-    { title: 'DEPLOYMENT', value: ({ deployment }) => deployment ?? '' },
+    { title: 'DEPLOYMENT', isSpare: true, value: ({ deployment }) => deployment ?? '' },
     { title: 'MESSAGE', isFlexible: true, value: ({ message }) => message ?? '' },
   ];
 }

@@ -1,17 +1,18 @@
 /** `skiff deploy`: pack, upload, follow the build, print the URL. */
 import { resolve } from 'node:path';
 import type { Command } from '@commander-js/extra-typings';
-import type { BuildEvent, DeployOptions, DeployResult } from '../../../client/index.ts';
+import { ClientError, type DeployOptions, type DeployResult } from '../../../client/index.ts';
 import { readEnvOptions } from '../../options/env.ts';
 import { collect, parseAssignment, parseCount, parsePercent } from '../../options/parse.ts';
-import { type CliClient, openClient } from '../../connection/server.ts';
+import { openClient } from '../../connection/server.ts';
+import { followDeploy } from '../../deploy/follow.ts';
 import { inNamespace } from '../../options/namespace.ts';
 import { usage } from '../../failure.ts';
-import { createProgress, type Progress } from '../../output/progress.ts';
 import { formatBytes, formatMs, plural } from '../../output/quantities.ts';
 import { findSource, suggestName, toName } from '../../source/files.ts';
 import { measureSource, packSource } from '../../source/pack.ts';
 import type { Session } from '../../session.ts';
+import { getLive } from './env.ts';
 
 const EXAMPLES = `
 Examples:
@@ -34,7 +35,48 @@ interface Plan {
 }
 
 export function define(command: Command, session: Session): void {
-  command
+  addOptions(command).action(async (path, options) => {
+    const subject = options.image === undefined ? chooseSource(path, session) : chooseImage(options.image);
+    const name = nameOf(options.name ?? subject.name, options.namespace, path);
+    const config = {
+      runtime: options.runtime,
+      memory: options.memory,
+      cpu: options.cpu,
+      timeout: options.timeout,
+      concurrency: options.concurrency,
+      min: options.min,
+      max: options.max,
+      keepAlive: options.keepAlive,
+      rollbackAt: options.rollbackAt,
+      secrets: options.secret,
+      calls: options.calls,
+      network: readNetwork(options.network),
+      access: options.access,
+      runtimeClass: options.runtimeClass,
+      env: await readEnv(session, name, options),
+      async: options.async && Object.fromEntries(options.async.map(parseAssignment)),
+      labels: options.label && Object.fromEntries(options.label.map(parseAssignment)),
+    };
+    const plan: Plan = {
+      name,
+      config,
+      entry: options.file ?? options.entry ?? subject.entry,
+      isJson: options.json === true,
+    };
+    const start = { ...plan, ...subject.what, canary: options.canary, signal: session.signal };
+    if (options.detach) await order(start, session);
+    else {
+      const result = await followDeploy(session, openClient(session), name, start, {
+        isQuiet: plan.isJson && !session.output.err.isTty,
+        size: subject.size,
+      });
+      printResult(result, plan, session);
+    }
+  });
+}
+
+function addOptions(command: Command) {
+  return command
     .argument('[path]', 'file or folder', '.')
     .optionsGroup('What to deploy:')
     .option('-n, --name <name>', 'name of the function (default: of the package, file or folder)')
@@ -53,6 +95,7 @@ export function define(command: Command, session: Session): void {
     .option('--keep-alive <duration>', 'how long an idle sandbox is kept, such as 5m')
     .option('-e, --env <name=value>', 'environment variable; without a value, yours is taken', collect)
     .option('--env-file <file>', 'file with lines NAME=value', collect)
+    .option('--keep-env', 'keep the variables of the live deployment that are not given anew')
     .option('-s, --secret <name>', 'secret it is given, as variable and as file of /run/secrets', collect)
     .option('--calls <function>', 'function it may call, by its name or as alias=name', collect)
     .option('--network <policy>', 'none, internet, or what it may reach: api.example.com:443', collect)
@@ -69,39 +112,29 @@ export function define(command: Command, session: Session): void {
     .option('--canary <percent>', 'share of the traffic it gets; the live one keeps the rest', parsePercent)
     .option('-d, --detach', 'order the build and do not wait for it')
     .option('--json', 'print { name, url, deployment, image, ms }')
-    .addHelpText('after', EXAMPLES)
-    .action(async (path, options) => {
-      const subject = options.image === undefined ? chooseSource(path, session) : chooseImage(options.image);
-      const name = nameOf(options.name ?? subject.name, options.namespace, path);
-      const config = {
-        runtime: options.runtime,
-        memory: options.memory,
-        cpu: options.cpu,
-        timeout: options.timeout,
-        concurrency: options.concurrency,
-        min: options.min,
-        max: options.max,
-        keepAlive: options.keepAlive,
-        rollbackAt: options.rollbackAt,
-        secrets: options.secret,
-        calls: options.calls,
-        network: readNetwork(options.network),
-        access: options.access,
-        runtimeClass: options.runtimeClass,
-        env: readEnvOptions(session, options.env ?? [], options.envFile ?? []),
-        async: options.async && Object.fromEntries(options.async.map(parseAssignment)),
-        labels: options.label && Object.fromEntries(options.label.map(parseAssignment)),
-      };
-      const plan: Plan = {
-        name,
-        config,
-        entry: options.file ?? options.entry ?? subject.entry,
-        isJson: options.json === true,
-      };
-      const start = { ...plan, ...subject.what, canary: options.canary, signal: session.signal };
-      if (options.detach) await order(start, session);
-      else printResult(await follow(openClient(session), start, subject.size, session), plan, session);
-    });
+    .addHelpText('after', EXAMPLES);
+}
+
+interface EnvOptions {
+  readonly env?: readonly string[] | undefined;
+  readonly envFile?: readonly string[] | undefined;
+  readonly keepEnv?: true | undefined;
+}
+
+/** Of a function that is not there yet nothing can be kept. */
+async function readEnv(
+  session: Session,
+  name: string,
+  { env = [], envFile = [], keepEnv }: EnvOptions,
+): Promise<Readonly<Record<string, string>> | undefined> {
+  const given = readEnvOptions(session, env, envFile);
+  if (keepEnv !== true) return given;
+  try {
+    return { ...(await getLive(openClient(session), name, session)).config.env, ...given };
+  } catch (error) {
+    if (error instanceof ClientError && error.code === 'FUNCTION_NOT_FOUND') return given;
+    throw error;
+  }
 }
 
 function nameOf(bare: string, namespace: string | undefined, path: string): string {
@@ -156,57 +189,6 @@ function readNetwork(
   const [first] = values ?? [];
   if (values === undefined || first === undefined) return undefined;
   return values.length === 1 && !/[:./]/.test(first) ? first : { allow: values };
-}
-
-async function follow(
-  client: CliClient,
-  start: Plan & What & { signal: AbortSignal },
-  size: string,
-  session: Session,
-): Promise<DeployResult> {
-  const progress = createProgress(session.output.err, start.isJson && !session.output.err.isTty);
-  let build: string | undefined;
-  if (start.source) progress.start('upload', size);
-  try {
-    const result = await client.deploy(start.name, {
-      ...start,
-      onUploaded: (upload) => progress.done('upload', upload.ms, size),
-      onStarted: (started) => {
-        build = started.build;
-        progress.start('queue');
-      },
-      onEvent: (event) => showEvent(progress, event),
-    });
-    progress.stop();
-    return result;
-  } catch (error) {
-    progress.stop('failed');
-    if (session.signal.aborted && build !== undefined) await cancel(client, build, session);
-    throw error;
-  }
-}
-
-const CANCEL_MS_MAX = 3_000;
-
-/** Ctrl-C takes back what was ordered; what was live before stays live. */
-async function cancel(client: CliClient, build: string, session: Session): Promise<void> {
-  const { err } = session.output;
-  try {
-    const { state } = await client.cancelBuild(build, { signal: AbortSignal.timeout(CANCEL_MS_MAX) });
-    if (state === 'succeeded')
-      err.line(`build ${build} had ended already: it is live; take it back with skiff rollback`);
-    else if (state === 'cancelled') err.line(`build ${build} is cancelled; nothing was changed`);
-    else err.line(`build ${build} is being cancelled`);
-  } catch {
-    err.line(`build ${build} could not be cancelled and may go on`);
-  }
-}
-
-function showEvent(progress: Progress, event: BuildEvent): void {
-  if (event.type === 'log') progress.log(event.message);
-  if (event.type !== 'step') return;
-  if (event.status === 'start') progress.start(event.step, event.detail);
-  else progress.done(event.step, event.ms ?? 0, event.detail);
 }
 
 function printResult(result: DeployResult, plan: Plan, { output }: Session): void {

@@ -1,5 +1,5 @@
-/** `skiff init`: a new function from a template. A template is a module in sdk/cli/templates, copied as it is. */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+/** `skiff init`: a new function from a template. A template is a folder in sdk/cli/templates, copied as it is. */
+import { cpSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { type Command, Option } from '@commander-js/extra-typings';
 import { CliFailure, usage } from '../../failure.ts';
@@ -10,6 +10,7 @@ const EXAMPLES = `
 Examples:
   $ skiff init hello                 a function in the folder hello
   $ skiff init api --template hono   an application of several routes
+  $ skiff init jobs -t event         works on events in its own time; cron, python, image, sse
   $ skiff init --list                all templates
 
 Then: skiff deploy hello
@@ -30,28 +31,46 @@ export function define(command: Command, session: Session): void {
     });
 }
 
-function createTemplateOption() {
-  return new Option('-t, --template <name>', 'what to start from').choices(listNames()).default('http');
+interface Template {
+  readonly summary: string;
+  /** What to do when it is deployed, with $ for its name. */
+  readonly next?: string;
+  /** Versions are exact, so that a function of today builds in a year. */
+  readonly dependencies?: Readonly<Record<string, string>>;
+  /** Of a folder that is no JavaScript package. */
+  readonly isOther?: true;
 }
 
-function listNames(): string[] {
-  return readdirSync(TEMPLATES_DIR)
-    .map((file) => basename(file, '.ts'))
-    .toSorted();
+const TEMPLATES: Readonly<Record<string, Template>> = {
+  http: { summary: 'answers requests; the context has id, deadline, log and more' },
+  hono: { summary: 'an application of several routes, with Hono', dependencies: { hono: '4.13.19' } },
+  sse: { summary: 'streams server-sent events' },
+  event: {
+    summary: 'works on events in its own time, again when it fails',
+    next: `skiff invoke $ --async -d '{"id":"o-1","total":3}'`,
+  },
+  cron: {
+    summary: 'runs by the clock',
+    next: `skiff cron create $ $ --cron '*/5 * * * *'`,
+  },
+  python: { summary: 'answers requests, in Python', isOther: true },
+  image: { summary: 'any server that listens on $PORT, from a Containerfile', isOther: true },
+};
+
+function createTemplateOption() {
+  return new Option('-t, --template <name>', 'what to start from')
+    .choices(Object.keys(TEMPLATES))
+    .default('http');
 }
 
 function listTemplates({ output: { out } }: Session): void {
-  for (const name of listNames()) out.line(`${out.style('bold', name.padEnd(8))}  ${readSummary(name)}`);
-}
-
-/** The comment a template begins with says what it is. */
-function readSummary(name: string): string {
-  const [first = ''] = readFileSync(join(TEMPLATES_DIR, `${name}.ts`), 'utf8').split('\n');
-  return first.replace(/^\/\*\*\s*/, '').replace(/\s*\*\/$/, '');
+  for (const [name, { summary }] of Object.entries(TEMPLATES))
+    out.line(`${out.style('bold', name.padEnd(8))}  ${summary}`);
 }
 
 function writeTemplate(session: Session, folder: string, template: string): void {
   const { out, err } = session.output;
+  const { dependencies, next, isOther } = TEMPLATES[template] as Template;
   const target = resolve(session.cwd, folder);
   const name = toName(basename(target));
   if (name === '')
@@ -62,19 +81,19 @@ function writeTemplate(session: Session, folder: string, template: string): void
     });
   }
   mkdirSync(target, { recursive: true });
-  copyFileSync(join(TEMPLATES_DIR, `${template}.ts`), join(target, 'index.ts'));
-  writeFileSync(join(target, 'package.json'), `${JSON.stringify(createPackage(name, template), null, 2)}\n`);
+  cpSync(join(TEMPLATES_DIR, template), target, { recursive: true });
+  if (isOther !== true) {
+    const content = {
+      name,
+      private: true,
+      type: 'module',
+      main: 'index.ts',
+      ...(dependencies && { dependencies }),
+    };
+    writeFileSync(join(target, 'package.json'), `${JSON.stringify(content, null, 2)}\n`);
+  }
   writeFileSync(join(target, '.gitignore'), 'node_modules/\n.env\n');
   out.line(relative(session.cwd, target) || '.');
   err.line(`next: skiff deploy ${folder}`);
-}
-
-/** What a template needs beside its code. Versions are exact, so that a function of today builds in a year. */
-const DEPENDENCIES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  hono: { hono: '4.13.19' },
-};
-
-function createPackage(name: string, template: string) {
-  const dependencies = DEPENDENCIES[template];
-  return { name, private: true, type: 'module', main: 'index.ts', ...(dependencies && { dependencies }) };
+  if (next !== undefined) err.line(`then: ${next.replaceAll('$', name)}`);
 }

@@ -1,12 +1,12 @@
 /** `skiff invoke`: call a function; its answer streams to stdout as it comes. */
-import { createReadStream, existsSync } from 'node:fs';
-import { extname, resolve } from 'node:path';
 import type { Command } from '@commander-js/extra-typings';
 import type { HttpResponse } from '../../connection/http-fetch.ts';
 import { openClient } from '../../connection/server.ts';
 import type { Problem } from '../../../protocol/errors.ts';
 import { CliFailure, ExitCode, usage } from '../../failure.ts';
-import { collect, parseAssignment, parseHeader } from '../../options/parse.ts';
+import { collect } from '../../options/parse.ts';
+import { readRequest } from '../../options/request.ts';
+import { printCallTrace } from '../../output/call-trace.ts';
 import type { Session } from '../../session.ts';
 
 const EXAMPLES = `
@@ -17,6 +17,7 @@ Examples:
   $ skiff invoke resize -d @photo.jpg > small.jpg  a file, streamed both ways
   $ echo hi | skiff invoke shout -d -              standard input
   $ skiff invoke hello -X DELETE -H 'x-key: 1' -i  method, header, show the answer's headers
+  $ skiff invoke hello --trace                     queue, cold start, execution, and the calls it made
   $ skiff invoke resize -d @photo.jpg --async      runs at least once, also if this host goes down; prints its id
 
 Exit code: 0, 4 when the function failed or answered with 400 or above, 1 when the platform did not run it.
@@ -34,79 +35,31 @@ export function define(command: Command, session: Session): void {
     .option('-a, --async', 'put it into the queue and print its id; see it with: skiff invocation show <id>')
     .option('--delay <duration>', 'with --async: not before this time has passed, such as 10m')
     .option('--key <key>', 'idempotency key: repeating the command is the same invocation')
+    .option('--trace', 'say where the time went, on standard error')
     .addHelpText('after', EXAMPLES)
     .action(async (name, path, options) => {
-      const data = options.data === undefined ? undefined : readData(session, options.data);
-      const headers = (options.header ?? []).map(parseHeader);
-      if (data && !headers.some(([header]) => header.toLowerCase() === 'content-type')) {
-        headers.push(['content-type', data.type]);
-      }
-      const request = {
-        path: addQuery(path, (options.query ?? []).map(parseAssignment)),
-        headers,
-        signal: session.signal,
-        ...(options.method === undefined ? {} : { method: options.method.toUpperCase() }),
-        ...(data === undefined ? {} : { body: data.body }),
-      };
+      const request = readRequest(session, path, options);
       if (options.async) {
         const { delay, key: idempotencyKey } = options;
         const { id } = await openClient(session).invokeAsync(name, { ...request, delay, idempotencyKey });
         return session.output.out.line(id);
       }
       if (options.delay !== undefined) throw usage('--delay needs --async');
-      if (options.key !== undefined) headers.push(['idempotency-key', options.key]);
-      const response = await openClient(session).fetch(name, request);
+      if (options.key !== undefined) request.headers.push(['idempotency-key', options.key]);
+      const client = openClient(session);
+      const startMs = performance.now();
+      const response = await client.fetch(name, request);
+      const headMs = performance.now() - startMs;
       if (options.include) printHead(session, response);
-      await printAnswer(session, name, response, options.include === true);
+      try {
+        await printAnswer(session, name, response, options.include === true);
+      } finally {
+        if (options.trace) {
+          const seen = { headMs, allMs: performance.now() - startMs };
+          await printCallTrace(session, client, name, response, seen);
+        }
+      }
     });
-}
-
-function addQuery(path: string, query: readonly (readonly [string, string])[]): string {
-  if (query.length === 0) return path;
-  const text = query.map((pair) => pair.map(encodeURIComponent).join('=')).join('&');
-  return `${path}${path.includes('?') ? '&' : '?'}${text}`;
-}
-
-interface Data {
-  readonly body: string | (() => AsyncIterable<Uint8Array>);
-  readonly type: string;
-}
-
-const TYPES: Readonly<Record<string, string>> = {
-  '.json': 'application/json',
-  '.txt': 'text/plain; charset=utf-8',
-  '.html': 'text/html; charset=utf-8',
-  '.csv': 'text/csv; charset=utf-8',
-  '.xml': 'application/xml',
-  '.png': 'image/png',
-  '.jpg': 'image/jpeg',
-  '.jpeg': 'image/jpeg',
-};
-
-function readData(session: Session, data: string): Data {
-  if (data === '-' || data === '@-') {
-    if (session.stdin.isTTY)
-      session.output.err.line('reading the body from the terminal; end it with Ctrl-D');
-    return { body: () => session.stdin, type: 'application/octet-stream' };
-  }
-  if (data.startsWith('@')) {
-    const path = resolve(session.cwd, data.slice(1));
-    if (!existsSync(path))
-      throw usage(`${path} does not exist`, `a text that begins with @ goes through standard input: -d -`);
-    return {
-      body: () => createReadStream(path),
-      type: TYPES[extname(path).toLowerCase()] ?? 'application/octet-stream',
-    };
-  }
-  return { body: data, type: isJson(data) ? 'application/json' : 'text/plain; charset=utf-8' };
-}
-
-function isJson(text: string): boolean {
-  try {
-    return typeof JSON.parse(text) === 'object';
-  } catch {
-    return false;
-  }
 }
 
 function printHead({ output: { out } }: Session, response: HttpResponse): void {

@@ -41,9 +41,13 @@ function createColumns(nowMs: number): Column<FunctionRecord>[] {
       value: (row) => (row.live ? describeTraffic(row.live.targets) : 'none'),
       isFlexible: true,
     },
-    { title: 'UPDATED', value: (row) => formatAgo(row.live?.updatedMs ?? row.createdMs, nowMs) },
-    { title: 'RUNTIME', value: (row) => row.runtime ?? '' },
-    { title: 'SANDBOXES', value: (row) => String(row.sandboxes ?? ''), align: 'right' },
+    {
+      title: 'UPDATED',
+      isSpare: true,
+      value: (row) => formatAgo(row.live?.updatedMs ?? row.createdMs, nowMs),
+    },
+    { title: 'RUNTIME', isSpare: true, value: (row) => row.runtime ?? '' },
+    { title: 'SANDBOXES', isSpare: true, value: (row) => String(row.sandboxes ?? ''), align: 'right' },
     { title: 'URL', value: (row) => row.url },
   ];
 }

@@ -47,8 +47,8 @@ function createColumns(nowMs: number): Column<Row>[] {
     { title: 'DEPLOYMENT', value: (row) => row.id },
     { title: 'DEPLOYED', value: (row) => formatAgo(row.createdMs, nowMs) },
     { title: 'TRAFFIC', value: (row) => (row.weight === 0 ? '' : `${row.weight}%`), align: 'right' },
-    { title: 'RUNTIME', value: (row) => row.config.runtime },
-    { title: 'SIZE', value: (row) => formatBytes(row.image.bytes), align: 'right' },
-    { title: 'IMAGE', value: (row) => row.image.digest.slice(0, DIGEST_CHARS) },
+    { title: 'RUNTIME', isSpare: true, value: (row) => row.config.runtime },
+    { title: 'SIZE', isSpare: true, value: (row) => formatBytes(row.image.bytes), align: 'right' },
+    { title: 'IMAGE', isSpare: true, value: (row) => row.image.digest.slice(0, DIGEST_CHARS) },
   ];
 }

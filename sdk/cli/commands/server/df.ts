@@ -29,7 +29,12 @@ const COLUMNS: Column<Usage>[] = [
   { title: 'LIMIT', value: (row) => formatOptional(row.bytesMax), align: 'right' },
   { title: 'ITEMS', value: (row) => String(row.count ?? ''), align: 'right' },
   { title: 'LIMIT', value: (row) => String(row.countMax ?? ''), align: 'right' },
-  { title: 'RECLAIMABLE', value: (row) => formatOptional(row.reclaimableBytes), align: 'right' },
+  {
+    title: 'RECLAIMABLE',
+    isSpare: true,
+    value: (row) => formatOptional(row.reclaimableBytes),
+    align: 'right',
+  },
   { title: 'USED', value: formatShare, align: 'right' },
 ];
 

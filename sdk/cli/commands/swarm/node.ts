@@ -130,13 +130,13 @@ function createColumns(nowMs: number): Column<NodeRecord>[] {
     { title: 'HOST', value: (row) => row.hostname, isFlexible: true },
     { title: 'STATUS', value: (row) => row.status ?? 'ready' },
     { title: 'AVAILABILITY', value: (row) => row.availability },
-    { title: 'ROLE', value: (row) => row.role ?? '' },
+    { title: 'ROLE', isSpare: true, value: (row) => row.role ?? '' },
     { title: 'SANDBOXES', value: ifUp((row) => String(row.used.sandboxes)), align: 'right' },
-    { title: 'BUSY', value: ifUp((row) => String(row.used.busySlots)), align: 'right' },
+    { title: 'BUSY', isSpare: true, value: ifUp((row) => String(row.used.busySlots)), align: 'right' },
     { title: 'MEMORY', value: ifUp(formatMemory), align: 'right' },
-    { title: 'CORES', value: ifUp((row) => String(row.capacity.cpus)), align: 'right' },
-    { title: 'SEEN', value: ifUp((row) => formatAgo(row.heartbeatMs, nowMs)) },
-    { title: 'VERSION', value: (row) => row.version },
+    { title: 'CORES', isSpare: true, value: ifUp((row) => String(row.capacity.cpus)), align: 'right' },
+    { title: 'SEEN', isSpare: true, value: ifUp((row) => formatAgo(row.heartbeatMs, nowMs)) },
+    { title: 'VERSION', isSpare: true, value: (row) => row.version },
   ];
 }
 
@@ -144,7 +144,7 @@ const TASK_COLUMNS: Column<NodeTask>[] = [
   { title: 'SANDBOX', value: (row) => row.sandbox },
   { title: 'FUNCTION', value: (row) => (row.service === undefined ? row.functionName : '') },
   { title: 'SERVICE', value: (row) => row.service ?? '' },
-  { title: 'DEPLOYMENT', value: (row) => row.deployment },
+  { title: 'DEPLOYMENT', isSpare: true, value: (row) => row.deployment },
   { title: 'STATE', value: (row) => row.state },
 ];
 

@@ -242,11 +242,11 @@ const formatReplicas = ({ running, desired }: ServiceState): string => `${runnin
 
 const SERVICE_COLUMNS: Column<ServiceState>[] = [
   { title: 'NAME', value: (row) => row.service.name },
-  { title: 'MODE', value: (row) => row.service.spec.mode },
+  { title: 'MODE', isSpare: true, value: (row) => row.service.spec.mode },
   { title: 'REPLICAS', value: formatReplicas, align: 'right' },
   { title: 'FUNCTION', value: (row) => row.service.spec.functionName },
-  { title: 'DEPLOYMENT', value: (row) => row.service.spec.deployment },
-  { title: 'UPDATE', value: (row) => row.service.updateStatus?.state ?? '' },
+  { title: 'DEPLOYMENT', isSpare: true, value: (row) => row.service.spec.deployment },
+  { title: 'UPDATE', isSpare: true, value: (row) => row.service.updateStatus?.state ?? '' },
   { title: 'PROBLEM', value: (row) => row.message ?? '', isFlexible: true },
 ];
 
@@ -254,10 +254,10 @@ function createReplicaColumns(nowMs: number): Column<Replica>[] {
   return [
     { title: 'TASK', value: (row) => row.task },
     { title: 'NAME', value: (row) => (row.slot === 0 ? row.service : `${row.service}.${row.slot}`) },
-    { title: 'DEPLOYMENT', value: (row) => row.deployment },
+    { title: 'DEPLOYMENT', isSpare: true, value: (row) => row.deployment },
     { title: 'NODE', value: (row) => row.node },
     { title: 'STATE', value: (row) => row.state },
-    { title: 'SINCE', value: (row) => formatAgo(row.sinceMs, nowMs) },
+    { title: 'SINCE', isSpare: true, value: (row) => formatAgo(row.sinceMs, nowMs) },
     { title: 'PROBLEM', value: (row) => row.message ?? '', isFlexible: true },
   ];
 }

@@ -1,0 +1,74 @@
+/**
+ * `GET /v1/traces/{id}`: one invocation as spans. Made from what is kept anyway: this gateway's last calls, and the
+ * record of an asynchronous invocation. Deliberately absent: a store of traces (that is what OpenTelemetry is for).
+ */
+import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { InvocationRecord } from '../../sdk/protocol/events.ts';
+import type { NodeRecord, Trace, TraceSpan } from '../../sdk/protocol/api.ts';
+import type { GatewayParts } from '../parts.ts';
+import type { Handlers } from '../routes/route.ts';
+import type { CallMemory } from '../swarm/call-history.ts';
+import { listNodes } from '../swarm/nodes.ts';
+
+const SPANS_MAX = 200;
+
+export function createTraceHandlers(parts: GatewayParts): Pick<Handlers, 'readTrace'> {
+  return {
+    async readTrace({ id }) {
+      const call = parts.swarm.recall(id);
+      const record = call ? undefined : await parts.events.store.get(id);
+      if (!call && !record) {
+        throw new SkiffError(
+          'NOT_FOUND',
+          `nothing is known of ${id}: a gateway keeps its last calls, and others keep theirs`,
+        );
+      }
+      const nodes = await listNodes(parts.fast, parts.swarm.members).catch(() => []);
+      const names = new Map(nodes.map((node: NodeRecord) => [node.id, node.hostname]));
+      if (record) return describeRecord(record, names);
+      const calls = [call as CallMemory, ...parts.swarm.recallCalls(id, SPANS_MAX)];
+      const spans = calls.map((one) => describeCall(one, names)).toSorted((a, b) => a.startMs - b.startMs);
+      return { id, spans };
+    },
+  };
+}
+
+type HostNames = ReadonlyMap<string, string>;
+
+function describeCall(call: CallMemory, names: HostNames): TraceSpan {
+  const { id, parent, functionName, deployment, runner, receivedMs, ms, timing, status, cause, detail } =
+    call;
+  return {
+    id,
+    ...(parent !== undefined && { parent }),
+    functionName,
+    deployment,
+    ...(runner !== undefined && { node: names.get(runner) ?? runner }),
+    startMs: receivedMs,
+    ms,
+    ...timing,
+    // Nothing was answered to a caller who had gone.
+    ...(status > 0 && { status }),
+    ...(cause !== undefined && { cause }),
+    ...(detail !== undefined && { detail }),
+  };
+}
+
+function describeRecord(record: InvocationRecord, names: HostNames): Trace {
+  const spans = record.attempts.map((attempt): TraceSpan => {
+    const { number, startedMs, endedMs, outcome, status, message, deployment, runner } = attempt;
+    return {
+      id: record.id,
+      functionName: record.functionName,
+      ...(deployment !== undefined && { deployment }),
+      ...(runner !== undefined && { node: names.get(runner) ?? runner }),
+      attempt: number,
+      startMs: startedMs,
+      ...(endedMs !== undefined && { ms: endedMs - startedMs }),
+      ...(status !== undefined && { status }),
+      ...(outcome !== undefined && outcome !== 'ok' && { cause: outcome }),
+      ...(message !== undefined && { detail: message }),
+    };
+  });
+  return { id: record.id, acceptedMs: record.acceptedMs, state: record.state, spans };
+}
