@@ -158,7 +158,12 @@ function createConfig(
   settings: Readonly<Record<string, unknown>>,
 ): Record<string, unknown> {
   const { memory, cpus, replicas, constraints } = service.deploy;
-  const { env, labels, calls, ...rest } = settings as { env?: object; labels?: object; calls?: unknown };
+  const { env, labels, calls, ...rest } = settings as {
+    env?: object;
+    labels?: object;
+    calls?: unknown;
+    async?: unknown;
+  };
   const declared = declareCalls(project, service, calls);
   const isService = kindOf(service) === 'service';
   const readyPath = readyPathOf(service);
@@ -173,6 +178,7 @@ function createConfig(
     ...(service.secrets.length === 0 ? {} : { secrets: service.secrets.map(({ source }) => source) }),
     ...(declared.length === 0 ? {} : { calls: declared }),
     ...rest,
+    ...(isMapValue(rest.async) && { async: nameDestinations(project, rest.async) }),
     env: { ...service.env, ...env },
     labels: {
       ...service.labels,
@@ -181,6 +187,20 @@ function createConfig(
       [ApplicationLabel.service]: service.name,
     },
   };
+}
+
+/** Destinations among the members are named by their services, too. */
+function nameDestinations(
+  project: Project,
+  settings: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(settings).map(([key, value]) => {
+      const named = isMapValue(value) ? value['function'] : undefined;
+      const member = project.services.find(({ name }) => name === named);
+      return [key, member ? { ...(value as object), function: memberName(project, member) } : value];
+    }),
+  );
 }
 
 /**

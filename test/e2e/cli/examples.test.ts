@@ -48,7 +48,7 @@ function listen(url: string): { readonly seen: string[]; stop(): Promise<void> }
 
 test('chat: everybody hears what is said, and who comes later what was said before', async () => {
   await open('chat');
-  execFileSync('./prepare.sh', { cwd: folder() });
+  execFileSync('sh', ['prepare.sh'], { cwd: folder() });
   expect((await succeed('up', '-d')).stderr).toMatch(/✓ redis +created +1\/1 running/);
   expect(await (await fetch(urlOf('chat'))).text()).toContain('<h1>Chat</h1>');
   const say = async (text: string): Promise<number> => {

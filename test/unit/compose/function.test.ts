@@ -189,3 +189,13 @@ test.each([
   );
   expect(() => createFunctionWish(project, service)).toThrow(expected);
 });
+
+test('results go to a member by the name of its service', async () => {
+  const { project, service } = await load(`
+services:
+  fn: { build: ., x-skiff-function: { async: { retries: 1, onSuccess: { function: album }, onFailure: { url: 'https://x.example' } } } }
+  album: { build: ., x-skiff-function: }`);
+  expect(createFunctionWish(project, service).config).toMatchObject({
+    async: { retries: 1, onSuccess: { function: 'shop-album' }, onFailure: { url: 'https://x.example' } },
+  });
+});
