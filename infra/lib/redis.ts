@@ -9,7 +9,7 @@ import { dataPaths } from '../contract/paths.ts';
 import { clientTls } from '../swarm/identity.ts';
 
 export interface RedisUrls {
-  /** `redis://…`, `rediss://…` or `unix:/path`. */
+  /** `redis://…`, `rediss://…`, `redis+sentinel://…` or `unix:/path`. */
   readonly durable: string;
   readonly fast: string;
 }
@@ -48,6 +48,7 @@ export function parseRedisUrl(url: string): RedisOptions {
     const password = tryReadPassword(path);
     return { path, ...(password === undefined ? {} : { password }) };
   }
+  if (url.startsWith(SENTINEL)) return parseSentinelUrl(url);
   const parsed = new URL(url);
   const identity = parsed.searchParams.get('identity');
   return {
@@ -57,6 +58,43 @@ export function parseRedisUrl(url: string): RedisOptions {
     ...(parsed.password ? { password: decodeURIComponent(parsed.password) } : {}),
     ...(parsed.pathname.length > 1 ? { db: Number(parsed.pathname.slice(1)) } : {}),
     ...(parsed.protocol === 'rediss:' ? { tls: identity === null ? {} : clientTls(identity) } : {}),
+  };
+}
+
+const SENTINEL = 'redis+sentinel://';
+/** A sentinel that is away must not hold up those that are there. */
+const SENTINEL_MS_MAX = 1_000;
+
+/**
+ * `redis+sentinel://user:password@host:port,host:port/<name of the primary>/<db>?sentinelPassword=…`. The sentinels say who the
+ * primary is, now and after every fail-over; a connection to one that was replaced is ended at once.
+ * @throws Error when it names no primary
+ */
+function parseSentinelUrl(url: string): RedisOptions {
+  const [, credentials = '', hosts = '', rest = ''] =
+    /^(?:([^@/]*)@)?([^/]*)(\/.*)?$/.exec(url.slice(SENTINEL.length)) ?? [];
+  const { pathname, searchParams } = new URL(rest, 'redis://sentinel');
+  const [name = '', db] = pathname.slice(1).split('/');
+  if (hosts === '' || name === '')
+    throw new Error(
+      `"${SENTINEL}${hosts}/${name}" names no sentinels or no primary; write ${SENTINEL}a:26379,b:26379/name`,
+    );
+  const [username, password] = credentials.split(':').map(decodeURIComponent);
+  const sentinelPassword = searchParams.get('sentinelPassword');
+  return {
+    sentinels: hosts.split(',').map((host) => {
+      const { hostname, port } = new URL(`redis://${host}`);
+      return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 26_379) };
+    }),
+    name: decodeURIComponent(name),
+    role: 'master',
+    failoverDetector: true,
+    sentinelRetryStrategy: (attempt) => Math.min(500, attempt * 50),
+    sentinelCommandTimeout: SENTINEL_MS_MAX,
+    ...(username ? { username } : {}),
+    ...(password ? { password } : {}),
+    ...(sentinelPassword === null ? {} : { sentinelPassword }),
+    ...(db ? { db: Number(db) } : {}),
   };
 }
 

@@ -85,10 +85,10 @@ export interface Events<R extends ClientResponse> {
 }
 
 const WAIT_MS = 30_000;
+const pathOf = (id: string): string => `/v1/invocations/${encodeURIComponent(id)}`;
 const JSON_TYPE = ['content-type', 'application/json'] as const;
 
 export function createEvents<R extends ClientResponse>(transport: Transport<R>): Events<R> {
-  const pathOf = (id: string): string => `/v1/invocations/${encodeURIComponent(id)}`;
   const post = createPost(transport);
 
   async function poll(
@@ -154,11 +154,7 @@ export function createEvents<R extends ClientResponse>(transport: Transport<R>):
       throw new ClientError({ code: 'NOT_FOUND', status: response.status, detail });
     },
 
-    replayInvocation: (id, { deployment, signal } = {}) =>
-      post(`replay ${id}`, `${pathOf(id)}/replay`, deployment === undefined ? {} : { deployment }, signal),
-
-    capturedRequest: (id, { signal } = {}) =>
-      transport.json({ what: `request of ${id}`, path: `${pathOf(id)}/request`, signal }),
+    ...createReplay(transport, post),
 
     sendEvent: (name, data, { signal } = {}) => post(`send ${name}`, '/v1/signals', { name, data }, signal),
 
@@ -177,6 +173,19 @@ type Post = <T>(what: string, path: string, body: unknown, signal: AbortSignal |
 function createPost(transport: Transport<ClientResponse>): Post {
   return (what, path, body, signal) =>
     transport.json({ what, method: 'POST', path, headers: [JSON_TYPE], body: JSON.stringify(body), signal });
+}
+
+function createReplay(
+  transport: Transport<ClientResponse>,
+  post: Post,
+): Pick<Events<ClientResponse>, 'replayInvocation' | 'capturedRequest'> {
+  return {
+    replayInvocation: (id, { deployment, signal } = {}) =>
+      post(`replay ${id}`, `${pathOf(id)}/replay`, deployment === undefined ? {} : { deployment }, signal),
+
+    capturedRequest: (id, { signal } = {}) =>
+      transport.json({ what: `request of ${id}`, path: `${pathOf(id)}/request`, signal }),
+  };
 }
 
 function createDead(

@@ -125,10 +125,10 @@ test('a recorded event is run again: on a named deployment, on what is live, or 
   const { attempts } = await server.client.waitFor(newest, { waitMs: 20_000 });
   expect(attempts[0]?.deployment).not.toBe(old);
 
-  const here = createServer(async (request, response) => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
-    response.end(`${request.method} ${request.url} ${Buffer.concat(chunks).toString()}`);
+  const here = createServer((request, response) => {
+    let body = '';
+    request.on('data', (chunk: Buffer) => (body += chunk.toString()));
+    request.on('end', () => response.end(`${request.method} ${request.url} ${body}`));
   }).listen(0, '127.0.0.1');
   await once(here, 'listening');
   const url = `http://127.0.0.1:${(here.address() as AddressInfo).port}`;
