@@ -93,6 +93,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/functions/open.ts'),
   },
   {
+    name: 'types',
+    aliases: ['typegen'],
+    summary: 'write the types of a client from functions',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/typed-client.ts'),
+  },
+  {
     name: 'rm',
     aliases: ['remove', 'delete', 'destroy'],
     summary: 'remove functions',

@@ -10,6 +10,10 @@ import { wait } from './retry.ts';
 import type { Transport } from './transport.ts';
 
 export interface Builds {
+  /** Of the last day, newest first. */
+  builds(
+    options?: CallOptions & { readonly function?: string | undefined; readonly limit?: number | undefined },
+  ): Promise<BuildRecord[]>;
   build(id: string, options?: CallOptions): Promise<BuildRecord>;
   /** A waiting build ends at once, a running one as soon as its builder notices. Ended ones stay as they are. */
   cancelBuild(id: string, options?: CallOptions): Promise<BuildRecord>;
@@ -63,6 +67,10 @@ export function createBuilds(transport: Transport<ClientResponse>): Builds {
   return {
     buildEvents,
     followBuild,
+    builds: ({ signal, ...query } = {}) =>
+      transport
+        .json<{ builds: BuildRecord[] }>({ what: 'list builds', path: '/v1/builds', query, signal })
+        .then((body) => body.builds),
     build: (id, { signal } = {}) => transport.json({ what: `build ${id}`, path: pathOf(id), signal }),
     cancelBuild: (id, { signal } = {}) =>
       transport.json({ what: `cancel build ${id}`, method: 'DELETE', path: pathOf(id), signal }),

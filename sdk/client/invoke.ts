@@ -128,10 +128,12 @@ export function createInvocations<R extends ClientResponse>(transport: Transport
   function fetch(name: string, options: FetchOptions = {}): Promise<R> {
     return transport.fetch({
       ...invocationRequest(name, options),
-      mayRepeat: (response) =>
-        (response.status === 503 || response.status === 429) &&
-        response.headers.get('retry-after') !== null &&
-        NOT_RUN.has(response.headers.get('skiff-cause') ?? ''),
+      mayRepeat: ({ status, headers }) => {
+        if (headers.get('retry-after') === null) return false;
+        // With a key: the same call still runs. The function itself would give its answer again.
+        if (status === 409) return options.idempotencyKey !== undefined;
+        return (status === 503 || status === 429) && NOT_RUN.has(headers.get('skiff-cause') ?? '');
+      },
     });
   }
 

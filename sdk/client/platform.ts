@@ -53,6 +53,14 @@ export interface Platform {
     login(host: string, user: string, password: string, options?: CallOptions): Promise<RegistryLogin>;
     logout(host: string, options?: CallOptions): Promise<void>;
   };
+  /** The token of this client: its name and scopes. */
+  whoAmI(options?: CallOptions): Promise<TokenRecord>;
+  /** The server's own description, OpenAPI 3.1. */
+  openApi(options?: CallOptions): Promise<Readonly<Record<string, unknown>>>;
+  /** Of the gateway that answers, in the Prometheus text format. */
+  metrics(options?: CallOptions): Promise<string>;
+  /** Whether the process that answers is alive, whatever it stands on. Throws ClientError when nobody answers. */
+  alive(options?: CallOptions): Promise<boolean>;
   /** Throws ClientError when nobody answers. */
   health(options?: CallOptions): Promise<Readiness>;
 }
@@ -115,20 +123,32 @@ export function createPlatform(transport: Transport<ClientResponse>): Platform {
           .then((body) => body.rotated),
     },
     registries: createRegistries(transport),
-    async health({ signal } = {}) {
-      const never = (): boolean => false;
-      const response = await transport.fetch({ what: 'health', path: '/readyz', signal, mayRepeat: never });
-      // 503 is an answer here, not a failure.
-      if (response.status !== 200 && response.status !== 503) throw await readFailure(response, 'health');
-      const text = await response.text();
-      try {
-        return JSON.parse(text) as Readiness;
-      } catch (error) {
-        const detail = `health: the answer of ${transport.url} is not JSON; is that a Skiff server?`;
-        throw new ClientError({ code: 'BAD_RESPONSE', status: response.status, detail, cause: error });
-      }
+    whoAmI: ({ signal } = {}) => transport.json({ what: 'who am I', path: '/v1/whoami', signal }),
+    openApi: ({ signal } = {}) => transport.json({ what: 'description', path: '/openapi.json', signal }),
+    async metrics({ signal } = {}) {
+      return (await transport.send({ what: 'metrics', path: '/metrics', signal })).text();
     },
+    alive: ({ signal } = {}) =>
+      transport.json<{ ok: boolean }>({ what: 'alive', path: '/healthz', signal }).then(({ ok }) => ok),
+    health: (options) => readHealth(transport, options),
   };
+}
+
+async function readHealth(
+  transport: Transport<ClientResponse>,
+  { signal }: CallOptions = {},
+): Promise<Readiness> {
+  const never = (): boolean => false;
+  const response = await transport.fetch({ what: 'health', path: '/readyz', signal, mayRepeat: never });
+  // 503 is an answer here, not a failure.
+  if (response.status !== 200 && response.status !== 503) throw await readFailure(response, 'health');
+  const text = await response.text();
+  try {
+    return JSON.parse(text) as Readiness;
+  } catch (error) {
+    const detail = `health: the answer of ${transport.url} is not JSON; is that a Skiff server?`;
+    throw new ClientError({ code: 'BAD_RESPONSE', status: response.status, detail, cause: error });
+  }
 }
 
 function createRegistries(transport: Transport<ClientResponse>): Platform['registries'] {

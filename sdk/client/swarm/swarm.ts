@@ -20,6 +20,8 @@ export interface Swarm {
   swarm: {
     get(options?: CallOptions): Promise<SwarmInfo>;
     init(request?: SwarmInitRequest, options?: CallOptions): Promise<SwarmInfo>;
+    /** Ends the swarm that stands on this server: no other node belongs to it any more. */
+    end(options?: CallOptions): Promise<void>;
     joinToken(role: NodeRole, options?: CallOptions): Promise<JoinTokenView>;
     /** The old token lets nobody in any more. */
     rotateJoinToken(role: NodeRole, options?: CallOptions): Promise<JoinTokenView>;
@@ -68,6 +70,7 @@ export function createSwarm(transport: Transport<ClientResponse>): Swarm {
     swarm: {
       get: (options) => read('read the swarm', path('swarm'), options),
       init: (request = {}, options) => write('init a swarm', path('swarm'), request, options),
+      end: (options) => remove('end the swarm', path('swarm'), options),
       joinToken: (role, options) => read(`read the ${role} token`, path('swarm', 'tokens', role), options),
       rotateJoinToken: (role, options) =>
         write(`rotate the ${role} token`, path('swarm', 'tokens', role), {}, options),

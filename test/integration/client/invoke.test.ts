@@ -1,5 +1,6 @@
 /** Calling functions: the answer is handed on, and nothing that may have run is run again. */
 import { afterEach, expect, test } from 'vitest';
+import { defineFunction } from '../../../sdk/authoring/index.ts';
 import { ClientError, createClient } from '../../../sdk/client/index.ts';
 import { createProblem } from '../../../sdk/protocol/errors.ts';
 import { answerJson, startHttpServer, type TestServer } from '../../helpers/http-server.ts';
@@ -113,4 +114,71 @@ test('streaming throws a failed invocation with cause and id', async () => {
     fault: 'function',
     invocationId: 'inv-1',
   });
+});
+
+const greet = defineFunction({
+  handle: (input: { readonly name: string }) => ({ text: `Hello, ${input.name}!` }),
+});
+
+test('a function of JSON is invoked with a value and returns one', async () => {
+  server = await startHttpServer(({ body }, response) => {
+    const { name } = JSON.parse(body.toString()) as { name: string };
+    answerJson(response, 200, { text: `Hello, ${name}!` });
+  });
+  const { text } = await connect(server.url).invoke<typeof greet>('greet', { name: 'Ada' });
+  expect(text).toBe('Hello, Ada!');
+  expect([server.seen[0]?.method, server.seen[0]?.headers['content-type']]).toEqual([
+    'POST',
+    'application/json',
+  ]);
+});
+
+test('what it refuses or fails with is a ClientError with the function\u2019s words', async () => {
+  server = await startHttpServer(({ url }, response) => {
+    if (url.startsWith('/f/refuses'))
+      return answerJson(response, 400, {
+        status: 400,
+        code: 'BAD_REQUEST',
+        detail: 'name: missing',
+        issues: [1],
+      });
+    if (url.startsWith('/f/page')) return void response.end('<html>');
+    answerJson(response, 500, createProblem('HANDLER_ERROR', 'it threw'), { 'skiff-cause': 'handler_error' });
+  });
+  const skiff = connect(server.url);
+  await expect(skiff.invoke('refuses')).rejects.toMatchObject({
+    code: 'BAD_REQUEST',
+    detail: 'name: missing',
+    problem: { issues: [1] },
+  });
+  await expect(skiff.invoke('fails')).rejects.toMatchObject({ code: 'HANDLER_ERROR', fault: 'function' });
+  await expect(skiff.invoke('page')).rejects.toMatchObject({ code: 'BAD_RESPONSE' });
+});
+
+test('with an idempotency key a call whose answer was lost is made again, and one that still runs is waited for', async () => {
+  let calls = 0;
+  server = await startHttpServer((_request, response) => {
+    calls++;
+    if (calls === 1) return void response.destroy();
+    if (calls === 2)
+      return answerJson(response, 409, createProblem('IDEMPOTENCY_IN_PROGRESS', 'runs'), {
+        'retry-after': '0',
+      });
+    answerJson(response, 200, 'done');
+  });
+  expect(await connect(server.url).invoke('once', 1, { idempotencyKey: 'k1' })).toBe('done');
+  expect(server.seen.map(({ headers }) => headers['idempotency-key'])).toEqual(['k1', 'k1', 'k1']);
+});
+
+test('retries stop when the budget is spent', async () => {
+  server = await startHttpServer((_request, response) =>
+    answerJson(response, 503, createProblem('QUEUE_EXPIRED', 'full'), {
+      'retry-after': '0',
+      'skiff-cause': 'queue_expired',
+    }),
+  );
+  const skiff = createClient({ url: server.url, retry: { baseMs: 0, waitMsMax: 1, attemptsMax: 100 } });
+  for (let call = 0; call < 20; call++) expect((await skiff.fetch('busy')).status).toBe(503);
+  // Ten at first and a tenth for each call, however many each would make.
+  expect(server.seen.length).toBe(20 + 11);
 });
