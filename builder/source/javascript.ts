@@ -1,4 +1,5 @@
 /** JavaScript and TypeScript: a single file, or a folder with package.json or conventional names. */
+import { join } from 'node:path';
 import {
   type EntryQuestion,
   listNames,
@@ -9,7 +10,7 @@ import {
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { isContainerfileName } from '../../sdk/protocol/source/containerfile-name.ts';
 import type { DetectedSource, SourceRequest } from './kind.ts';
-import { isFileWithin, type SourceTree } from './tree.ts';
+import { isFileWithin, openSourceTree, type SourceTree } from './tree.ts';
 
 export async function detectJavaScript(
   tree: SourceTree,
@@ -18,18 +19,27 @@ export async function detectJavaScript(
   const isProgram = request.entry === undefined && hasContainerfile(tree);
   // Whoever wrote a Containerfile and no package.json did not mean one of the files to be a function.
   if (isProgram && !tree.packageJson) return undefined;
+  const folder = request.entry === undefined ? undefined : await tryOpenPackage(tree, request.entry);
+  const prefix = folder === undefined ? '' : `${request.entry}/`;
   const question: EntryQuestion = {
-    names: tree.names,
-    packageJson: tree.packageJson,
-    given: request.entry,
-    isFile: (path) => isFileWithin(tree.root, path),
+    names: (folder ?? tree).names,
+    packageJson: (folder ?? tree).packageJson,
+    given: folder === undefined ? request.entry : undefined,
+    isFile: (path) => isFileWithin(tree.root, prefix + path),
   };
   const found = await tryFindEntry(question);
-  if (found) return { language: 'javascript', ...found };
+  if (found) return { language: 'javascript', ...found, entry: prefix + found.entry };
   // With a Containerfile beside it a package.json without an entry is a program, not a function.
+  if (folder?.packageJson) throw createNoEntryError(folder, folder.packageJson);
   if (tree.packageJson && request.entry === undefined && !isProgram)
     throw createNoEntryError(tree, tree.packageJson);
   return undefined;
+}
+
+/** A package of a monorepo may be named instead of a module in it. */
+async function tryOpenPackage(tree: SourceTree, entry: string): Promise<SourceTree | undefined> {
+  if (!(await isFileWithin(tree.root, `${entry}/package.json`))) return undefined;
+  return openSourceTree(join(tree.root, entry));
 }
 
 function hasContainerfile(tree: SourceTree): boolean {

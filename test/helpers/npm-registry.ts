@@ -34,7 +34,17 @@ interface Published extends TestPackage {
 
 export async function startNpmRegistry(packages: readonly TestPackage[]): Promise<TestNpmRegistry> {
   const published = new Map<string, Published>();
-  for (const each of packages) published.set(each.name, await publish(each));
+  const older: Published[] = [];
+  for (const each of packages) {
+    // Of several versions of a name the first is the latest.
+    const one = await publish(each);
+    if (published.has(each.name)) older.push(one);
+    else published.set(each.name, one);
+  }
+  const versionsOf = (latest: Published): Published[] => [
+    latest,
+    ...older.filter(({ name }) => name === latest.name),
+  ];
   const requests: string[] = [];
   const damaged = new Set<string>();
   let failure: number | undefined;
@@ -49,8 +59,15 @@ export async function startNpmRegistry(packages: readonly TestPackage[]): Promis
     else if (file !== undefined)
       outgoing
         .writeHead(200)
-        .end(damaged.has(name) ? Buffer.concat([found.tarball, Buffer.from('x')]) : found.tarball);
-    else outgoing.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(describe(found)));
+        .end(
+          damaged.has(name)
+            ? Buffer.concat([found.tarball, Buffer.from('x')])
+            : tarballOf(file, versionsOf(found)),
+        );
+    else
+      outgoing
+        .writeHead(200, { 'content-type': 'application/json' })
+        .end(JSON.stringify(describe(versionsOf(found))));
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -98,11 +115,21 @@ function tarballUrl(name: string, version: string): string {
   return `https://registry.example/${name}/-/${name.split('/').at(-1)}-${version}.tgz`;
 }
 
-function describe({ name, version, manifest, integrity }: Published): object {
-  const dist = { tarball: tarballUrl(name, version), integrity };
+function tarballOf(file: string, versions: readonly Published[]): Buffer {
+  return (versions.find(({ name, version }) => tarballUrl(name, version).endsWith(`/${file}`)) ?? versions[0])
+    ?.tarball as Buffer;
+}
+
+function describe(versions: readonly Published[]): object {
+  const latest = versions[0] as Published;
   return {
-    name,
-    'dist-tags': { latest: version },
-    versions: { [version]: { name, version, ...manifest, dist } },
+    name: latest.name,
+    'dist-tags': { latest: latest.version },
+    versions: Object.fromEntries(
+      versions.map(({ name, version, manifest, integrity }) => [
+        version,
+        { name, version, ...manifest, dist: { tarball: tarballUrl(name, version), integrity } },
+      ]),
+    ),
   };
 }

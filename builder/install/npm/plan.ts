@@ -15,7 +15,10 @@ const PLAN_VERSION = 1;
 const LOCAL_PACKAGES_MAX = 500;
 const LOCAL_DEPTH_MAX = 6;
 const LOCK_FILES = ['npm-shrinkwrap.json', 'package-lock.json'];
-const FOREIGN_LOCKS = ['pnpm-lock.yaml', 'yarn.lock', 'bun.lock', 'bun.lockb', 'deno.lock'];
+/** npm takes the versions of a first-generation yarn.lock where there is no lock of its own. */
+const YARN_LOCK = 'yarn.lock';
+const YARN_MARK = /^# yarn lockfile v1$/m;
+const FOREIGN_LOCKS = ['pnpm-lock.yaml', YARN_LOCK, 'bun.lock', 'bun.lockb', 'deno.lock'];
 const KEPT_FIELDS = [
   'name',
   'version',
@@ -49,7 +52,8 @@ export async function planNpm(tree: SourceTree, runtime: string): Promise<Instal
   const files: { path: string; text: string }[] = [];
   for (const path of paths) files.push({ path, text: await readReduced(tree.root, path) });
   const lock = await tryReadLock(tree);
-  if (lock) files.push(lock);
+  const yarn = lock ? undefined : await tryReadYarnLock(tree);
+  if (lock ?? yarn) files.push((lock ?? yarn) as { path: string; text: string });
   const hash = createHash('sha256').update(JSON.stringify([PLAN_VERSION, runtime, process.arch, files]));
   return {
     key: hash.digest('hex'),
@@ -57,7 +61,7 @@ export async function planNpm(tree: SourceTree, runtime: string): Promise<Instal
     args: [lock ? 'ci' : 'install'],
     files,
     hasLocalPackages,
-    warnings: lock ? [] : [describeMissingLock(tree)],
+    warnings: (lock ?? yarn) ? [] : [describeMissingLock(tree)],
   };
 }
 
@@ -126,6 +130,12 @@ async function listManifests(root: string, folder = '', depth = 0): Promise<stri
       `the upload has more than ${LOCAL_PACKAGES_MAX} package.json files`,
     );
   return found;
+}
+
+async function tryReadYarnLock(tree: SourceTree): Promise<{ path: string; text: string } | undefined> {
+  if (!tree.names.includes(YARN_LOCK) || !(await isFileWithin(tree.root, YARN_LOCK))) return undefined;
+  const text = await readFile(join(tree.root, YARN_LOCK), 'utf8');
+  return YARN_MARK.test(text) ? { path: YARN_LOCK, text } : undefined;
 }
 
 async function tryReadLock(tree: SourceTree): Promise<{ path: string; text: string } | undefined> {

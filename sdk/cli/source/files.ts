@@ -7,6 +7,7 @@ import { basename, dirname, extname, join, relative, resolve, sep } from 'node:p
 import { isContainerfileName } from '../../protocol/source/containerfile-name.ts';
 import { CliFailure } from '../failure.ts';
 import { readIgnoreRules, type IgnoreRules } from './ignore.ts';
+import { tryFindWorkspace } from './workspace.ts';
 
 export interface SourceFile {
   /** In the archive, with slashes. */
@@ -19,7 +20,7 @@ export interface SourceFiles {
   readonly root: string;
   /** Sorted by name. */
   readonly files: readonly SourceFile[];
-  /** In the archive; absent where the server shall find it. */
+  /** In the archive: a module, a Containerfile or the folder of a package; absent where the server shall find it. */
   readonly entry?: string;
   /** Left out although nothing ignores them: links that lead outside. */
   readonly skipped: readonly string[];
@@ -30,12 +31,25 @@ export function findSource(path: string): SourceFiles {
   if (stat === undefined) throw new CliFailure(`${path} does not exist`);
   if (stat.isDirectory()) return findFolder(realpathSync(path));
   if (stat.isFile() && isContainerfileName(basename(path)))
-    return { ...findFolder(realpathSync(dirname(path))), entry: basename(path) };
+    return { ...listFolder(realpathSync(dirname(path))), entry: basename(path) };
   if (stat.isFile()) return findFileWithImports(realpathSync(path));
   throw new CliFailure(`${path} is neither a file nor a folder`);
 }
 
-function findFolder(root: string): SourceFiles {
+function findFolder(folder: string): SourceFiles {
+  const workspace = tryFindWorkspace(folder);
+  if (!workspace) return listFolder(folder);
+  const { root } = workspace;
+  const parts = workspace.needed.map((name) => ({ name, part: listFolder(join(root, name)) }));
+  const files = [
+    ...workspace.files.map((name) => describeFile(root, join(root, name))),
+    ...parts.flatMap(({ part }) => part.files.map(({ path }) => describeFile(root, path))),
+  ];
+  const skipped = parts.flatMap(({ name, part }) => part.skipped.map((link) => `${name}/${link}`));
+  return { root, files: sortByName(files), entry: workspace.folder, skipped };
+}
+
+function listFolder(root: string): SourceFiles {
   const files: SourceFile[] = [];
   const skipped: string[] = [];
   const visit = (folder: string, outer: IgnoreRules): void => {
@@ -140,11 +154,17 @@ function commonFolder(paths: readonly string[]): string {
 export function suggestName({ root, entry: found }: SourceFiles): string {
   // A Containerfile's own name says nothing.
   const entry = found !== undefined && isContainerfileName(found) ? undefined : found;
-  const packageName = entry === undefined ? readPackageName(root) : undefined;
+  const packageName =
+    entry === undefined || isPackage(root, entry) ? readPackageName(join(root, entry ?? '')) : undefined;
   const stem = entry === undefined ? basename(root) : basename(entry, extname(entry));
   const folder = basename(entry === undefined ? root : dirname(join(root, entry)));
   const name = packageName ?? (stem === 'index' || stem === 'main' ? folder : stem);
   return toName(name);
+}
+
+/** The package of a monorepo. */
+function isPackage(root: string, entry: string): boolean {
+  return existsSync(join(root, entry, 'package.json'));
 }
 
 function readPackageName(root: string): string | undefined {

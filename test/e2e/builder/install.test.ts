@@ -38,6 +38,12 @@ beforeAll(async () => {
       manifest: { main: 'index.js' },
       files: { 'index.js': `module.exports = 'hello';` },
     },
+    {
+      name: '@words/hello',
+      version: '2.0.0',
+      manifest: { main: 'index.js' },
+      files: { 'index.js': `module.exports = 'older hello';` },
+    },
     { name: 'broken', version: '1.0.0', files: { 'index.js': '' } },
     { name: 'late', version: '1.0.0', files: { 'index.js': 'module.exports = 1;' } },
   ]);
@@ -209,4 +215,54 @@ test('leaves no install, channel or source behind', () => {
   expect(list('builder', 'bundler', 'work')).toEqual([]);
   expect(list('run', 'install')).toEqual([]);
   expect(list('builder', 'sandboxes', 'bundles')).toEqual([]);
+});
+
+test('takes the versions of a yarn.lock of the first generation', async () => {
+  const { text, log } = await deploy('yarn', {
+    'package.json': { dependencies: { greet: '^1.0.0' } },
+    'yarn.lock': `# yarn lockfile v1
+
+
+"@words/hello@^2.0.0":
+  version "2.0.0"
+  resolved "${npm.url}@words/hello/-/hello-2.0.0.tgz"
+
+greet@^1.0.0:
+  version "1.2.0"
+  resolved "${npm.url}greet/-/greet-1.2.0.tgz"
+  dependencies:
+    "@words/hello" "^2.0.0"
+`,
+    'index.ts': GREET,
+  });
+  expect(text).toBe('older hello you');
+  expect(log.join()).not.toContain('is not read');
+});
+
+test('deploys one package of a monorepo by its folder, with the packages it needs', async () => {
+  await using folder = await createSourceFolder({
+    'package.json': { workspaces: ['packages/*'] },
+    'packages/api/package.json': {
+      name: '@mine/api',
+      main: 'src/main.ts',
+      dependencies: { '@mine/lib': '*' },
+    },
+    'packages/api/src/main.ts': `import { shout } from '@mine/lib'; export default () => new Response(shout('hey'));`,
+    'packages/lib/package.json': { name: '@mine/lib', main: 'index.ts', dependencies: { greet: '^1.0.0' } },
+    'packages/lib/index.ts': `import greet from 'greet'; export const shout = (text: string) => greet(text).toUpperCase();`,
+    'packages/web/package.json': { name: '@mine/web' },
+    'packages/web/large.txt': 'not needed',
+  });
+  const found = findSource(join(folder.path, 'packages/api'));
+  expect(found.files.map(({ name }) => name)).toEqual([
+    'package.json',
+    'packages/api/package.json',
+    'packages/api/src/main.ts',
+    'packages/lib/index.ts',
+    'packages/lib/package.json',
+    'packages/web/package.json',
+  ]);
+  const source = () => packSource(found.files);
+  const { url } = await client.deploy('workspace-api', { source, entry: found.entry });
+  expect(await (await fetch(url)).text()).toBe('HELLO HEY');
 });

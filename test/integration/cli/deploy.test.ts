@@ -6,6 +6,9 @@ import { unpackTar } from 'modern-tar';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openCatalog } from '../../../infra/catalog/catalog.ts';
 import { SOURCE_REPOSITORY } from '../../../infra/contract/jobs.ts';
+import type { SourceJob } from '../../../infra/contract/jobs.ts';
+import { digestOf } from '../../../infra/oci/digest.ts';
+import { packLayer } from '../../../infra/oci/layer-pack.ts';
 import { createCli, type TestCli } from '../../helpers/cli.ts';
 import { startGateway, type TestGateway } from '../../helpers/gateway.ts';
 import {
@@ -53,6 +56,24 @@ test('prints the URL on stdout and the steps on stderr', async () => {
   expect(stderr).toMatch(
     /^upload {5}\d+ ms {2}1 file, 39 B\nbundle {5}12 ms {2}1\.2 KB\nhello\.ts:1:1: something\nhello is live in /,
   );
+});
+
+test('a module or an archive is read from standard input with "-"', async () => {
+  const module = 'export default () => new Response("piped")';
+  const args = ['deploy', '-', '--name', 'piped'];
+  expect((await cli.run(args, { input: module })).code).toBe(0);
+  expect(builder.jobs.at(-1)).toMatchObject({ functionName: 'piped', entry: 'index.ts' });
+  expect((await cli.run([...args, '--runtime', 'python:3.11'], { input: 'x = 1' })).code).toBe(0);
+  expect(builder.jobs.at(-1)).toMatchObject({ entry: 'main.py' });
+  const { data } = await packLayer([{ path: 'index.ts', data: module }]);
+  expect((await cli.run(args, { input: data })).code).toBe(0);
+  expect((builder.jobs.at(-1) as SourceJob).source.digest).toBe(digestOf(data));
+  expect(builder.jobs.at(-1)).not.toHaveProperty('entry');
+
+  const nameless = await cli.run(['deploy', '-'], { input: module });
+  expect([nameless.code, nameless.stderr]).toEqual([2, expect.stringContaining('--name hello')]);
+  const empty = await cli.run(args, { input: ' ' });
+  expect([empty.code, empty.stderr]).toEqual([1, expect.stringContaining('nothing was piped in')]);
 });
 
 test('with --json prints what scripts rely on, and nothing else', async () => {

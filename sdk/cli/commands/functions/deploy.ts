@@ -1,16 +1,14 @@
 /** `skiff deploy`: pack, upload, follow the build, print the URL. */
-import { resolve } from 'node:path';
 import type { Command } from '@commander-js/extra-typings';
-import { ClientError, type DeployOptions, type DeployResult } from '../../../client/index.ts';
+import { ClientError, type DeployResult } from '../../../client/index.ts';
 import { readEnvOptions } from '../../options/env.ts';
 import { collect, parseAssignment, parseCount, parsePercent } from '../../options/parse.ts';
 import { openClient } from '../../connection/server.ts';
 import { followDeploy } from '../../deploy/follow.ts';
 import { inNamespace } from '../../options/namespace.ts';
 import { usage } from '../../failure.ts';
-import { formatBytes, formatMs, plural } from '../../output/quantities.ts';
-import { findSource, suggestName, toName } from '../../source/files.ts';
-import { measureSource, packSource } from '../../source/pack.ts';
+import { formatMs } from '../../output/quantities.ts';
+import { chooseSubject, type What } from '../../source/subject.ts';
 import type { Session } from '../../session.ts';
 import { getLive } from './env.ts';
 
@@ -19,6 +17,7 @@ Examples:
   $ skiff deploy hello.ts                          one file, with what it imports from beside it
   $ skiff deploy ./api --name api --memory 512MB   a folder with a package.json
   $ skiff deploy -e STAGE=test -e API_KEY          API_KEY is taken from your environment
+  $ cat hello.ts | skiff deploy - --name hello     or an archive: tar c . | skiff deploy - --name api
   $ skiff deploy --file Containerfile ./shop       an image is built of it, FROM skiff/node:26 or others
   $ skiff deploy --image host:5000/shop:1.4        an image that listens on $PORT
   $ skiff deploy resize.ts --namespace team        as team.resize
@@ -36,7 +35,7 @@ interface Plan {
 
 export function define(command: Command, session: Session): void {
   addOptions(command).action(async (path, options) => {
-    const subject = options.image === undefined ? chooseSource(path, session) : chooseImage(options.image);
+    using subject = await chooseSubject(path, options, session);
     const name = nameOf(options.name ?? subject.name, options.namespace, path);
     const config = {
       runtime: options.runtime,
@@ -77,7 +76,7 @@ export function define(command: Command, session: Session): void {
 
 function addOptions(command: Command) {
   return command
-    .argument('[path]', 'file or folder', '.')
+    .argument('[path]', 'file, folder, or - for a module or archive on standard input', '.')
     .optionsGroup('What to deploy:')
     .option('-n, --name <name>', 'name of the function (default: of the package, file or folder)')
     .option('--namespace <namespace>', 'makes the name <namespace>.<name>')
@@ -147,39 +146,6 @@ async function order(start: Plan & What & { signal: AbortSignal }, session: Sess
   const { build, deployment } = await openClient(session).startDeploy(name, start);
   if (start.isJson) session.output.json({ name, build, deployment });
   else session.output.out.line(build);
-}
-
-type What = Pick<DeployOptions, 'source' | 'image'>;
-
-interface Subject {
-  readonly what: What;
-  /** What the function is called unless its author says. */
-  readonly name: string;
-  readonly entry: string | undefined;
-  /** For the line of the upload. */
-  readonly size: string;
-}
-
-function chooseSource(path: string, session: Session): Subject {
-  const source = findSource(resolve(session.cwd, path));
-  const bytes = measureSource(source.files);
-  for (const link of source.skipped) session.output.err.line(`left out ${link}: not a file of this folder`);
-  return {
-    what: { source: () => packSource(source.files) },
-    name: suggestName(source),
-    entry: source.entry,
-    size: `${plural(source.files.length, 'file')}, ${formatBytes(bytes)}`,
-  };
-}
-
-function chooseImage(image: string): Subject {
-  const path = image.replace(/@.*$/, '').replace(/:[^:/]*$/, '');
-  return {
-    what: { image },
-    name: toName(path.slice(path.lastIndexOf('/') + 1)),
-    entry: undefined,
-    size: image,
-  };
 }
 
 /** One word of the two, or an allow list. */

@@ -1,0 +1,113 @@
+/**
+ * A package of a monorepo, with what it needs: its own files, those of the packages of the same repository that it
+ * depends on, and what the root says about installing and building. Other packages are represented by their
+ * package.json alone, since a lock file names them.
+ */
+import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join, relative, sep } from 'node:path';
+import { CliFailure } from '../failure.ts';
+
+export interface Workspace {
+  /** Folder of the repository's package.json with "workspaces". */
+  readonly root: string;
+  /** The package itself, relative to it. */
+  readonly folder: string;
+  /** Folders of it and of the packages it needs, relative to the root. */
+  readonly needed: readonly string[];
+  /** Of the root, and package.json of packages that are not needed. Relative to the root. */
+  readonly files: readonly string[];
+}
+
+interface Member {
+  readonly folder: string;
+  readonly name: string | undefined;
+  readonly dependencies: readonly string[];
+}
+
+const ROOT_FILES = [
+  'package.json',
+  'package-lock.json',
+  'npm-shrinkwrap.json',
+  'yarn.lock',
+  'pnpm-lock.yaml',
+];
+const DEPENDENCY_FIELDS = ['dependencies', 'optionalDependencies', 'peerDependencies', 'devDependencies'];
+
+/** Undefined when the folder is not a package of a monorepo. `folder` is a real path. */
+export function tryFindWorkspace(folder: string): Workspace | undefined {
+  if (!existsSync(join(folder, 'package.json'))) return undefined;
+  for (let root = dirname(folder); root !== dirname(root); root = dirname(root)) {
+    const manifest = tryReadManifest(root);
+    const patterns = manifest && readPatterns(manifest);
+    if (patterns) {
+      const members = listMembers(root, patterns);
+      const own = relative(root, folder).split(sep).join('/');
+      if (members.some((member) => member.folder === own)) return describe(root, own, members);
+    } else if (existsSync(join(root, 'pnpm-workspace.yaml'))) {
+      throw new CliFailure(`${root} is a pnpm workspace; its packages are installed by npm here`, {
+        hint: 'add "workspaces" to its package.json and a package-lock.json ("npm install --package-lock-only")',
+      });
+    }
+    if (existsSync(join(root, '.git'))) return undefined;
+  }
+  return undefined;
+}
+
+function describe(root: string, own: string, members: readonly Member[]): Workspace {
+  const needed = new Set([own]);
+  for (const folder of needed) {
+    const member = members.find((one) => one.folder === folder);
+    for (const name of member?.dependencies ?? []) {
+      const local = members.find((one) => one.name === name);
+      if (local) needed.add(local.folder);
+    }
+  }
+  const others = members.filter(({ folder }) => !needed.has(folder));
+  const configs = globSync('tsconfig*.json', { cwd: root });
+  return {
+    root,
+    folder: own,
+    needed: [...needed],
+    files: [
+      ...ROOT_FILES.filter((name) => existsSync(join(root, name))),
+      ...configs,
+      ...others.map(({ folder }) => `${folder}/package.json`),
+    ],
+  };
+}
+
+function listMembers(root: string, patterns: readonly string[]): Member[] {
+  const folders = new Set(
+    patterns.flatMap((pattern) =>
+      globSync(pattern.replace(/^\.\//, '').replace(/\/$/, ''), {
+        cwd: root,
+        exclude: ['**/node_modules/**'],
+      }),
+    ),
+  );
+  return [...folders].sort().flatMap((found) => {
+    const folder = found.split(sep).join('/');
+    if (statSync(join(root, folder), { throwIfNoEntry: false })?.isDirectory() !== true) return [];
+    const manifest = tryReadManifest(join(root, folder));
+    if (!manifest) return [];
+    const dependencies = DEPENDENCY_FIELDS.flatMap((field) => Object.keys((manifest[field] ?? {}) as object));
+    return [{ folder, name: manifest['name'] as string | undefined, dependencies }];
+  });
+}
+
+function readPatterns(manifest: Record<string, unknown>): string[] | undefined {
+  const { workspaces } = manifest;
+  const list = Array.isArray(workspaces)
+    ? workspaces
+    : (workspaces as { packages?: unknown } | undefined)?.packages;
+  return Array.isArray(list) ? list.filter((one) => typeof one === 'string') : undefined;
+}
+
+function tryReadManifest(folder: string): Record<string, unknown> | undefined {
+  try {
+    return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Record<string, unknown>;
+  } catch {
+    // Absent, or broken: the server says better what is wrong with one that is sent.
+    return undefined;
+  }
+}
