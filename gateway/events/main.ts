@@ -27,6 +27,7 @@ import { loadEventsConfig } from './config.ts';
 import { Consumer } from './consume/consumer.ts';
 import { Pump } from './consume/pump.ts';
 import { openEvents } from './open.ts';
+import { describeGroup } from './outbox/ended-group.ts';
 import { Outbox } from './outbox/outbox.ts';
 import { parseOpened } from './outbox/webhook-address.ts';
 import { openWebhookSender } from './outbox/webhook.ts';
@@ -146,6 +147,7 @@ const consumer: Consumer = new Consumer({
   routes,
   versions,
   run: (call) => invoker.run(call),
+  describeGroup: (ids) => describeGroup(store, ids),
   isLinked: (runner) => links.get(runner) !== undefined,
   connection: workerRedis,
   subscriber: cancelsRedis,

@@ -6,7 +6,8 @@
  * ik idempotency scope · job its BullMQ job · cs consumer · died runners that ended under it · rms how long a result is kept ·
  * nx what was begun in the write of the last end ·
  * dst whose end is told · out, outn, oute: what has become of telling it · stn, stb: steps and their bytes · slp since when it
- * is suspended · sus how often it was · wk an event came while it ran.
+ * is suspended · sus how often it was · wk an event came while it ran · grp the invocation that waits for it and others · gn how
+ * many of its group have not ended.
  */
 import { Attempt, InvocationRecord, PRIORITIES } from '../../sdk/protocol/events.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -29,6 +30,8 @@ export interface EventOrigin {
   readonly orderingKey?: string;
   /** Deployment or alias that it is for; absent: whatever is live when it runs. */
   readonly version?: string;
+  /** Ids of those whose end it has waited for: its body is made of them. */
+  readonly members?: readonly string[];
   readonly traceparent?: string;
 }
 
@@ -87,6 +90,7 @@ export function toInvocationRecord(id: string, record: Hash, request: Hash, nowM
     dueMs: tryNumber(record, 'due'),
     endedMs: tryNumber(record, 'end'),
     orderingKey: origin.orderingKey,
+    waitsFor: tryNumber(record, 'gn') || undefined,
     resultExpiresMs,
     destination: readDestination(record),
   };

@@ -7,6 +7,8 @@ import type { Redis } from 'ioredis';
 import { events } from '../contract/keys.ts';
 import {
   DEAD_KEPT_MS,
+  EVENT_AGE_MS_MAX,
+  EVENT_DELAY_MS_MAX,
   EVENT_LOST_DELAY_MS,
   EVENT_LOST_MAX,
   EVENT_RUNNERS_DIED_MAX,
@@ -57,6 +59,7 @@ const CONSTANTS = {
   DIED_MAX: EVENT_RUNNERS_DIED_MAX,
   STEPS_MAX,
   STEPS_BYTES_MAX,
+  GROUP_MS: EVENT_AGE_MS_MAX + EVENT_DELAY_MS_MAX,
 };
 
 let prelude: string | undefined;

@@ -19,6 +19,8 @@ export interface Transition {
 export const TRANSITIONS: readonly Transition[] = [
   { from: 'none', to: 'ready', by: 'acceptor', why: 'accepted' },
   { from: 'none', to: 'delayed', by: 'acceptor', why: 'accepted, to run later' },
+  { from: 'none', to: 'waiting', by: 'acceptor', why: 'accepted, to run when a group of others has ended' },
+  { from: 'waiting', to: 'ready', by: 'consumer', why: 'the last of its group has ended' },
   { from: 'delayed', to: 'ready', by: 'pump', why: 'its time has come' },
   { from: 'retry_wait', to: 'ready', by: 'pump', why: 'its time has come' },
   { from: 'ready', to: 'running', by: 'consumer', why: 'an attempt begins, with a new fence token' },

@@ -31,6 +31,10 @@ export interface Acceptance {
   readonly idempotency: { readonly scope: string; readonly fingerprint: string } | undefined;
   readonly countMax: number;
   readonly bytesMax: number;
+  /** Id of the invocation that waits for the end of this one and others; it is accepted in the same call, before them. */
+  readonly group?: string | undefined;
+  /** It waits for the end of those that name it as their group. */
+  readonly waitsForGroup?: boolean;
 }
 
 export type AcceptReply =
@@ -38,6 +42,8 @@ export type AcceptReply =
   /** Accepted before: by the same id, or with the same idempotency key. */
   | { readonly kind: 'known'; readonly id: string }
   | { readonly kind: 'other_request'; readonly id: string }
+  /** The one that was to wait for it was not accepted. */
+  | { readonly kind: 'alone' }
   | { readonly kind: 'full'; readonly what: 'count' | 'bytes'; readonly count: number };
 
 /** A new attempt, and what it needs. */
@@ -116,6 +122,8 @@ export function toAcceptReply([kind, detail, count]: Reply, id: string): AcceptR
       return { kind: 'known', id };
     case 'OTHER':
       return { kind: 'other_request', id: String(detail) };
+    case 'ALONE':
+      return { kind: 'alone' };
     default:
       return { kind: 'full', what: String(detail) as 'count' | 'bytes', count: Number(count) };
   }
@@ -172,5 +180,7 @@ export function acceptArguments(event: Acceptance): (string | number | Buffer)[]
     event.idempotency?.fingerprint ?? '',
     event.countMax,
     event.bytesMax,
+    event.group ?? '',
+    event.waitsForGroup ? 1 : '',
   ];
 }

@@ -4,6 +4,7 @@ import type {
   CapturedRequest,
   EventReceipt,
   EventRequest,
+  FollowerRequest,
   InvocationRecord,
   SignalReceipt,
 } from '../protocol/events.ts';
@@ -52,6 +53,15 @@ export interface Events<R extends ClientResponse> {
   invokeAsync(name: string, options?: AsyncInvokeOptions): Promise<AcceptedInvocation>;
   /** Up to 1000 events at once; a receipt or an error for each, in order. */
   submit(events: readonly EventRequest[], options?: CallOptions): Promise<EventReceipt[]>;
+  /**
+   * Events, and one that is accepted in the same write and runs when all of them have ended. Its body is a batch of
+   * CloudEvents, one for each end, with the results.
+   */
+  submitGroup(
+    events: readonly EventRequest[],
+    then: FollowerRequest,
+    options?: CallOptions,
+  ): Promise<{ events: EventReceipt[]; then: AcceptedInvocation }>;
   invocation(id: string, options?: CallOptions): Promise<InvocationRecord>;
   /** The record once its state is final, or as it is after `waitMs`. */
   waitFor(id: string, options?: WaitOptions): Promise<InvocationRecord>;
@@ -127,6 +137,9 @@ export function createEvents<R extends ClientResponse>(transport: Transport<R>):
       );
       return receipts;
     },
+
+    submitGroup: (events, then, { signal } = {}) =>
+      post('submit a group of events', '/v1/events/groups', { events, then }, signal),
 
     invocation: (id, { signal } = {}) => poll(id, 0, signal),
 

@@ -90,6 +90,8 @@ export const InvocationRecord = z.object({
   bodyBytes: z.number(),
   priority: Priority,
   orderingKey: z.string().optional(),
+  /** How many others must end before it runs. */
+  waitsFor: z.number().optional(),
   /** What put it into the queue: `http`, `batch`, `schedule:…`, `invocation:…`. */
   origin: z.string(),
   /** Who is told how it ended, while that is not done or has failed. */
@@ -174,6 +176,16 @@ export const EventInput = EventOptions.extend({
   bodyBase64: z.base64().optional(),
 });
 export type EventInput = z.output<typeof EventInput>;
+
+/** What follows when every event of a batch has ended: its body tells of their ends, as a batch of CloudEvents. */
+export const FollowerInput = EventInput.omit({ body: true, bodyBase64: true, delay: true, method: true });
+export type FollowerInput = z.output<typeof FollowerInput>;
+export type FollowerRequest = z.input<typeof FollowerInput>;
+
+/** POST /v1/events. */
+export const EventBatch = z.array(EventInput).min(1).max(limits.EVENTS_PER_BATCH_MAX);
+/** POST /v1/events/groups. */
+export const EventGroup = z.strictObject({ events: EventBatch, then: FollowerInput });
 export type EventRequest = z.input<typeof EventInput>;
 
 /** One element of the answer, in the order of the request. */

@@ -195,6 +195,8 @@ export const DESTINATION_BACKOFF_MS_MAX = 3_600_000;
 export const WEBHOOK_MS_MAX = 15_000;
 /** Of a result, in what a destination is told. */
 export const DESTINATION_BODY_BYTES_MAX = 64 * KB;
+/** Results in what an event is told that has waited for others; those beyond are told without. */
+export const GROUP_BODY_BYTES_MAX = 4 * MB;
 /** Records of succeeded and cancelled invocations, and of dead and expired ones. */
 export const RECORD_KEPT_MS = 7 * 86_400_000;
 export const DEAD_KEPT_MS = 30 * 86_400_000;

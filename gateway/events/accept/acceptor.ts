@@ -105,6 +105,32 @@ export class Acceptor {
     return this.#settle(reply, event, acceptance.id);
   }
 
+  /**
+   * Accepts events and one that runs when all of them have ended, in one write. An event that is refused on its own is
+   * an error in its place, and not waited for. @throws as `accept`, when nothing was accepted
+   */
+  async acceptGroup(
+    follower: NewEvent,
+    events: readonly NewEvent[],
+  ): Promise<{ then: Receipt; events: (Receipt | { readonly error: unknown })[] }> {
+    const prepared = await Promise.all(events.map(async (event) => (await this.prepare(event)).acceptance));
+    const { acceptance } = await this.prepare(follower);
+    const members = prepared.map(({ id }) => id);
+    const then = { ...acceptance, origin: { ...acceptance.origin, members }, waitsForGroup: true };
+    const all = [then, ...prepared.map((each) => ({ ...each, group: then.id }))];
+    const [first, ...replies] = await this.#translate(this.#write(all));
+    return {
+      then: await this.#settle(first as AcceptReply, follower, then.id),
+      events: await Promise.all(
+        replies.map((reply, i) =>
+          this.#settle(reply, events[i] as NewEvent, members[i] as string).catch((error: unknown) => ({
+            error,
+          })),
+        ),
+      ),
+    };
+  }
+
   async #write(batch: readonly Acceptance[]): Promise<readonly AcceptReply[]> {
     const { durability, store, queues, log } = this.#options;
     const epoch = await durability.assertDurable();
@@ -217,7 +243,7 @@ export class Acceptor {
   }
 
   /** Tells "was not written" from "may have been written". */
-  async #translate(writing: Promise<AcceptReply>): Promise<AcceptReply> {
+  async #translate<Value>(writing: Promise<Value>): Promise<Value> {
     try {
       return await writing;
     } catch (error) {
@@ -244,6 +270,8 @@ export class Acceptor {
           'IDEMPOTENCY_MISMATCH',
           `the idempotency key was used for another request, ${reply.id}; use a new key for a new request`,
         );
+      case 'alone':
+        throw new SkiffError('CONFLICT', 'it was not accepted, as what was to follow it was not');
       case 'full':
         throw new SkiffError(
           'THROTTLED',

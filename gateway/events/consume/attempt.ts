@@ -11,6 +11,7 @@ import type { HeaderList } from '../../../sdk/protocol/invocation.ts';
 import {
   DEAD_KEPT_MS,
   EVENT_LEASE_MS,
+  INLINE_BODY_BYTES_MAX,
   RESULT_BYTES_MAX,
   STEP_SLEEP_MS_MAX,
 } from '../../../sdk/protocol/limits.ts';
@@ -24,6 +25,7 @@ import type { Call } from '../../invoke/call.ts';
 import type { CallRequest, PlatformCall } from '../../invoke/caller.ts';
 import { chooseTarget, type Routes } from '../../invoke/routes.ts';
 import type { Versions } from '../../invoke/versions.ts';
+import { GROUP_CONTENT_TYPE } from '../outbox/ended-group.ts';
 import { AnswerSink, toStoredResult, type SunkAnswer } from './answer-sink.ts';
 import { judge, outcomeOf, type Series, type Verdict } from './verdict.ts';
 
@@ -34,6 +36,8 @@ export interface AttemptParts {
   readonly routes: Routes;
   readonly versions: Pick<Versions, 'get'>;
   readonly run: (call: PlatformCall) => Call;
+  /** The body of an event that has waited for others: how each of them ended. */
+  readonly describeGroup: (ids: readonly string[]) => Promise<Buffer>;
   /** Is the link to this runner open? */
   readonly isLinked: (runner: string) => boolean;
   readonly log: Log;
@@ -95,21 +99,25 @@ export class Attempt {
         : this.#die('deployment_deleted', `function "${functionName}" has no "${version}" any more`);
     }
     const deployment = chooseTarget(route, Math.random());
-    const head = this.#createHead();
-    const stream = blob ? await this.#open(blob) : undefined;
+    const group = origin.members && (await this.#parts.describeGroup(origin.members));
+    const head = this.#createHead(group);
+    const isLarge = group !== undefined && group.length > INLINE_BODY_BYTES_MAX;
+    const stream = blob ? await this.#open(blob) : isLarge ? Readable.from([group]) : undefined;
     if (stream instanceof SkiffError) return this.#die('payload_unreadable', stream.message);
     const sink = new AnswerSink((body) => this.#putResult(body));
     this.#sink = sink;
     if (this.#isCancelled) sink.cancel();
     const request = createRequest(head, stream);
-    const inline = stream ? undefined : body;
+    const inline = stream ? undefined : (group ?? body);
     const call = this.#parts.run({ id: this.id, deployment, head, body: inline, request, response: sink });
     const answer = await sink.done;
     stream?.destroy();
     return this.#judge(call, deployment, answer);
   }
 
-  #createHead(): EventHead & { attempt: number; isDurable: true; traceparent?: string } {
+  #createHead(
+    group: Buffer | undefined,
+  ): EventHead & { attempt: number; isDurable: true; traceparent?: string } {
     const { number: attempt, head, origin } = this.#begun;
     const { traceparent } = origin;
     const own: HeaderList = [
@@ -119,7 +127,7 @@ export class Attempt {
     ];
     return {
       ...head,
-      headers: [...head.headers, ...own],
+      headers: [...(group ? withBody(head.headers, group) : head.headers), ...own],
       attempt,
       isDurable: true,
       ...(traceparent === undefined ? {} : { traceparent }),
@@ -214,6 +222,14 @@ export class Attempt {
       }
     }
   }
+}
+
+function withBody(headers: HeaderList, body: Buffer): HeaderList {
+  return [
+    ...headers.filter(([name]) => name !== 'content-type' && name !== 'content-length'),
+    ['content-type', GROUP_CONTENT_TYPE],
+    ['content-length', String(body.length)],
+  ];
 }
 
 function createRequest({ method }: EventHead, stream: Readable | undefined): CallRequest {

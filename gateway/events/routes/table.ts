@@ -3,7 +3,8 @@ import { z } from 'zod';
 import {
   AcceptedInvocation,
   CapturedRequest,
-  EventInput,
+  EventBatch,
+  EventGroup,
   EventReceipt,
   InvocationRecord,
   InvocationState,
@@ -11,7 +12,7 @@ import {
   SignalReceipt,
 } from '../../../sdk/protocol/events.ts';
 import { Schedule, ScheduleInput } from '../../../sdk/protocol/workflow/schedules.ts';
-import { EVENTS_PER_BATCH_MAX, WAIT_MS_MAX } from '../../../sdk/protocol/limits.ts';
+import { WAIT_MS_MAX } from '../../../sdk/protocol/limits.ts';
 import { FunctionName } from '../../../sdk/protocol/manifest.ts';
 import type { RouteSpec } from '../../routes/table.ts';
 
@@ -44,13 +45,24 @@ export const EVENT_ROUTES = {
     method: 'POST',
     path: '/v1/events',
     scope: 'invoke',
-    bound: 'sorted',
     summary:
       'Accept up to 1000 events, each on its own: the answer has a receipt or an error for each, in order.',
-    body: z.array(EventInput).min(1).max(EVENTS_PER_BATCH_MAX),
+    body: EventBatch,
     status: 202,
     response: z.object({ events: z.array(EventReceipt) }),
     errors: ['NOT_DURABLE', 'OVERLOADED'],
+  },
+  submitGroup: {
+    method: 'POST',
+    path: '/v1/events/groups',
+    scope: 'invoke',
+    summary:
+      'Accept up to 1000 events, and in the same write one that runs when all of them have ended; its body is a batch of ' +
+      'CloudEvents that tells how.',
+    body: EventGroup,
+    status: 202,
+    response: z.object({ events: z.array(EventReceipt), then: AcceptedInvocation }),
+    errors: ['FUNCTION_NOT_FOUND', 'NOT_DURABLE', 'OVERLOADED', 'THROTTLED'],
   },
   readEventStats: {
     method: 'GET',

@@ -1,7 +1,7 @@
 --[[
 What the scripts of this folder share. It stands in front of each of them (infra/events/scripts.ts) with the table `N`
 of key names and the constants SHARDS, CHUNK, KEPT_MS, DEAD_KEPT_MS, IDEMPOTENCY_MS, LOST_MAX, LOST_DELAY_MS, DIED_MAX,
-STEPS_MAX, STEPS_BYTES_MAX.
+STEPS_MAX, STEPS_BYTES_MAX, GROUP_MS.
 
 Input:  functions take an id or a record `r` as `read` returns it, `now` in ms of this Redis, and the list `jobs`
 Output: `jobs` gets { shard, job id, invocation id... } for each BullMQ job the caller must add. If the caller dies
@@ -23,7 +23,7 @@ local function clock()
 end
 
 local FIELDS = { 's', 'fn', 'key', 'seq', 'pri', 'by', 'ik', 'f', 'n', 'l', 'exp', 'job', 'died', 'rms', 'cs', 'df', 'nx', 'dst',
-  'stn', 'slp' }
+  'stn', 'slp', 'grp' }
 
 -- Undefined fields are false. `id` is set, too. Nil when there is no such record.
 local function read(id)
@@ -220,6 +220,11 @@ local function finalize(r, state, reason, now, jobs, fields)
     call('HSET', record, 'out', 'pending', 'outn', 0)
   end
   call('PUBLISH', N.ended .. r.id, state)
+  -- The last of a group to end wakes the one that waits for all of it.
+  local follower = r.grp and read(r.grp)
+  if follower and call('HINCRBY', N.record .. r.grp, 'gn', -1) == 0 and follower.s == 'waiting' then
+    wake(follower, now, jobs)
+  end
   if r.key then
     local line = N.line .. r.key
     local was_head = call('ZRANGE', line, 0, 0)[1] == r.id
@@ -267,6 +272,7 @@ local function accept_event(a, now, jobs)
       return { 'OTHER', held[2] }
     end
   end
+  if a.group ~= '' and call('HGET', N.record .. a.group, 's') ~= 'waiting' then return { 'ALONE' } end
   local count = call('HINCRBY', N.unfinished, a.fn, 1)
   local bytes = #a.head + #a.body + 512
   local total = call('HINCRBY', N.stats, 'bytes', bytes)
@@ -279,7 +285,7 @@ local function accept_event(a, now, jobs)
   local seq = call('HINCRBY', N.stats, 'seq', 1)
   local expires = now + a.age
   local delay = tonumber(a.delay)
-  local state = delay > 0 and 'delayed' or 'ready'
+  local state = a.waits == '1' and 'waiting' or delay > 0 and 'delayed' or 'ready'
   local fields = { 's', state, 'fn', a.fn, 'acc', now, 'exp', expires, 'seq', seq, 'pri', a.priority, 'pol', a.policy,
     'rms', a.result_ms, 'org', a.origin, 'by', bytes, 'n', '0', 'c', '0', 'l', '0', 'f', '0' }
   local function add(name, value)
@@ -303,6 +309,18 @@ local function accept_event(a, now, jobs)
     call('HSET', N.request .. a.id, 'h', a.head, 'b', a.body)
   end
   call('ZADD', N.expiry, expires, a.id)
+  if a.group ~= '' then
+    add('grp', a.group)
+    call('HINCRBY', N.record .. a.group, 'gn', 1)
+  end
+  if state == 'waiting' then
+    -- It waits for others, however long they take within their own ages, and does not age meanwhile.
+    add('slp', now)
+    add('gn', 0)
+    call('ZADD', N.expiry, expires + GROUP_MS, a.id)
+    call('HSET', record, unpack(fields))
+    return { 'OK', now, state }
+  end
   if state == 'delayed' then
     add('due', string.format('%d', now + delay))
     call('ZADD', N.due, now + delay, a.id)
@@ -327,7 +345,7 @@ local function accept_event(a, now, jobs)
 end
 
 local EVENT = { 'id', 'fn', 'delay', 'age', 'priority', 'line', 'policy', 'result_ms', 'destinations', 'limits', 'origin',
-  'head', 'body', 'blob', 'scope', 'fingerprint', 'count_max', 'bytes_max' }
+  'head', 'body', 'blob', 'scope', 'fingerprint', 'count_max', 'bytes_max', 'group', 'waits' }
 
 -- Reads the input of accept.lua from ARGV, from `first` (the id) on.
 local function read_event(first)

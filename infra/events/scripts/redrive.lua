@@ -20,7 +20,8 @@ call('PERSIST', record)
 call('PERSIST', N.request .. r.id)
 if r.stn then call('PERSIST', N.steps .. r.id) end
 call('HSET', record, 'c', 0, 'l', 0, 'seq', seq, 'exp', now + ARGV[2])
-call('HDEL', record, 'end', 'why', 'died', 'out', 'oute')
+-- Its group has counted it already.
+call('HDEL', record, 'end', 'why', 'died', 'out', 'oute', 'grp')
 call('ZREM', N.outbox, r.id)
 call('HINCRBY', record, 'red', 1)
 if ARGV[3] ~= '' then call('HSET', record, 'pol', ARGV[3], 'rms', ARGV[4]) end

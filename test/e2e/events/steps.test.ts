@@ -148,3 +148,33 @@ test('called directly, steps run without being stored, a sleep pauses, waiting f
   expect(refused.status).toBe(500);
   await untilLogged(refused.headers.get('skiff-invocation-id') ?? '', 'needs an asynchronous invocation');
 });
+
+test('a batch can have an event that runs when all others have ended, and is told how', async () => {
+  const events = [
+    { function: 'steps-callee', path: '/number?n=1' },
+    { function: 'steps-callee', path: '/reject' },
+    { function: 'steps-callee', path: '/number?n=3', delay: '300ms' },
+  ];
+  const { events: receipts, then } = await client.submitGroup(events, {
+    function: 'steps-callee',
+    path: '/all',
+  });
+  expect(receipts).toHaveLength(3);
+  expect(then.state).toBe('waiting');
+  const told = (await result(then.id)) as { body: string; headers: Record<string, string> };
+  expect(told.headers['content-type']).toBe('application/cloudevents-batch+json');
+  const ends = JSON.parse(told.body) as {
+    type: string;
+    subject: string;
+    data: { result?: { body: unknown } };
+  }[];
+  expect(ends.map(({ type }) => type)).toEqual([
+    'skiff.invocation.succeeded',
+    'skiff.invocation.dead',
+    'skiff.invocation.succeeded',
+  ]);
+  expect(ends.map(({ subject }) => subject)).toEqual(receipts.map((each) => 'id' in each && each.id));
+  expect(ends[2]?.data.result?.body).toMatchObject({ n: 3 });
+  const wrong = client.submitGroup([{ function: 'steps-nobody' }], { function: 'steps-callee' });
+  await expect(wrong).rejects.toThrow(/steps-nobody/);
+});

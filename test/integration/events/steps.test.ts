@@ -9,6 +9,7 @@ import {
   CONSUMER,
   createAcceptance,
   createEnd,
+  EPOCH,
   finishOne,
   openTestEventStore,
   type TestEventStore,
@@ -208,4 +209,44 @@ test('steps are limited in number and bytes, and count as bytes of unfinished ev
   expect(Number(await on.redis.hget(events.stats, 'bytes'))).toBeGreaterThan(STEPS_BYTES_MAX / 2);
   await on.store.cancel(held.id);
   expect(Number(await on.redis.hget(events.stats, 'bytes'))).toBe(0);
+});
+
+test('what follows a group runs when all of it has ended, however it ended, and is accepted with it or not at all', async () => {
+  const then = createAcceptance({ functionName: 'then', waitsForGroup: true, maxAgeMs: 50 });
+  const members = Array.from({ length: 3 }, () => createAcceptance({ group: then.id }));
+  const alone = createAcceptance({ group: 'inv-unknown' });
+  const written = await on.store.acceptMany([then, ...members, alone], EPOCH);
+  expect(written?.replies.map(({ kind }) => kind)).toEqual([
+    'accepted',
+    'accepted',
+    'accepted',
+    'accepted',
+    'alone',
+  ]);
+  expect(await on.store.get(then.id)).toMatchObject({ state: 'waiting', waitsFor: 3 });
+  const [first, second, third] = await Promise.all(members.map(({ id }) => again(id)));
+  await finishOne(on.store, createEnd(first as Begun));
+  await finishOne(
+    on.store,
+    createEnd(second as Begun, { follows: 'dead', outcome: 'rejected', reason: 'rejected' }),
+  );
+  // It does not age while it waits.
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  expect((await on.store.expire(100)).count).toBe(0);
+  // A replay is counted once.
+  const replayed = await on.store.redrive(second?.id ?? '', 60_000, undefined);
+  await finishOne(on.store, createEnd(await again(second?.id ?? '')));
+  expect(replayed.isChanged).toBe(true);
+  expect(await on.store.get(then.id)).toMatchObject({ state: 'waiting', waitsFor: 1 });
+  const { jobs } = await on.store.cancel(third?.id ?? '');
+  expect(jobs.flatMap(({ ids }) => ids)).toEqual([then.id]);
+  expect(await again(then.id)).toMatchObject({ number: 1 });
+});
+
+test('a group of which nothing was accepted is followed at once', async () => {
+  const then = createAcceptance({ functionName: 'then', waitsForGroup: true });
+  const refused = createAcceptance({ group: then.id, countMax: 0 });
+  const written = await on.store.acceptMany([then, refused], EPOCH);
+  expect(written?.replies.map(({ kind }) => kind)).toEqual(['accepted', 'full']);
+  expect(await on.store.getState(then.id)).toBe('ready');
 });
