@@ -163,9 +163,11 @@ const links: Links = new Links({
 });
 const reportCall = createCallReporter(metrics, () => invoker.inFlight);
 const releases = new ReleaseWatch({ store: catalog, getRoute: (name) => catalog.resolveRoute(name), log });
+const dispatcher = new Dispatcher(fast);
+shutdown.add('clock', dispatcher.followClock());
 const invoker: Invoker = new Invoker({
   gateway: id,
-  dispatcher: new Dispatcher(fast),
+  dispatcher,
   routes,
   versions,
   links: () => links,

@@ -121,6 +121,7 @@ log.info({ ...reaped, id }, 'runner starts');
 
 const catalog = openCatalog(durableRedis);
 const dispatcher = new Dispatcher(redis);
+shutdown.add('clock', dispatcher.followClock());
 const current = new Current(catalog);
 const members = openMembers(durableRedis);
 const linkServer = new LinkServer({
@@ -169,7 +170,11 @@ const intake: Intake = new Intake({
   log,
   isTracing: telemetry.isOn,
 });
-const links: Links = new Links({ log, onRequest: (link, frame) => intake.onLeased(link, frame) });
+const links: Links = new Links({
+  log,
+  onRequest: (link, frame) => intake.onLeased(link, frame),
+  onAsk: (link, frame) => intake.onAsk(link, frame),
+});
 const socketPath = join(paths.run, `link-${id}.sock`);
 await rm(socketPath, { force: true });
 const server = createServer({ noDelay: true });

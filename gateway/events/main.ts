@@ -100,9 +100,11 @@ const links: Links = new Links({
   },
   onReady: () => invoker.onLinkReady(),
 });
+const dispatcher = new Dispatcher(fast);
+shutdown.add('clock', dispatcher.followClock());
 const invoker: Invoker = new Invoker({
   gateway: id,
-  dispatcher: new Dispatcher(fast),
+  dispatcher,
   routes,
   links: () => links,
   leases: true,

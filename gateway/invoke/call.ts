@@ -60,6 +60,8 @@ export class Call {
   isLeased = false;
   wasRefused = false;
   dispatches = 0;
+  /** When its envelope was put into a runner's inbox; 0: it was not, or its runner was asked for it. */
+  sentMs = 0;
   timing: RunnerTiming | undefined;
   failure: Pick<FailureInfo, 'code' | 'detail'> | undefined;
   readonly #owner: CallOwner;

@@ -74,6 +74,7 @@ export class Invoker implements CallOwner {
       ...options,
       calls: () => this.#calls.values(),
       redispatch: (call) => this.redispatch(call),
+      send: (call, type, payload) => this.send(call, type, payload),
     });
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
@@ -267,6 +268,7 @@ export class Invoker implements CallOwner {
         if (unreachable !== '') this.#recovery.noteStranded(call);
       } else {
         call.state = 'sent';
+        call.sentMs = Date.now();
         call.token = result.token;
         call.runner = parseToken(result.token).runner;
         this.#options.links().ensure(call.runner, (runner) => this.#recovery.onLate(call, runner));
@@ -368,6 +370,7 @@ export class Invoker implements CallOwner {
 
   #tick(): void {
     const now = Date.now();
+    this.#recovery.tick(now);
     const waiting = new Map<string, Deployment>();
     for (const call of this.#calls.values()) {
       if (call.state === 'queued' && now > call.startByMs) {

@@ -168,6 +168,7 @@ export class Links {
       ...LINK_SPOKEN,
       role: 'gateway',
       id: gateway,
+      nowMs: Date.now(),
     });
     if (isRemote(node, this.#options.runDir)) this.#watch(link);
   }
@@ -190,7 +191,7 @@ export class Links {
       if (link.connection.isClosed) return clearInterval(timer);
       if (Date.now() - heardMs > RUNNER_DEAD_MS)
         return link.connection.close(new Error(`nothing heard for ${RUNNER_DEAD_MS} ms`));
-      link.connection.send(FrameType.PING, 0);
+      link.connection.sendJson(FrameType.PING, 0, { nowMs: Date.now() });
     }, HEARTBEAT_MS);
     timer.unref();
   }

@@ -3,6 +3,7 @@
  * Invariant: only what provably did not start is dispatched again: what still lies in the runner's inbox, or in the
  * queue. Everything else has an unknown outcome, and its caller is told so.
  */
+import { FrameType } from '../../sdk/protocol/frame.ts';
 import type { Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import type { Call } from './call.ts';
 
@@ -10,7 +11,11 @@ export interface RecoveryOptions {
   readonly dispatcher: Dispatcher;
   calls(): Iterable<Call>;
   redispatch(call: Call): void;
+  send(call: Call, type: number, payload?: Buffer): boolean;
 }
+
+/** An inbox is read within milliseconds; a runner that was begun says so with its answer, which may take its time. */
+const ASK_MS = 1_000;
 
 export class Recovery {
   readonly #options: RecoveryOptions;
@@ -24,6 +29,19 @@ export class Recovery {
   /** A runner is gone: what was not started goes elsewhere. */
   onGone(runner: string): void {
     for (const call of this.#options.calls()) if (call.runner === runner) void this.#recover(call, runner);
+  }
+
+  /**
+   * A store may have given an inbox to a runner that did not get it: its line broke meanwhile. Only the runner knows what
+   * it has, so it is asked, once.
+   */
+  tick(nowMs: number): void {
+    for (const call of this.#options.calls()) {
+      if (call.sentMs === 0 || nowMs - call.sentMs < ASK_MS) continue;
+      call.sentMs = 0;
+      if (call.state !== 'sent' || call.isLeased) continue;
+      this.#options.send(call, FrameType.ASK, Buffer.from(JSON.stringify({ token: call.token })));
+    }
   }
 
   /** A call was queued while some runners could not be reached. */

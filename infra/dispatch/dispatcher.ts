@@ -10,11 +10,13 @@ import { QUEUE_DEPTH_MAX } from '../../sdk/protocol/limits.ts';
 import { fast } from '../contract/keys.ts';
 import type { StartOrder } from '../contract/jobs.ts';
 import { defineScript } from '../lib/redis.ts';
+import { readStoreSkew } from '../lib/skew.ts';
 
 /** A start order that no runner took in this time is void, and a new one may be given. */
 export const START_ORDER_MS = 5_000;
 /** A runner that works on an order renews it well within this; one that died frees the place soon. */
 const START_CLAIM_MS = 3_000;
+const CLOCK_MS = 5_000;
 /** A live sandbox is renewed by its runner well within this. */
 export const LIVE_MS = 15_000;
 
@@ -80,6 +82,8 @@ function createOrder(deployment: string): StartOrder {
 /** `redis` is a connection to the fast store; commands of this class may share it with others, blocking ones may not. */
 export class Dispatcher {
   readonly #redis: Redis;
+  /** How far the store's clock is ahead of ours: scripts compare times with theirs. */
+  #skewMs = 0;
 
   constructor(redis: Redis) {
     this.#redis = redis;
@@ -97,6 +101,20 @@ export class Dispatcher {
     return (commands[returnsBuffers ? `${name}Buffer` : name] as Command).apply(this.#redis, args);
   }
 
+  /** Compares this process's clock with the store's, now and every few seconds, until the returned function is called. */
+  followClock(): () => void {
+    const read = () =>
+      readStoreSkew(this.#redis).then(
+        (skewMs) => (this.#skewMs = skewMs),
+        // The store is away; then there is nothing to dispatch either.
+        () => {},
+      );
+    void read();
+    const timer = setInterval(() => void read(), CLOCK_MS);
+    timer.unref();
+    return () => clearInterval(timer);
+  }
+
   async dispatch(
     scaling: Scaling,
     envelope: Buffer,
@@ -112,7 +130,7 @@ export class Dispatcher {
       fast.live(scaling.deployment),
       fast.demand,
       envelope,
-      timing.startByMs,
+      timing.startByMs + this.#skewMs,
       scaling.concurrency,
       scaling.max,
       QUEUE_DEPTH_MAX,
@@ -151,13 +169,13 @@ export class Dispatcher {
 
   /** Takes a waiting envelope out of the queue. False: it is not there any more, somebody took it. */
   async withdraw(deployment: string, startByMs: number, envelope: Buffer): Promise<boolean> {
-    const entry = Buffer.concat([Buffer.from(`${startByMs}\n`), envelope]);
+    const entry = Buffer.concat([Buffer.from(`${startByMs + this.#skewMs}\n`), envelope]);
     return (await this.#redis.lrem(fast.wait(deployment), 1, entry)) > 0;
   }
 
   /** Puts an envelope back that was taken out of the queue and provably not started: it is next. */
   async requeue(deployment: string, startByMs: number, envelope: Buffer): Promise<void> {
-    const entry = Buffer.concat([Buffer.from(`${startByMs}\n`), envelope]);
+    const entry = Buffer.concat([Buffer.from(`${startByMs + this.#skewMs}\n`), envelope]);
     await this.#redis.lpush(fast.wait(deployment), entry);
   }
 
@@ -175,7 +193,7 @@ export class Dispatcher {
         fast.starting(order.dep),
         'XX',
         'CH',
-        Date.now() + START_CLAIM_MS,
+        Date.now() + this.#skewMs + START_CLAIM_MS,
         order.id,
       )) === 1
     );

@@ -24,6 +24,8 @@ export interface CallOrigin {
   readonly invocation: string;
   readonly depth: number;
   readonly deadlineMs: number;
+  /** How far the gateway's clock is behind ours. */
+  readonly skewMs?: number;
   readonly traceparent: string | undefined;
   /** It may ask for its steps, whatever it declares. */
   readonly isDurable?: boolean;
@@ -154,7 +156,7 @@ export class Channel {
       caller: this.#deployment.functionName,
       invocation: origin.invocation,
       depth: origin.depth + 1,
-      deadlineMs: origin.deadlineMs,
+      deadlineMs: origin.deadlineMs - (origin.skewMs ?? 0),
       ...(origin.traceparent === undefined ? {} : { traceparent: origin.traceparent }),
     };
   }

@@ -4,7 +4,7 @@
  * not; expired ones are dropped, their gateway has answered already.
  */
 import { SpanKind, SpanStatusCode, type Span } from '@opentelemetry/api';
-import { encodeHead, FrameType, END, parseHead, type Frame } from '../../sdk/protocol/frame.ts';
+import { encodeHead, FrameType, END, parseHead, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
 import {
   encodeEnvelope,
@@ -54,6 +54,7 @@ export class Intake {
     const at = entry.indexOf(10);
     const token = entry.toString('latin1', 0, at);
     const { route, payload } = parseEnvelope(entry.subarray(at + 1));
+    if (this.#options.links().get(route.gw)?.refused.has(`${route.stream} ${token}`)) return;
     const found = this.#find(token);
     if (!found) return this.#refuse(route);
     this.run(found.instance, found.slot, route, payload, 0);
@@ -70,13 +71,24 @@ export class Intake {
     this.#begin(link, found.instance, found.slot, route, payload, 0);
   }
 
+  /** A gateway misses a call that it put into our inbox. */
+  onAsk(link: GatewayLink, frame: Frame): void {
+    if (link.invocations.has(frame.stream)) return;
+    const { token = '' } = (parseJson(frame.payload) ?? {}) as { token?: string };
+    link.refused.set(`${frame.stream} ${token}`, true);
+    link.connection.sendJson(FrameType.REFUSED | END, frame.stream, { reason: 'lost' });
+    const found = this.#find(token);
+    // Nobody else knows of this slot any more.
+    if (found) void this.reoffer(found.instance, [found.slot]);
+  }
+
   /**
    * Runs one envelope on a slot that is ours. `isQueued`: it was taken out of the queue, where its gateway believes it
    * to be; when that gateway cannot reach us it is put back, for a runner that it can.
    */
   run(instance: Instance, slot: Slot, route: Route, payload: Buffer, coldMs: number, isQueued = false): void {
-    if (Date.now() > route.startByMs) return this.#release(instance, slot);
     const link = this.#options.links().get(route.gw);
+    if (Date.now() > route.startByMs + (link?.skewMs ?? 0)) return this.#release(instance, slot);
     if (link) return this.#begin(link, instance, slot, route, payload, coldMs);
     slot.stream = -1;
     void this.#options
@@ -84,7 +96,7 @@ export class Intake {
       .waitFor(route.gw, LINK_WAIT_MS)
       .then((late) => {
         slot.stream = 0;
-        if (late && instance.state !== 'gone' && Date.now() <= route.startByMs) {
+        if (late && instance.state !== 'gone' && Date.now() <= route.startByMs + late.skewMs) {
           this.#begin(late, instance, slot, route, payload, coldMs);
           return;
         }
@@ -136,9 +148,10 @@ export class Intake {
     coldMs: number,
   ): void {
     if (!speaks(LINK_SPOKEN, route.v ?? 1)) return this.#refuseVersion(link, instance, slot, route);
-    const queueMs = Math.max(0, Date.now() - route.enqueuedMs - coldMs);
+    const { skewMs } = link;
+    const queueMs = Math.max(0, Date.now() - skewMs - route.enqueuedMs - coldMs);
     const span = this.#startSpan(instance, route, coldMs);
-    const needsRewrite = span !== undefined || queueMs + coldMs > REWRITE_MS;
+    const needsRewrite = span !== undefined || queueMs + coldMs > REWRITE_MS || skewMs !== 0;
     const invocation = new Invocation({
       route,
       link: link.connection,
@@ -150,12 +163,13 @@ export class Intake {
       onEnd: (ended, end) => this.#onEnd(link, ended, end),
     });
     link.invocations.set(route.stream, invocation);
-    const deadlineMs = Math.min(Date.now() + instance.deployment.config.timeout, route.deadlineMs);
+    const deadlineMs = Math.min(Date.now() + instance.deployment.config.timeout, route.deadlineMs + skewMs);
     instance.channel.begin(slot.stream, {
       line: link.calls,
       invocation: route.id,
       depth: route.depth ?? 0,
       deadlineMs,
+      skewMs,
       traceparent: traceparentOf(span) ?? route.traceparent,
       isDurable: route.durable === true,
     });

@@ -5,17 +5,23 @@
  * runs for its gateway is cancelled: nobody waits for it any more.
  */
 import type { Server, Socket } from 'node:net';
+import { LRUCache } from 'lru-cache';
 import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import { agreeOn, describeSpoken, LINK_SPOKEN, type Spoken } from '../../sdk/protocol/versions.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
 import type { Log } from '../../infra/lib/log.ts';
+import { skewOf } from '../../infra/lib/skew.ts';
 import { CallLine } from '../channel/call-line.ts';
 import type { Invocation } from './invocation.ts';
 
 export interface LinkHello extends Spoken {
   readonly role: 'gateway';
   readonly id: string;
+  /** What its clock says. */
+  readonly nowMs?: number;
 }
+
+const REFUSED_MAX = 10_000;
 
 export class GatewayLink {
   readonly gateway: string;
@@ -23,6 +29,10 @@ export class GatewayLink {
   readonly invocations = new Map<number, Invocation>();
   /** Calls that functions here make to others. */
   readonly calls: CallLine;
+  /** How far the gateway's clock is behind ours: to be added to its times. */
+  skewMs = 0;
+  /** `stream token` of calls that it was told are not begun here, and that must not be: it sends them elsewhere. */
+  readonly refused = new LRUCache<string, true>({ max: REFUSED_MAX });
 
   constructor(gateway: string, connection: FrameConnection) {
     this.gateway = gateway;
@@ -35,6 +45,8 @@ export interface LinksOptions {
   readonly log: Log;
   /** A leased call: REQUEST straight from a gateway. */
   onRequest(link: GatewayLink, frame: Frame): void;
+  /** Whether a call has begun here. */
+  onAsk(link: GatewayLink, frame: Frame): void;
 }
 
 const HELLO_MS_MAX = 5_000;
@@ -116,6 +128,7 @@ export class Links {
       return undefined;
     }
     const link = new GatewayLink(hello.id, connection);
+    link.skewMs = skewOf(hello.nowMs);
     this.#links.get(hello.id)?.connection.close();
     this.#links.set(hello.id, link);
     connection.sendJson(FrameType.HELLO, 0, { ...LINK_SPOKEN, role: 'runner' });
@@ -125,9 +138,15 @@ export class Links {
 
   #onFrame(link: GatewayLink, frame: Frame): void {
     if (frame.type === FrameType.REQUEST) this.#options.onRequest(link, frame);
-    else if (frame.type === FrameType.PING) link.connection.send(FrameType.PONG, 0);
+    else if (frame.type === FrameType.ASK) this.#options.onAsk(link, frame);
+    else if (frame.type === FrameType.PING) this.#onPing(link, frame);
     else if (frame.type >= FrameType.CALL) link.calls.onFrame(frame);
     else link.invocations.get(frame.stream)?.onLinkFrame(frame);
+  }
+
+  #onPing(link: GatewayLink, { payload }: Frame): void {
+    if (payload.length > 0) link.skewMs = skewOf((parseJson(payload) as { nowMs?: number } | null)?.nowMs);
+    link.connection.send(FrameType.PONG, 0);
   }
 
   #drop(link: GatewayLink): void {

@@ -59,6 +59,11 @@ export const FrameType = {
   CALL_CANCEL: 19,
   /** To the caller: there is no answer, or no end of one. JSON `CallFailure`. Always final. */
   CALL_ERROR: 20,
+  /**
+   * gateway -> runner: have you begun this stream? JSON `{ token }`. A runner that has not says REFUSED, and will not begin
+   * it: what carried the request was lost on its way. One that has says nothing.
+   */
+  ASK: 31,
 } as const;
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 

@@ -38,6 +38,8 @@ export interface HostOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Top folder of the platform's code: another release than this one (copyRelease). */
   readonly root?: string;
+  readonly diskMb?: number;
+  readonly clockSkewMs?: number;
 }
 
 export class Host {
@@ -46,6 +48,7 @@ export class Host {
   readonly namespace: string;
   readonly dataDir: string;
   readonly env: Record<string, string | undefined>;
+  hasOwnDisk = false;
   #child: ChildProcess | undefined;
   #output = '';
 
@@ -62,6 +65,12 @@ export class Host {
       SKIFF_RUNNER_STEMS: '1',
       SKIFF_GATEWAY_HOST: this.address,
     };
+  }
+
+  /** A disk of its own for its data, in memory. Before its first start. */
+  limitDisk(mb: number): void {
+    run('mount', ['-t', 'tmpfs', '-o', `size=${mb}m,mode=700`, 'tmpfs', this.dataDir]);
+    this.hasOwnDisk = true;
   }
 
   get url(): string {
@@ -181,20 +190,63 @@ export class Host {
     for (const pid of this.#processes()) tryKill(pid, 'SIGCONT');
   }
 
-  /** Drops packets between this host and those addresses, both ways, until `heal`. */
-  cutOff(addresses: readonly string[], ports: readonly number[] = []): void {
+  /**
+   * Drops packets between this host and those addresses until `heal`: both ways, or only those it sends (`out`) or
+   * gets (`in`).
+   */
+  cutOff(
+    addresses: readonly string[],
+    ports: readonly number[] = [],
+    direction: 'both' | 'in' | 'out' = 'both',
+  ): void {
     const list = `{ ${addresses.join(', ')} }`;
     const port = ports.length === 0 ? '' : `tcp dport { ${ports.join(', ')} } `;
     const back = ports.length === 0 ? '' : `tcp sport { ${ports.join(', ')} } `;
     this.#nft(`add table inet cut
       add chain inet cut in { type filter hook input priority 0; }
       add chain inet cut out { type filter hook output priority 0; }
-      add rule inet cut in ip saddr ${list} ${back}drop
-      add rule inet cut out ip daddr ${list} ${port}drop`);
+      ${direction === 'out' ? '' : `add rule inet cut in ip saddr ${list} ${back}drop`}
+      ${direction === 'in' ? '' : `add rule inet cut out ip daddr ${list} ${port}drop`}`);
   }
 
   heal(): void {
     this.#nft('delete table inet cut');
+  }
+
+  /** A thin line: what it sends waits in a queue of at most `queueMs`, until `speedUp`. */
+  slowDown(kbit: number, queueMs: number): void {
+    const shape = `root tbf rate ${kbit}kbit burst 16kb latency ${queueMs}ms`.split(' ');
+    run('tc', ['-n', this.namespace, 'qdisc', 'add', 'dev', this.#device, ...shape]);
+  }
+
+  speedUp(): void {
+    run('tc', ['-n', this.namespace, 'qdisc', 'del', 'dev', this.#device, 'root']);
+  }
+
+  /** Its clock is wrong by this much, from its next start on (its own programs': sandboxes and stores are right). */
+  skewClock(ms: number): void {
+    const code = `const R = Date, skew = ${ms}; globalThis.Date = class Date extends R {
+      constructor(...a) { if (a.length) super(...a); else super(R.now() + skew); }
+      static now() { return R.now() + skew; } };`;
+    this.env['NODE_OPTIONS'] = `--import=data:text/javascript,${encodeURIComponent(code)}`;
+  }
+
+  /** Fills the disk of its data, which must be one of its own (`diskMb`); `freeDisk` makes room again. */
+  fillDisk(): void {
+    execFileSync('sh', ['-c', `cat /dev/zero > "${this.#filler}" 2>/dev/null || true`]);
+  }
+
+  freeDisk(): void {
+    rmSync(this.#filler, { force: true });
+  }
+
+  get #filler(): string {
+    return join(this.dataDir, 'filler');
+  }
+
+  /** Its end of the line to the bridge. */
+  get #device(): string {
+    return this.namespace.replace(/^sk(\w+)-(\d+)$/, 'skw$1$2');
   }
 
   async stop(): Promise<void> {
@@ -262,6 +314,8 @@ export class HostNetwork {
     options: HostOptions = {},
   ): Promise<Host> {
     const host = this.add(name);
+    if (options.diskMb !== undefined) host.limitDisk(options.diskMb);
+    if (options.clockSkewMs !== undefined) host.skewClock(options.clockSkewMs);
     const { token, managers } = await manager.client.swarm.joinToken(role);
     // As units and manifests do it: a server that joins when it is in no swarm yet.
     host.env['SKIFF_JOIN_MANAGER'] = managers[0];
@@ -285,6 +339,7 @@ export class HostNetwork {
       );
       run('ip', ['netns', 'del', host.namespace]);
       unmountBelow(host.dataDir);
+      if (host.hasOwnDisk) run('umount', ['-l', host.dataDir]);
       rmSync(host.dataDir, { recursive: true, force: true });
     }
     run('ip', ['link', 'del', this.#bridge]);

@@ -1,0 +1,17 @@
+import type { Redis } from 'ioredis';
+import { expect, it } from 'vitest';
+import { readStoreSkew, skewOf } from '../../../infra/lib/skew.ts';
+
+it('counts clocks that agree as they do under NTP as the same, and others by their difference', () => {
+  expect([skewOf(1_000, 1_400), skewOf(1_000, 61_000), skewOf(61_000, 1_000)]).toEqual([0, 60_000, -60_000]);
+  for (const nothing of [undefined, null, 'x', Number.NaN]) expect(skewOf(nothing, 1_000)).toBe(0);
+});
+
+it('says how far the clock of a store is ahead', async () => {
+  const at = (ms: number) =>
+    ({ time: async () => [Math.floor(ms / 1_000), (ms % 1_000) * 1_000] }) as unknown as Redis;
+  expect(await readStoreSkew(at(Date.now()))).toBe(0);
+  const ahead = await readStoreSkew(at(Date.now() + 90_000));
+  expect(ahead).toBeGreaterThan(89_000);
+  expect(ahead).toBeLessThan(91_000);
+});
