@@ -72,7 +72,10 @@ export interface ResolvedMount {
 export interface BundleInput {
   readonly spec: SandboxSpec;
   readonly uid: number;
+  /** Mounted read-only. */
   readonly rootPath: string;
+  /** False for runtimes that would make it read-only again, and fail at its other flags. */
+  readonly remountsRoot?: boolean;
   readonly mounts: readonly ResolvedMount[];
   /** A file that is the network namespace to join; absent: an empty one of its own. */
   readonly networkPath?: string;
@@ -115,7 +118,7 @@ export function createRuntimeConfig(input: BundleInput): object {
       // A hint only (the process may lower it); the parent cgroup's cap is what protects the host.
       oomScoreAdj: 900,
     },
-    root: { path: input.rootPath, readonly: true },
+    root: { path: input.rootPath, readonly: input.remountsRoot ?? true },
     hostname: 'fn',
     mounts: [...createOwnMounts(spec), ...input.mounts.map(createBindMount)],
     linux: {

@@ -41,7 +41,7 @@ export async function launchSandbox(
   const { nestsCgroup } = runtimeTraits(runtime.program);
   const root = await stage.acquireRoot(spec.lowerDirs, mountPoints(spec));
   resources.defer(() => root.release());
-  const mounts = await resolveMounts(stage, spec, resources);
+  const mounts = await resolveMounts(parts, spec, resources);
   const bundle = join(parts.bundles, spec.id);
   resources.defer(() => rm(bundle, { recursive: true, force: true }));
   resources.defer(() => rm(join(runtime.root, spec.id), { recursive: true, force: true }));
@@ -61,6 +61,7 @@ export async function launchSandbox(
       procsFiles: (launchers ?? cgroup).procsFiles,
       runtime,
       files: runFiles(bundle),
+      hasNetwork: network !== undefined,
     });
     return new RunningSandbox({ id: spec.id, uid, process, cgroup, resources: resources.move(), log });
   } finally {
@@ -78,11 +79,12 @@ interface ConfigParts {
 
 function writeConfig(parts: LaunchParts, spec: SandboxSpec, own: ConfigParts): void {
   const { seccomp, runtime, cgroups, uids } = parts;
-  const { nestsCgroup, needsRootMapping } = runtimeTraits(runtime.program);
+  const { nestsCgroup, needsRootMapping, remountsRoot } = runtimeTraits(runtime.program);
   const config = createRuntimeConfig({
     spec,
     uid: own.uid,
     rootPath: own.rootPath,
+    remountsRoot,
     mounts: own.mounts,
     seccomp: spec.builds ? extendForBuilds(seccomp) : seccomp,
     ...(own.networkPath === undefined ? {} : { networkPath: own.networkPath }),
@@ -104,27 +106,33 @@ function openNetwork(name: string | undefined): { path: string; close: () => voi
   }
 }
 
-/** Writable binds are made by us first, with their flags; see Stage.bind. */
+/**
+ * Writable binds are made by us first, with their flags; see Stage.bind. So are all of a runtime that could not walk to
+ * what it mounts: the stage's folder is open to everybody.
+ */
 async function resolveMounts(
-  stage: Stage,
+  { stage, runtime }: LaunchParts,
   spec: SandboxSpec,
   resources: AsyncDisposableStack,
 ): Promise<ResolvedMount[]> {
   const resolved: ResolvedMount[] = [];
   for (const [index, mount] of spec.mounts.entries()) {
     const propagation = mount.propagate ? 'rslave' : 'rprivate';
-    if (!mount.writable) {
+    const { mountsAsNobody } = runtimeTraits(runtime.program);
+    const access = mount.writable ? 'rw' : 'ro';
+    if (!mount.writable && !mountsAsNobody) {
       const options = ['rbind', 'ro', 'nosuid', 'nodev', propagation];
       resolved.push({ source: mount.source, target: mount.target, options });
       continue;
     }
-    const flags = ['nosuid', 'nodev', ...(mount.exec ? [] : ['noexec'])];
-    const bound = await stage.bind(`${spec.id}-${index}`, mount.source, flags.join(','));
+    const isExecutable = !mount.writable || mount.exec === true;
+    const flags = ['nosuid', 'nodev', ...(isExecutable ? [] : ['noexec'])];
+    const bound = await stage.bind(`${spec.id}-${index}`, mount.source, [access, ...flags].join(','));
     resources.defer(bound.release);
     resolved.push({
       source: bound.path,
       target: mount.target,
-      options: ['rbind', 'rw', ...flags, propagation],
+      options: ['rbind', access, ...flags, propagation],
     });
   }
   return resolved;

@@ -7,7 +7,7 @@ import { type FSWatcher, readFileSync, readlinkSync, watch } from 'node:fs';
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import { runCommand, type RunFiles, type RuntimePaths, tryReadFailure } from './runtime.ts';
+import { runCommand, type RunFiles, type RuntimePaths, runtimeTraits, tryReadFailure } from './runtime.ts';
 
 /** Paths and arguments travel as positional parameters, never inside the script. */
 const JOIN_AND_EXEC = `
@@ -33,12 +33,13 @@ export interface StartInput {
   readonly procsFiles: readonly string[];
   readonly runtime: RuntimePaths;
   readonly files: RunFiles;
+  readonly hasNetwork: boolean;
 }
 
 /** Rejects with SkiffError COLD_START_FAILED; the caller cleans up whatever the runtime left. */
 export async function startRuntime(input: StartInput): Promise<RuntimeProcess> {
   const { enter, procsFiles, files } = input;
-  const command = runCommand(input.runtime, input.id, files);
+  const command = runCommand(input.runtime, input.id, files, input);
   const shell = ['/bin/sh', '-c', JOIN_AND_EXEC, 'skiff', String(procsFiles.length), ...procsFiles];
   const [program, ...args] = [...enter, ...shell, ...command] as [string, ...string[]];
   using pidFile = new PidFileWatch(files);
@@ -59,7 +60,7 @@ export async function startRuntime(input: StartInput): Promise<RuntimeProcess> {
   });
   try {
     const pid = await Promise.race([pidFile.found, ended]);
-    await waitForProgram(pid, child, files);
+    if (!runtimeTraits(input.runtime.program).staysRuntime) await waitForProgram(pid, child, files);
     return { child, pid };
   } catch (error) {
     child.kill('SIGKILL');

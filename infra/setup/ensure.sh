@@ -14,9 +14,9 @@ readonly SERVER_PACKAGES=(
   crun:crun buildah:buildah redis-server:redis-server docker-registry:docker-registry nft:nftables ip:iproute2
   /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
-# What only the tests need: an independent reader of our images, a second container runtime, and a browser with a font.
+# What only the tests need: an independent reader of our images, two more container runtimes, and a browser with a font.
 readonly TEST_PACKAGES=(
-  skopeo:skopeo runc:runc chromium:chromium
+  skopeo:skopeo runc:runc runsc:runsc chromium:chromium
   /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core
 )
 
