@@ -30,6 +30,8 @@ export interface SwarmParts {
   reconcileSoon(): void;
   /** What this gateway remembers of a call that it has answered. */
   recall(invocation: string): CallMemory | undefined;
+  /** Its last calls, newest first. */
+  listCalls(isWanted: (call: CallMemory) => boolean, countMax: number): CallMemory[];
   /** Calls that were made in its course, as far as this gateway remembers. */
   recallCalls(invocation: string, countMax: number): CallMemory[];
 }

@@ -1,5 +1,7 @@
 /** Routes of what goes on and of what went on: a part of the one table in routes/table.ts. */
-import { StatsSnapshot, Trace } from '../../sdk/protocol/api.ts';
+import { z } from 'zod';
+import { StatsSnapshot, Trace, TraceSpan } from '../../sdk/protocol/api.ts';
+import { FunctionName } from '../../sdk/protocol/manifest.ts';
 import type { RouteSpec } from '../routes/table.ts';
 
 export const STATS_ROUTES = {
@@ -21,6 +23,21 @@ export const STATS_ROUTES = {
     response: StatsSnapshot,
     media: 'sse',
     errors: ['OVERLOADED'],
+  },
+  listCalls: {
+    method: 'GET',
+    path: '/v1/traces',
+    scope: 'read',
+    summary: 'The last synchronous invocations that this gateway answered, newest first, as spans.',
+    query: z.object({
+      function: FunctionName.optional(),
+      /** Only those that failed, answered with 500 and above, or waited for a sandbox to start. */
+      only: z.enum(['failed', 'cold']).optional(),
+      limit: z.coerce.number().int().min(1).max(500).default(50),
+    }),
+    status: 200,
+    response: z.object({ calls: z.array(TraceSpan) }),
+    errors: [],
   },
   readTrace: {
     method: 'GET',

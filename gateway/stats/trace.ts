@@ -12,8 +12,19 @@ import { listNodes } from '../swarm/nodes.ts';
 
 const SPANS_MAX = 200;
 
-export function createTraceHandlers(parts: GatewayParts): Pick<Handlers, 'readTrace'> {
+export function createTraceHandlers(parts: GatewayParts): Pick<Handlers, 'readTrace' | 'listCalls'> {
   return {
+    async listCalls({ query }) {
+      const { function: name, only, limit } = query;
+      const names = await readHostNames(parts);
+      const calls = parts.swarm.listCalls(
+        (call) =>
+          (name === undefined || call.functionName === name) && (only === undefined || IS[only](call)),
+        limit,
+      );
+      return { calls: calls.map((call) => describeCall(call, names)) };
+    },
+
     async readTrace({ id }) {
       const call = parts.swarm.recall(id);
       const record = call ? undefined : await parts.events.store.get(id);
@@ -23,14 +34,23 @@ export function createTraceHandlers(parts: GatewayParts): Pick<Handlers, 'readTr
           `nothing is known of ${id}: a gateway keeps its last calls, and others keep theirs`,
         );
       }
-      const nodes = await listNodes(parts.fast, parts.swarm.members).catch(() => []);
-      const names = new Map(nodes.map((node: NodeRecord) => [node.id, node.hostname]));
+      const names = await readHostNames(parts);
       if (record) return describeRecord(record, names);
       const calls = [call as CallMemory, ...parts.swarm.recallCalls(id, SPANS_MAX)];
       const spans = calls.map((one) => describeCall(one, names)).toSorted((a, b) => a.startMs - b.startMs);
       return { id, spans };
     },
   };
+}
+
+const IS = {
+  failed: ({ cause, status }: CallMemory) => cause !== undefined || status >= 500,
+  cold: ({ timing }: CallMemory) => timing !== undefined && timing.coldMs > 0,
+} as const;
+
+async function readHostNames({ fast, swarm }: GatewayParts): Promise<HostNames> {
+  const nodes = await listNodes(fast, swarm.members).catch(() => []);
+  return new Map(nodes.map((node: NodeRecord) => [node.id, node.hostname]));
 }
 
 type HostNames = ReadonlyMap<string, string>;

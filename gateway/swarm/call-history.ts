@@ -57,6 +57,17 @@ export class CallHistory {
     return this.#ring.find((call) => call.id === id);
   }
 
+  /** Newest first. */
+  list(isWanted: (call: CallMemory) => boolean, countMax: number): CallMemory[] {
+    const found: CallMemory[] = [];
+    const size = this.#ring.length;
+    for (let i = 1; i <= size && found.length < countMax; i++) {
+      const call = this.#ring[(this.#next - i + size) % size];
+      if (call && isWanted(call)) found.push(call);
+    }
+    return found;
+  }
+
   /** Calls that were made in the course of these, and of those in turn, `countMax` at most. */
   findCalls(id: string, countMax: number): CallMemory[] {
     const children = new Map<string, CallMemory[]>();

@@ -97,6 +97,7 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
       },
       reconcileSoon: () => reconciler.soon(),
       recall: (invocation) => history.find(invocation),
+      listCalls: (isWanted, countMax) => history.list(isWanted, countMax),
       recallCalls: (invocation, countMax) => history.findCalls(invocation, countMax),
     },
     history,

@@ -26,6 +26,7 @@ export class ApiError extends Error {
 export interface Api {
   get<T>(path: string, signal?: AbortSignal): Promise<T>;
   put<T>(path: string, body: unknown): Promise<T>;
+  post<T>(path: string, body?: unknown): Promise<T>;
   /** Values of a stream of JSON lines or server-sent events, until it ends or `signal` is aborted. */
   follow<T>(path: string, signal: AbortSignal, onValue: (value: T) => void): Promise<void>;
 }
@@ -47,6 +48,14 @@ export function createApi(token: string): Api {
       (await send(path, signal ? { signal } : {})).json() as Promise<T>,
     put: async <T>(path: string, body: unknown) =>
       (await send(path, { method: 'PUT', body: JSON.stringify(body) })).json() as Promise<T>,
+    post: async <T>(path: string, body?: unknown) => {
+      const response = await send(path, {
+        method: 'POST',
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      const text = await response.text();
+      return (text === '' ? undefined : JSON.parse(text)) as T;
+    },
     async follow<T>(path: string, signal: AbortSignal, onValue: (value: T) => void) {
       const { body } = await send(path, { signal });
       const reader = body?.pipeThrough(new TextDecoderStream()).getReader();

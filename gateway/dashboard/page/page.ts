@@ -5,14 +5,20 @@ import type { StatsSnapshot, TokenRecord } from '../../../sdk/protocol/api.ts';
 import { createApi, keepToken, readToken } from './api.ts';
 import { useResource, useStream } from './hooks.ts';
 import { Builds } from './views/builds.ts';
+import { Calls } from './views/calls.ts';
 import type { ViewProps } from './views/context.ts';
+import { Events } from './views/events.ts';
 import { FunctionView } from './views/function.ts';
 import { Login } from './views/login.ts';
 import { Nodes, Stores } from './views/nodes.ts';
 import { Overview } from './views/overview.ts';
+import { Schedules } from './views/schedules.ts';
 
 const VIEWS = [
   ['', 'Functions'],
+  ['calls', 'Calls'],
+  ['events', 'Events'],
+  ['schedules', 'Schedules'],
   ['builds', 'Builds'],
   ['nodes', 'Nodes'],
   ['stores', 'Stores'],
@@ -83,6 +89,9 @@ function Dashboard({
 
 function showView(view: string, name: string | undefined, props: ViewProps): JSX.Element {
   if (view === 'functions' && name !== undefined) return h(FunctionView, { ...props, name, key: name });
+  if (view === 'calls') return h(Calls, { ...props, id: name, key: name ?? '' });
+  if (view === 'events') return h(Events, props);
+  if (view === 'schedules') return h(Schedules, props);
   if (view === 'builds') return h(Builds, props);
   if (view === 'nodes') return h(Nodes, props);
   if (view === 'stores') return h(Stores, props);

@@ -1,16 +1,25 @@
 /** What goes on (calls of the last seconds) and what went on (where the time of one invocation went). */
-import type { StatsSnapshot, Trace } from '../../protocol/api.ts';
+import type { StatsSnapshot, Trace, TraceSpan } from '../../protocol/api.ts';
 import { ClientError, isCut } from '../error.ts';
 import { type ClientResponse, readEvents } from '../fetch.ts';
 import type { CallOptions } from '../functions.ts';
 import { wait } from '../retry.ts';
 import type { Transport } from '../transport.ts';
 
+export interface CallSelection {
+  readonly function?: string | undefined;
+  readonly only?: 'failed' | 'cold' | undefined;
+  /** Default 50. */
+  readonly limit?: number | undefined;
+}
+
 export interface StatsReader {
   /** The last ten seconds of every function. */
   stats(options?: CallOptions): Promise<StatsSnapshot>;
   /** The same every second, until `signal` is aborted or you stop iterating. */
   followStats(options?: CallOptions): AsyncGenerator<StatsSnapshot, void, undefined>;
+  /** The last synchronous invocations that the gateway answered, newest first. */
+  calls(options?: CallOptions & CallSelection): Promise<TraceSpan[]>;
   /**
    * Where the time of an invocation went, with the calls it made; of an asynchronous one, its attempts. A gateway keeps
    * its last few thousand calls only: NOT_FOUND for others.
@@ -44,6 +53,15 @@ export function createStats(transport: Transport<ClientResponse>): StatsReader {
       const detail = 'statistics: the connection was cut';
       throw new ClientError({ code: 'UNREACHABLE', status: 0, detail });
     },
+    calls: ({ signal, function: name, only, limit } = {}) =>
+      transport
+        .json<{ calls: TraceSpan[] }>({
+          what: 'last calls',
+          path: '/v1/traces',
+          query: { function: name, only, limit },
+          signal,
+        })
+        .then((body) => body.calls),
     trace: (id, { signal } = {}) =>
       transport.json({ what: `trace of ${id}`, path: `/v1/traces/${encodeURIComponent(id)}`, signal }),
   };

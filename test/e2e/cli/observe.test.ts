@@ -76,6 +76,9 @@ describe('where the time of a call went', () => {
       return read.state === 'succeeded' && read;
     });
     expect(trace.spans).toMatchObject([{ functionName: 'seen-inner', attempt: 1, status: 200 }]);
+    const { stdout: listed } = await succeed('trace', 'seen-outer', '--failed');
+    expect(listed).toMatch(/^INVOCATION +WHEN +RESULT .*\ninv-\w+ .* handler_error /);
+    expect(listed).not.toMatch(/ 200 /);
     const unknown = await cli.run(['trace', 'inv-none']);
     expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('keeps its last calls')]);
   });

@@ -95,6 +95,49 @@ test('shows a function with its deployments and log, and nothing a function says
   );
 });
 
+test('shows the last calls, and where the time of one went', async () => {
+  const response = await fetch(`${server.url}/f/nasty/fail`);
+  await response.text();
+  const id = response.headers.get('skiff-invocation-id') ?? '';
+  await page.getByRole('link', { name: 'Calls' }).click();
+  await page.getByRole('row').filter({ hasText: id }).filter({ hasText: 'handler_error' }).waitFor();
+  await page.getByLabel('which').selectOption('failed');
+  await page.getByRole('row').filter({ hasText: id }).waitFor();
+  await shoot('calls');
+  await page.getByRole('link', { name: id }).click();
+  await page
+    .locator('.waterfall')
+    .getByText(/exec [\d.]+ m?s/)
+    .waitFor();
+  await page.locator('.log div', { hasText: '<script>' }).first().waitFor();
+  await shoot('call');
+});
+
+test('shows dead letters and replays them; shows schedules, pauses and resumes them', async () => {
+  await server.deploy('nasty', functionFixture('nasty.ts'), { async: { retries: 0 } });
+  const { id } = await server.client.invokeAsync('nasty', { path: '/fail' });
+  expect((await server.client.waitFor(id)).state).toBe('dead');
+  await page.getByRole('link', { name: 'Events' }).click();
+  const row = page.getByRole('row').filter({ hasText: id });
+  await row.filter({ hasText: 'dead' }).waitFor();
+  await shoot('events');
+  await row.getByRole('button', { name: 'replay' }).click();
+  await waitFor('the replay', async () => (await server.client.invocation(id)).replays === 1);
+
+  await server.client.schedules.put('nasty-nightly', { function: 'nasty', cron: '0 3 * * *' });
+  try {
+    await page.getByRole('link', { name: 'Schedules' }).click();
+    const schedule = page.getByRole('row').filter({ hasText: 'nasty-nightly' });
+    await schedule.getByRole('button', { name: 'pause' }).click();
+    await schedule.getByText('paused').waitFor();
+    await shoot('schedules');
+    await schedule.getByRole('button', { name: 'resume' }).click();
+    await schedule.getByText(/^in \d+/).waitFor();
+  } finally {
+    await server.client.schedules.remove('nasty-nightly');
+  }
+});
+
 test('shows builds, nodes and stores', async () => {
   await page.getByRole('link', { name: 'Builds' }).click();
   await page.getByRole('row').filter({ hasText: 'nasty' }).filter({ hasText: 'succeeded' }).first().waitFor();

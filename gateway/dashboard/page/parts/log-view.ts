@@ -16,13 +16,19 @@ const CLASSES: Readonly<Record<LogLine['level'], string>> = {
 };
 const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 
-export function LogView({ api, name }: { readonly api: Api; readonly name: string }): JSX.Element {
+export function LogView(props: {
+  readonly api: Api;
+  readonly name: string;
+  /** Only what was logged in its course. */
+  readonly invocation?: string;
+}): JSX.Element {
+  const { api, name, invocation } = props;
   const [lines, setLines] = useState<readonly LogLine[]>([]);
   const [level, setLevel] = useState<LogLine['level']>('debug');
   const box = useRef<HTMLPreElement>(null);
   const isAtEnd = useRef(true);
   const seen = useRef('');
-  const path = `/v1/functions/${encodeURIComponent(name)}/logs?follow=true&tail=${TAIL}&level=${level}`;
+  const path = `/v1/functions/${encodeURIComponent(name)}/logs?follow=true&tail=${TAIL}&level=${level}${invocation === undefined ? '' : `&invocation=${encodeURIComponent(invocation)}`}`;
   useEffect(() => {
     setLines([]);
     seen.current = '';

@@ -25,6 +25,15 @@ export function formatAgo(atMs: number): string {
   return `${Math.floor(seconds / 86_400)} days ago`;
 }
 
+export function formatIn(atMs: number): string {
+  const seconds = (atMs - Date.now()) / 1000;
+  if (seconds <= 0) return 'now';
+  if (seconds < 60) return `in ${Math.ceil(seconds)} s`;
+  if (seconds < 3600) return `in ${Math.round(seconds / 60)} min`;
+  if (seconds < 172_800) return `in ${Math.round(seconds / 3600)} h`;
+  return `in ${Math.round(seconds / 86_400)} days`;
+}
+
 export function formatRate(perSecond: number): string {
   return perSecond >= 100 ? String(Math.round(perSecond)) : perSecond.toFixed(1);
 }

@@ -7,6 +7,7 @@ import { useResource } from '../hooks.ts';
 import { LogView } from '../parts/log-view.ts';
 import { type Column, Notice, Spark, Table } from '../parts/table.ts';
 import { formatAgo, formatBytes, formatMs, formatRate } from '../parts/text.ts';
+import { CallTable } from './calls.ts';
 import { mayDeploy, type ViewProps } from './context.ts';
 
 export function FunctionView(props: ViewProps & { readonly name: string }): JSX.Element {
@@ -62,6 +63,14 @@ export function FunctionView(props: ViewProps & { readonly name: string }): JSX.
       rows: deployments.value?.deployments ?? [],
       keyOf: ({ id }) => id,
       empty: deployments.error ?? 'None.',
+    }),
+    h('h2', null, 'Last calls'),
+    h(CallTable, {
+      api,
+      onDenied,
+      query: `function=${encodeURIComponent(name)}&limit=8`,
+      isOfOne: true,
+      everyMs: 3_000,
     }),
     h(LogView, { api, name, key: name }),
   );
