@@ -148,6 +148,8 @@ const owner = {
     withdraw(instance);
   },
 };
+const filesDir = join(paths.runner, 'files');
+await rm(filesDir, { recursive: true, force: true });
 const pool: Pool = new Pool({
   host,
   store,
@@ -157,6 +159,7 @@ const pool: Pool = new Pool({
   stemsPerBase: config.SKIFF_RUNNER_STEMS,
   owner,
   networks,
+  filesDir,
   secrets: openSecretStore(durableRedis, paths.secretKey),
   retract: (instance) => dispatcher.retract(instance.deployment.id, instance.liveMember, tokensOf(instance)),
 });

@@ -132,7 +132,9 @@ export function describeContainer(
   what: string,
 ): NonNullable<Deployment['container']> {
   const { Entrypoint, Cmd, Env, WorkingDir } = image.config ?? {};
-  const args = [...(Entrypoint ?? []), ...(Cmd ?? [])];
+  // As in docker: an entry point of the deploy's own makes the image's CMD count no more.
+  const { entrypoint, command = entrypoint ? [] : Cmd, port = PORT } = config;
+  const args = [...(entrypoint ?? Entrypoint ?? []), ...(command ?? [])];
   if (args.length === 0)
     throw new SkiffError(
       'INVALID_SOURCE',
@@ -146,14 +148,14 @@ export function describeContainer(
       HOME: '/tmp',
       ...own,
       ...config.env,
-      PORT: String(PORT),
+      PORT: String(port),
       // The names of Knative's container contract.
       K_SERVICE: job.functionName,
       K_REVISION: job.deploymentId,
       K_CONFIGURATION: job.functionName,
     },
     cwd: WorkingDir?.startsWith('/') === true ? WorkingDir : '/',
-    port: PORT,
+    port,
   };
 }
 

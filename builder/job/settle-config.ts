@@ -60,12 +60,24 @@ function parse(job: SourceJob, language: SourceLanguage, inCode: CodeConfig | un
     ...merged,
     runtime: language === 'containerfile' ? IMAGE_RUNTIME : (merged.runtime ?? defaultRuntime(language).name),
   });
-  if (parsed.success) return assertOwnNamespace(job.functionName, parsed.data);
+  if (parsed.success) return checkForSource(assertOwnNamespace(job.functionName, parsed.data));
   throw new SkiffError(
     'INVALID_CONFIG',
     describeIssues(
       parsed.error,
       inCode === undefined ? 'config' : 'config of the code and the deploy together',
     ),
+  );
+}
+
+const OF_IMAGES = ['entrypoint', 'command', 'port', 'files'] as const;
+
+/** Settings that say how the program of an image is started mean nothing to a handler. */
+function checkForSource(config: FunctionConfig): FunctionConfig {
+  const found = OF_IMAGES.find((name) => config[name] !== undefined);
+  if (found === undefined || config.runtime === IMAGE_RUNTIME) return config;
+  throw new SkiffError(
+    'INVALID_CONFIG',
+    `config.${found}: it is for images; a handler is started by its runtime, ${config.runtime}`,
   );
 }

@@ -1,6 +1,8 @@
 /** Starts a deployment of an image that brings its own server. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { LayerStore } from '../../infra/oci/store.ts';
-import type { SandboxHost } from '../../infra/sandbox/contract.ts';
+import type { SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { PIDS_MAX, TMP_BYTES_MAX } from '../../sdk/protocol/limits.ts';
@@ -14,6 +16,8 @@ export interface ContainerParts {
   readonly host: SandboxHost;
   readonly store: LayerStore;
   readonly networks: Pick<Networks, 'bind'>;
+  /** For files that deployments put into images; emptied when the runner starts. */
+  readonly filesDir: string;
 }
 
 /**
@@ -48,6 +52,7 @@ export async function startContainer(
     return await HttpSandbox.start(parts.host, spec, {
       port: container.port,
       concurrency: config.concurrency,
+      mounts: await writeFiles(join(parts.filesDir, deployment.id), config.files ?? {}),
       readyPath: config.readyPath,
       prepare: async (id) => {
         if (config.network !== 'none') await parts.networks.bind(id, deployment);
@@ -57,4 +62,21 @@ export async function startContainer(
     parts.store.unpin(repository, image.digest);
     throw error;
   }
+}
+
+/** Read-only in the sandbox; the same for all sandboxes of a deployment, which never changes. */
+async function writeFiles(
+  folder: string,
+  files: Readonly<Record<string, string>>,
+): Promise<SandboxSpec['mounts']> {
+  const entries = Object.entries(files);
+  if (entries.length === 0) return [];
+  await mkdir(folder, { recursive: true });
+  return Promise.all(
+    entries.map(async ([target, text], i) => {
+      const source = join(folder, String(i));
+      await writeFile(source, text, { mode: 0o444 });
+      return { source, target, writable: false };
+    }),
+  );
 }

@@ -12,7 +12,7 @@ import { END, FrameType } from '../../sdk/protocol/frame.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import { COLD_START_MS_MAX } from '../../sdk/protocol/limits.ts';
-import type { Sandbox, SandboxExit, SandboxHost } from '../../infra/sandbox/contract.ts';
+import type { Sandbox, SandboxExit, SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
 import { readPaced } from '../log/paced-output.ts';
 import type { Guest, GuestHandlers } from '../pool/guest.ts';
 import { describeExit, type GuestSpec } from '../pool/guest-sandbox.ts';
@@ -22,6 +22,7 @@ import { InnerNetwork } from './inner-network.ts';
 export interface HttpSandboxOptions {
   readonly port: number;
   readonly concurrency: number;
+  readonly mounts: SandboxSpec['mounts'];
   /** Path that answers below 500 when the program is ready; absent: a connection is enough. */
   readonly readyPath: string | undefined;
   /** Between the sandbox's start and its first request: what its network needs. */
@@ -77,7 +78,7 @@ export class HttpSandbox implements Guest {
   /** Rejects with COLD_START_FAILED when the program ends or does not listen in time. */
   static async start(host: SandboxHost, spec: GuestSpec, options: HttpSandboxOptions): Promise<HttpSandbox> {
     const id = createId('sbx');
-    const sandbox = await host.launch({ ...spec, id, mounts: [] });
+    const sandbox = await host.launch({ ...spec, id, mounts: options.mounts });
     try {
       const guest = new HttpSandbox(id, sandbox, options);
       await options.prepare(id);

@@ -1,14 +1,14 @@
 /** What a service that is a function asks for: where its source is, and its configuration. */
-import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { z } from 'zod';
 import { SkiffError } from '../protocol/errors.ts';
 import { describeIssues, FunctionConfig, FunctionName } from '../protocol/manifest.ts';
 import { ScheduleInput, type ScheduleRequest } from '../protocol/workflow/schedules.ts';
 import { invalid, isMapValue } from './document/yaml-file.ts';
-import { kindOf } from './kind.ts';
+import { kindOf, tryFindContainerfile } from './kind.ts';
 import type { Project, Service } from './model.ts';
-import { createReplicasWish, readyPathOf, type ReplicasWish } from './service-wish.ts';
+import { createReplicasWish, portOf, readyPathOf, type ReplicasWish } from './service-wish.ts';
 
 export interface FunctionWish {
   readonly service: string;
@@ -95,14 +95,6 @@ export function createFunctionWish(project: Project, service: Service): Function
   };
 }
 
-/** What compose builds is a Containerfile. A function's folder may have one for other uses, so that it must be named. */
-function tryFindContainerfile(service: Service): string | undefined {
-  const { build } = service;
-  if (build === undefined || build.dockerfile !== undefined) return build?.dockerfile;
-  if (kindOf(service) === 'function') return undefined;
-  return ['Containerfile', 'Dockerfile'].find((name) => existsSync(join(build.context, name)));
-}
-
 /** Settings that compose has no words for: its network, time-outs, concurrency. */
 function optionsOf({ name, raw }: Service): Record<string, unknown> {
   const options = raw['x-skiff-service'] ?? {};
@@ -174,6 +166,7 @@ function createConfig(
       ? {}
       : { min: replicas.min, ...(replicas.isRange ? { max: replicas.max } : {}) }),
     ...(readyPath === undefined || !isService ? {} : { readyPath }),
+    ...describeStart(project, service),
     ...(constraints.length === 0 ? {} : { constraints }),
     ...(service.secrets.length === 0 ? {} : { secrets: service.secrets.map(({ source }) => source) }),
     ...(declared.length === 0 ? {} : { calls: declared }),
@@ -187,6 +180,35 @@ function createConfig(
       [ApplicationLabel.service]: service.name,
     },
   };
+}
+
+/** What an image is started with; support.ts has refused it for what is no image. */
+function describeStart(project: Project, service: Service): Record<string, unknown> {
+  const { entrypoint, command, configs } = service;
+  const port = portOf(service);
+  const files = configs.map(({ source, target = `/${source}` }) => [target, readConfig(project, source)]);
+  return {
+    ...(entrypoint?.length ? { entrypoint } : {}),
+    ...(command?.length ? { command } : {}),
+    ...(port === undefined ? {} : { port }),
+    ...(files.length === 0 ? {} : { files: Object.fromEntries(files) as Record<string, string> }),
+  };
+}
+
+function readConfig({ configs }: Project, name: string): string {
+  const { content, file, environment, external } = configs[name] ?? {};
+  if (content !== undefined) return content;
+  if (environment !== undefined)
+    throw invalid(`configs.${name}.environment: write content: ${'$'}{${environment}} instead`);
+  if (file === undefined)
+    throw invalid(
+      `configs.${name}: ${external ? 'there is no place for external ones here' : 'it has no file or content'}`,
+    );
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw invalid(`configs.${name}.file: ${file} cannot be read: ${(error as Error).message}`);
+  }
 }
 
 /** Destinations among the members are named by their services, too. */

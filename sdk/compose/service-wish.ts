@@ -55,3 +55,9 @@ export function readyPathOf({ healthcheck }: Service): string | undefined {
   const url = /https?:\/\/[^\s/'"]+(\/[^\s'"|&;)]*)?/.exec(healthcheck.test?.join(' ') ?? '');
   return url ? (url[1] ?? '/') : undefined;
 }
+
+/** Where its program listens: what it publishes, or the one port that it exposes. */
+export function portOf({ ports, expose }: Service): number | undefined {
+  const [port] = [...ports.map(({ target }) => target), ...expose.map((text) => Number.parseInt(text, 10))];
+  return port;
+}

@@ -2,9 +2,10 @@
  * What Skiff does with each key of a service. Invariant: every key of the specification has a row (a test looks), so
  * that a key is used, is known to be moot, or is refused with a reason; none is passed over.
  */
-import { kindOf } from './kind.ts';
+import { isImage, kindOf } from './kind.ts';
 import type { Service } from './model.ts';
 import { readyPathOf } from './service-wish.ts';
+import { checkDeploy, checkPorts } from './support-inside.ts';
 import { SERVICE_KEYS } from './schema/service.ts';
 
 /** `used`; `moot: …` why it changes nothing here; `no: …` why it cannot be done. */
@@ -23,7 +24,6 @@ const SHARED_HOST = 'no: sandboxes share no namespace with the host or each othe
 const NO_DEVICES = 'no: sandboxes have no devices';
 const NOT_PRIVILEGED = 'no: sandboxes have no capabilities and cannot be given any';
 const SET_BY_LIMITS = 'no: say deploy.resources.limits, mem_limit or cpus instead';
-const GATEWAY = 'moot: all is reached through the gateway';
 
 const ROWS: Readonly<Record<string, Row>> = {
   annotations: both('moot: nothing reads annotations'),
@@ -34,8 +34,8 @@ const ROWS: Readonly<Record<string, Row>> = {
   cap_drop: both('moot: sandboxes have no capabilities'),
   cgroup: both(SHARED_HOST),
   cgroup_parent: both(SHARED_HOST),
-  command: both('no: a function is started by its runtime, an image as it says itself'),
-  configs: both('no: put the file into the source, or into the image'),
+  command: USED,
+  configs: USED,
   container_name: both('moot: sandboxes have names of their own'),
   cpu_count: both(SET_BY_LIMITS),
   cpu_percent: both(SET_BY_LIMITS),
@@ -56,10 +56,10 @@ const ROWS: Readonly<Record<string, Row>> = {
   dns_opt: both('no: names are resolved by the host'),
   dns_search: both('no: names are resolved by the host'),
   domainname: both('no: sandboxes have no domain'),
-  entrypoint: both('no: a function is started by its runtime, an image as it says itself'),
+  entrypoint: USED,
   env_file: USED,
   environment: USED,
-  expose: both(GATEWAY),
+  expose: USED,
   extends: USED,
   external_links: both('no: there are no containers beside those of Skiff'),
   extra_hosts: both('no: names are resolved by the host'),
@@ -88,7 +88,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   pid: both(SHARED_HOST),
   pids_limit: both('no: the limit of processes is the platform\u2019s'),
   platform: both('moot: images are for the hosts\u2019 own platform'),
-  ports: both('no: all is reached through the gateway, at /f/<name>; remove ports'),
+  ports: USED,
   post_start: both('no: hooks are not run'),
   pre_stop: both('no: hooks are not run'),
   privileged: both(NOT_PRIVILEGED),
@@ -145,7 +145,9 @@ export function judge(services: readonly Service[]): Judgement {
       if (word === 'no') refused.push({ path, reason: reason as string });
       if (word === 'moot') moot.push({ path, reason: reason as string });
     }
-    refused.push(...findInside(service));
+    const inside = findInside(service);
+    refused.push(...inside.refused);
+    moot.push(...inside.moot);
   }
   return { refused, moot };
 }
@@ -163,12 +165,27 @@ const BUILD_REFUSED: Readonly<Record<string, string>> = {
   target: 'the last stage is what is deployed; write another Containerfile',
 };
 
+const STARTED = 'a handler is started by its runtime; only an image is started as you say';
+const OF_IMAGES = [
+  ['ports', 'all is reached through the gateway, at /f/<name>; remove ports'],
+  ['expose', 'all is reached through the gateway, at /f/<name>; remove expose'],
+  ['command', STARTED],
+  ['entrypoint', STARTED],
+  ['configs', 'put the file into the source, where the function finds it'],
+] as const;
+
 /** Below keys that are used. */
-function findInside(service: Service): Finding[] {
+function findInside(service: Service): Judgement {
   const { name, build, deploy, provider, dependsOn } = service;
   const found: Finding[] = [];
+  const moot: Finding[] = [];
   const refuse = (path: string, reason: string): void =>
     void found.push({ path: `services.${name}.${path}`, reason });
+  const pass = (path: string, reason: string): void =>
+    void moot.push({ path: `services.${name}.${path}`, reason });
+  if (isImage(service)) checkPorts(service, refuse, pass);
+  else for (const [key, reason] of OF_IMAGES) if (service.raw[key] !== undefined) refuse(key, reason);
+  checkDeploy(service, refuse, pass);
   if (build && /^(?:[a-z][a-z0-9+.-]*:\/\/|git@)/i.test(build.context))
     refuse('build.context', 'a context is a folder here; clone the repository first');
   for (const key of Object.keys(build ?? {}))
@@ -191,10 +208,7 @@ function findInside(service: Service): Finding[] {
         'nothing here runs to its end; deploy a function and invoke it',
       );
   }
-  const reservations = (deploy.raw['resources'] as Record<string, unknown> | undefined)?.['reservations'];
-  if ((reservations as Record<string, unknown> | undefined)?.['devices'] !== undefined)
-    refuse('deploy.resources.reservations.devices', NO_DEVICES.slice('no: '.length));
-  return found;
+  return { refused: found, moot };
 }
 
 /** Every key of the specification with what happens to it. */
@@ -215,7 +229,9 @@ export function formatSupport(): string {
   return `# Keys of services
 
 What Skiff does with each key of a service in a compose file: it is used, it changes nothing here (the reason stands in
-parentheses), or it is refused. \`skiff config --unsupported\` lists those of your files. Beside them: \`extends\`, \`include\`,
+parentheses), or it is refused. \`skiff config --unsupported\` lists those of your files, also those below \`build\`,
+\`deploy\` and \`ports\`. \`command\`, \`configs\`, \`entrypoint\`, \`expose\` and \`ports\` say how a program is started and are
+for images: members with \`image\`, or with a Containerfile in \`build\`. Beside them: \`extends\`, \`include\`,
 \`profiles\`, several files, \`!reset\` and \`!override\`, and variables with all their forms.
 
 | key | function | service |

@@ -226,3 +226,8 @@ export const SCHEDULE_LATE_MS = 30_000;
 export const SCHEDULE_MISSED_MAX = 100;
 /** Longest long poll. Below the idle time-outs of common proxies. */
 export const WAIT_MS_MAX = 55_000;
+
+/** Ports below belong to root, which nothing in a sandbox is. */
+export const PORT_MIN = 1_024;
+/** They travel with the deployment, which is read on every cold start. */
+export const FILES_BYTES_MAX = 256 * 1024;

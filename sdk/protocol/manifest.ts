@@ -166,6 +166,19 @@ export function parseCallTarget(text: string): { readonly alias: string; readonl
   return { alias, name };
 }
 
+const Words = z.array(z.string().max(8_192)).min(1).max(256);
+
+const PORT_TEXT = `programs in a sandbox have no rights to listen below ${limits.PORT_MIN}; configure another port`;
+
+/** What is wrong with the path of a file that is put into an image; undefined when nothing is. */
+function findPathFault(path: string): string | undefined {
+  if (!/^(?:\/[\w.+@-]+)+$/.test(path) || /\/\.{1,2}(?:\/|$)/.test(path))
+    return 'a path is absolute, of letters, digits and ._+@-, without . and .. in it';
+  return /^\/(?:proc|sys|dev|tmp|run)(?:\/|$)/.test(path)
+    ? '/proc, /sys, /dev, /tmp and /run are the platform\u2019s'
+    : undefined;
+}
+
 /** Every field has a default, so `FunctionConfig.parse({})` is the default configuration. */
 export const FunctionConfig = z.strictObject({
   runtime: RuntimeName.default(RUNTIME_DEFAULT),
@@ -195,6 +208,27 @@ export const FunctionConfig = z.strictObject({
     .string()
     .max(256)
     .regex(/^\/[\x21-\x7e]*$/, 'is a path that begins with "/"')
+    .optional(),
+  /** Images: what is started in place of their ENTRYPOINT, whose CMD then counts no more, and of their CMD. */
+  entrypoint: Words.optional(),
+  command: Words.optional(),
+  /** Images: where they listen, which is also what $PORT says. */
+  port: z.coerce.number().int().min(limits.PORT_MIN, PORT_TEXT).max(65_535).optional(),
+  /** Images: files to be put into them, by their paths. Everybody who may read the deployment may read them. */
+  files: z
+    .record(z.string().max(1_024), z.string())
+    .superRefine((files, context) => {
+      const size = Object.values(files).reduce((sum, text) => sum + text.length, 0);
+      if (size > limits.FILES_BYTES_MAX)
+        context.addIssue({
+          code: 'custom',
+          message: `${size} bytes; the limit is ${limits.FILES_BYTES_MAX}`,
+        });
+      for (const path of Object.keys(files)) {
+        const message = findPathFault(path);
+        if (message !== undefined) context.addIssue({ code: 'custom', path: [path], message });
+      }
+    })
     .optional(),
   /**
    * Percent of failed calls by which a new deployment may exceed the one before it; then that one is live again.

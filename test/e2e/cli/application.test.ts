@@ -71,6 +71,43 @@ const FILES = {
     };`,
 };
 
+test('an image is started as the file says: entry point, command, port, files; built from a Containerfile', async () => {
+  await write({
+    'image/Containerfile':
+      'FROM skiff/node:26\nCOPY server.mjs /app/server.mjs\nENTRYPOINT ["/usr/bin/node", "/app/none.mjs"]\n',
+    'image/server.mjs': `
+      import { createServer } from 'node:http';
+      import { readFileSync, writeFileSync } from 'node:fs';
+      const text = readFileSync('/etc/app/motd', 'utf8');
+      let change = 'none';
+      try { writeFileSync('/etc/app/motd', 'mine'); } catch (error) { change = error.code; }
+      createServer((request, response) => response.end(JSON.stringify({ text, change, args: process.argv.slice(2), port: process.env.PORT }))).listen(3000);`,
+    'compose.yaml': `
+name: guestbook
+services:
+  image:
+    build: ./image
+    entrypoint: ["/usr/bin/node", "/app/server.mjs"]
+    command: --loud "two words"
+    ports: ["8000:3000"]
+    configs: [{ source: motd, target: /etc/app/motd }]
+    deploy: { replicas: 1 }
+configs:
+  motd: { content: "hello from a file" }
+`,
+  });
+  const up = await succeed('up', '-d');
+  expect(up.stderr).toContain('services.image.ports.published: it is reached through the gateway');
+  const answer = (await (await fetch(`${server.url}/f/guestbook-image`)).json()) as object;
+  expect(answer).toEqual({
+    text: 'hello from a file',
+    change: 'EROFS',
+    args: ['--loud', 'two words'],
+    port: '3000',
+  });
+  await succeed('down');
+});
+
 test('comes up with one command, changes only what changed, and leaves nothing behind', async () => {
   await write({ ...FILES, 'compose.yaml': compose('Hello', 2) });
   const planned = await succeed('up', '--dry-run');

@@ -117,7 +117,7 @@ it('shows tokens without the tokens themselves', async () => {
 
 /** Written out here once more as well: what a token of a namespace may ask for, and what of it is sorted by owner. */
 const NAMED = [
-  'deploy getFunction removeFunction listDeployments setAlias readLogs',
+  'deploy getFunction removeFunction restartFunction listDeployments setAlias readLogs',
   'setSecret removeSecret getSchedule putSchedule removeSchedule pauseSchedule resumeSchedule runSchedule',
 ].flatMap((line) => line.split(' '));
 const SORTED = [

@@ -98,10 +98,9 @@ services:
   other: { provider: { type: model } }`);
   const { refused, moot } = judge(project.services);
   expect(refused.map(({ path }) => path)).toEqual([
-    'services.fn.ports',
     'services.fn.privileged',
+    'services.fn.ports',
     'services.fn.build.context',
-    'services.db.ports',
     'services.db.devices',
     'services.db.healthcheck.test',
     'services.other.provider',
@@ -110,7 +109,70 @@ services:
     'services.fn.container_name',
     'services.fn.healthcheck',
     'services.db.container_name',
+    'services.db.ports.published',
   ]);
+});
+
+test('lists what is below deploy, too', async () => {
+  const { project } = await load(`
+services:
+  web:
+    image: w
+    ports: ["8080:3000", "9090:9090"]
+    deploy:
+      endpoint_mode: vip
+      resources: { limits: { pids: 5 }, reservations: { memory: 1G } }
+      restart_policy: { condition: none, window: 5s }
+      rollback_config: { parallelism: 2 }
+      update_config: { max_failure_ratio: 0.1, parallelism: 2 }
+      placement: { preferences: [{ spread: node.labels.zone }] }`);
+  const { refused, moot } = judge(project.services);
+  expect(refused.map(({ path }) => path)).toEqual([
+    'services.web.ports',
+    'services.web.deploy.resources.limits.pids',
+    'services.web.deploy.update_config.max_failure_ratio',
+    'services.web.deploy.restart_policy.condition',
+  ]);
+  expect(moot.map(({ path }) => path)).toEqual([
+    'services.web.ports.published',
+    'services.web.deploy.endpoint_mode',
+    'services.web.deploy.placement.preferences',
+    'services.web.deploy.resources.reservations.memory',
+    'services.web.deploy.restart_policy.window',
+    'services.web.deploy.rollback_config',
+  ]);
+});
+
+test('an image is started as the file says, listens where it says, and has the files that it says', async () => {
+  const { project, service } = await load(`
+services:
+  web:
+    image: w
+    entrypoint: /bin/server --fast
+    command: ["--name", "a b"]
+    ports: ["80:3000"]
+    configs: [motd, { source: settings, target: /etc/app/settings.json }]
+configs:
+  motd: { content: "hello" }
+  settings: { content: "{}" }`);
+  expect(createFunctionWish(project, service).config).toMatchObject({
+    entrypoint: ['/bin/server', '--fast'],
+    command: ['--name', 'a b'],
+    port: 3000,
+    files: { '/motd': 'hello', '/etc/app/settings.json': '{}' },
+  });
+});
+
+test.each([
+  ['ports: ["80:80"]', /port: programs in a sandbox have no rights to listen below 1024/],
+  ['configs: [{ source: c, target: /tmp/x }]', /\/tmp and \/run are the platform/],
+  ['configs: [e]', /configs\.e\.environment: write content/],
+  ['configs: [gone]', /configs\.gone\.file: .* cannot be read/],
+])('an image with %s is refused', async (keys, expected) => {
+  const { project, service } = await load(
+    `services: { web: { image: w, ${keys} } }\nconfigs: { c: { content: x }, e: { environment: E }, gone: { file: ./none } }`,
+  );
+  expect(() => createFunctionWish(project, service)).toThrow(expected);
 });
 
 test('the documented table of keys is that of the code', async () => {

@@ -69,7 +69,15 @@ describe('the document', () => {
   it('says of every field of a stored configuration what it is', () => {
     const { config } = (document.components.schemas['Deployment'] as { properties: { config: Fields } })
       .properties;
-    const stored = FunctionConfig.parse({ firstByteTimeout: '1s', idleTimeout: '1s', readyPath: '/' });
+    const stored = FunctionConfig.parse({
+      firstByteTimeout: '1s',
+      idleTimeout: '1s',
+      readyPath: '/',
+      entrypoint: ['a'],
+      command: ['a'],
+      port: 3000,
+      files: { '/a': 'a' },
+    });
     expect(Object.keys(config.properties).toSorted()).toEqual(Object.keys(stored).toSorted());
     for (const [name, value] of Object.entries(stored)) {
       const { type, anyOf } = config.properties[name] as { type?: string; anyOf?: unknown };
