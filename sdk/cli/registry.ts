@@ -53,7 +53,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'invoke',
-    aliases: ['call'],
+    aliases: ['call', 'curl'],
     summary: 'call a function and print its answer',
     group: FUNCTIONS,
     load: () => import('./commands/functions/invoke.ts'),
@@ -178,6 +178,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/releases/promote.ts'),
   },
   {
+    name: 'scale',
+    summary: 'show or change the limits of a function',
+    group: RELEASES,
+    load: () => import('./commands/releases/scale.ts'),
+  },
+  {
     name: 'restart',
     summary: 'give a function new sandboxes',
     group: RELEASES,
@@ -234,7 +240,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'doctor',
-    aliases: ['checks'],
+    aliases: ['checks', 'check', 'ready'],
     summary: 'check whether this host can run Skiff',
     group: SERVER,
     load: () => import('./commands/server/doctor.ts'),
@@ -292,6 +298,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: 'log the server in to registries of images',
     group: ACCESS,
     load: () => import('./commands/access/registry.ts'),
+  },
+  {
+    name: 'whoami',
+    summary: 'show the server and the token that are used',
+    group: ACCESS,
+    load: () => import('./commands/access/whoami.ts'),
   },
   {
     name: 'context',

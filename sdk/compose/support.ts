@@ -176,7 +176,7 @@ const OF_IMAGES = [
 
 /** Below keys that are used. */
 function findInside(service: Service): Judgement {
-  const { name, build, deploy, provider, dependsOn } = service;
+  const { name, build, provider, dependsOn } = service;
   const found: Finding[] = [];
   const moot: Finding[] = [];
   const refuse = (path: string, reason: string): void =>

@@ -65,6 +65,7 @@ describe('where the time of a call went', () => {
       (await succeed('trace', id)).stdout.includes('seen-inner inner was called'),
     );
     expect((await succeed('trace', id, '--no-logs')).stdout).not.toContain('was called');
+    expect((await succeed('logs', inner.id)).stdout).toContain('inner was called');
   });
 
   test('of a failed call: why; of an asynchronous one: its attempts; of an unknown one: what to know', async () => {
@@ -175,6 +176,23 @@ describe('env', () => {
     await succeed('deploy', 'seen-inner.ts');
     expect(await json('env', 'ls', 'seen-inner')).toEqual({});
   });
+});
+
+test('scale shows and changes limits without a build; whoami says which server and what one may', async () => {
+  expect((await succeed('scale', 'seen-inner')).stdout).toMatch(
+    /^min +0\nmax +10\nconcurrency +16\nmemory +256 MB\n/,
+  );
+  await succeed('scale', 'seen-inner', 'min=1', 'max=3', 'memory=128MB');
+  expect(await json('scale', 'seen-inner')).toMatchObject({ min: 1, max: 3, memory: 128 * 1024 ** 2 });
+  const wrong = await cli.run(['scale', 'seen-inner', 'size=9']);
+  expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('"size" is not a setting')]);
+  const bad = await cli.run(['scale', 'seen-inner', 'memory=lots']);
+  expect([bad.code, bad.stderr]).toEqual([2, expect.stringContaining('is not a size')]);
+  await succeed('rollback', 'seen-inner');
+  expect(await json('scale', 'seen-inner')).toMatchObject({ min: 0 });
+  expect((await succeed('whoami')).stdout).toMatch(
+    /^server +http:\/\/127.* \(SKIFF_URL\)\ntoken +admin .*\nmay +admin\n/,
+  );
 });
 
 test('restart: the next call has a new sandbox of the same deployment', async () => {

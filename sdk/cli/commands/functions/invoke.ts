@@ -1,5 +1,5 @@
 /** `skiff invoke`: call a function; its answer streams to stdout as it comes. */
-import type { Command } from '@commander-js/extra-typings';
+import { type Command, Option } from '@commander-js/extra-typings';
 import type { HttpResponse } from '../../connection/http-fetch.ts';
 import { openClient } from '../../connection/server.ts';
 import type { Problem } from '../../../protocol/errors.ts';
@@ -35,6 +35,7 @@ export function define(command: Command, session: Session): void {
     .option('-a, --async', 'put it into the queue and print its id; see it with: skiff invocation show <id>')
     .option('--delay <duration>', 'with --async: not before this time has passed, such as 10m')
     .option('--key <key>', 'idempotency key: repeating the command is the same invocation')
+    .addOption(new Option('--stream', 'answers are always streamed').hideHelp())
     .option('--trace', 'say where the time went, on standard error')
     .addHelpText('after', EXAMPLES)
     .action(async (name, path, options) => {

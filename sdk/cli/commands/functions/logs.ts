@@ -6,7 +6,7 @@ import { readProject } from '../../application/options.ts';
 import { membersOf } from '../../application/plan.ts';
 import { openClient } from '../../connection/server.ts';
 import { parseCount, parseSince } from '../../options/parse.ts';
-import { usage } from '../../failure.ts';
+import { CliFailure, usage } from '../../failure.ts';
 import { formatLogLine } from '../../output/function-text.ts';
 import type { Session } from '../../session.ts';
 
@@ -15,7 +15,7 @@ Examples:
   $ skiff logs hello                        the last 100 lines
   $ skiff logs hello -f                     go on until Ctrl-C
   $ skiff logs hello --since 10m --level error
-  $ skiff logs hello --invocation inv-01…   of one call; its id is in the answer's Skiff-Invocation-Id
+  $ skiff logs inv-01…                      of one call; its id is in the answer's Skiff-Invocation-Id
   $ skiff logs hello --json | jq .message
   $ skiff logs -f                           all functions of the application in this folder
 `;
@@ -25,7 +25,10 @@ const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 
 export function define(command: Command, session: Session): void {
   command
-    .argument('[function]', 'name of the function; without one, all of the application in this folder')
+    .argument(
+      '[function]',
+      'name of the function, or id of a call; without one, all of the application in this folder',
+    )
     .option('-f, --follow', 'go on with new lines')
     .option(
       '-n, --tail <lines>',
@@ -52,6 +55,14 @@ export function define(command: Command, session: Session): void {
         signal: session.signal,
       };
       const client = openClient(session);
+      if (name?.startsWith('inv-')) {
+        // What a call is of says its trace; then its function's log has its lines.
+        const [first] = (await client.trace(name, { signal: session.signal })).spans;
+        if (!first) throw new CliFailure(`${name} has not run yet`, { hint: 'its log begins when it runs' });
+        selection.invocation = name;
+        selection.tail = options.tail;
+        name = first.functionName;
+      }
       const hasDate = options.timestamps === true;
       if (name === undefined) {
         const functions = membersOf(await client.list({ signal: session.signal }), findProject(session));
