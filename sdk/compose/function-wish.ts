@@ -1,12 +1,12 @@
 /** What a service that is a function asks for: where its source is, and its configuration. */
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { SkiffError } from '../protocol/errors.ts';
 import { describeIssues, FunctionConfig, FunctionName } from '../protocol/manifest.ts';
 import { ScheduleInput, type ScheduleRequest } from '../protocol/workflow/schedules.ts';
 import { invalid, isMapValue } from './document/yaml-file.ts';
-import { kindOf, tryFindContainerfile } from './kind.ts';
+import { readImageFiles } from './image-files.ts';
+import { isImage, kindOf, tryFindContainerfile } from './kind.ts';
 import type { Project, Service } from './model.ts';
 import { createReplicasWish, portOf, readyPathOf, type ReplicasWish } from './service-wish.ts';
 
@@ -184,31 +184,15 @@ function createConfig(
 
 /** What an image is started with; support.ts has refused it for what is no image. */
 function describeStart(project: Project, service: Service): Record<string, unknown> {
-  const { entrypoint, command, configs } = service;
+  const { entrypoint, command } = service;
   const port = portOf(service);
-  const files = configs.map(({ source, target = `/${source}` }) => [target, readConfig(project, source)]);
+  const files = isImage(service) ? readImageFiles(project, service) : undefined;
   return {
     ...(entrypoint?.length ? { entrypoint } : {}),
     ...(command?.length ? { command } : {}),
     ...(port === undefined ? {} : { port }),
-    ...(files.length === 0 ? {} : { files: Object.fromEntries(files) as Record<string, string> }),
+    ...(files && { files }),
   };
-}
-
-function readConfig({ configs }: Project, name: string): string {
-  const { content, file, environment, external } = configs[name] ?? {};
-  if (content !== undefined) return content;
-  if (environment !== undefined)
-    throw invalid(`configs.${name}.environment: write content: ${'$'}{${environment}} instead`);
-  if (file === undefined)
-    throw invalid(
-      `configs.${name}: ${external ? 'there is no place for external ones here' : 'it has no file or content'}`,
-    );
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw invalid(`configs.${name}.file: ${file} cannot be read: ${(error as Error).message}`);
-  }
 }
 
 /** Destinations among the members are named by their services, too. */

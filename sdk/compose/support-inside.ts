@@ -1,4 +1,5 @@
 /** What Skiff does with what stands below `deploy`, and with ports: parts of the judgement in support.ts. */
+import { isReadOnlyBind } from './image-files.ts';
 import type { Service } from './model.ts';
 
 type Say = (path: string, reason: string) => void;
@@ -12,6 +13,22 @@ export function checkPorts({ ports, expose }: Service, refuse: Say, pass: Say): 
   if (ports.some(({ protocol }) => protocol !== 'tcp')) refuse('ports', 'only HTTP is spoken, which is TCP');
   const published = ports.find((port) => port.published !== undefined);
   if (published) pass('ports.published', 'it is reached through the gateway, at /f/<name>');
+}
+
+/** What is bound read-only is sent along; a sandbox keeps nothing. */
+export function checkVolumes({ volumes }: Service, refuse: Say, pass: Say): void {
+  for (const mount of volumes) {
+    if (isReadOnlyBind(mount)) continue;
+    const { type, target } = mount;
+    if (type === 'tmpfs' && target === '/tmp') pass('volumes', '/tmp is always in memory, with a limit');
+    else if (type === 'bind')
+      refuse('volumes', `${target}: bind it read-only (:ro); sandboxes change nothing of a host`);
+    else
+      refuse(
+        'volumes',
+        `${target}: sandboxes keep nothing on disk; use a store elsewhere, or /tmp for a while`,
+      );
+  }
 }
 
 /** By path below `deploy`. What is in neither list is used. */

@@ -5,7 +5,7 @@
 import { isImage, kindOf } from './kind.ts';
 import type { Service } from './model.ts';
 import { readyPathOf } from './service-wish.ts';
-import { checkDeploy, checkPorts } from './support-inside.ts';
+import { checkDeploy, checkPorts, checkVolumes } from './support-inside.ts';
 import { SERVICE_KEYS } from './schema/service.ts';
 
 /** `used`; `moot: …` why it changes nothing here; `no: …` why it cannot be done. */
@@ -115,7 +115,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   user: both('moot: a sandbox runs as one unprivileged user of its own'),
   userns_mode: both(SHARED_HOST),
   uts: both(SHARED_HOST),
-  volumes: both('no: sandboxes keep nothing on disk; use a store elsewhere'),
+  volumes: USED,
   volumes_from: both('no: name the volume under volumes'),
   working_dir: both('no: a function is started in its own folder, an image where it says'),
 };
@@ -172,6 +172,7 @@ const OF_IMAGES = [
   ['command', STARTED],
   ['entrypoint', STARTED],
   ['configs', 'put the file into the source, where the function finds it'],
+  ['volumes', 'put the files into the source, where the function finds them'],
 ] as const;
 
 /** Below keys that are used. */
@@ -183,8 +184,10 @@ function findInside(service: Service): Judgement {
     void found.push({ path: `services.${name}.${path}`, reason });
   const pass = (path: string, reason: string): void =>
     void moot.push({ path: `services.${name}.${path}`, reason });
-  if (isImage(service)) checkPorts(service, refuse, pass);
-  else for (const [key, reason] of OF_IMAGES) if (service.raw[key] !== undefined) refuse(key, reason);
+  if (isImage(service)) {
+    checkPorts(service, refuse, pass);
+    checkVolumes(service, refuse, pass);
+  } else for (const [key, reason] of OF_IMAGES) if (service.raw[key] !== undefined) refuse(key, reason);
   checkDeploy(service, refuse, pass);
   if (build && /^(?:[a-z][a-z0-9+.-]*:\/\/|git@)/i.test(build.context))
     refuse('build.context', 'a context is a folder here; clone the repository first');
@@ -230,8 +233,9 @@ export function formatSupport(): string {
 
 What Skiff does with each key of a service in a compose file: it is used, it changes nothing here (the reason stands in
 parentheses), or it is refused. \`skiff config --unsupported\` lists those of your files, also those below \`build\`,
-\`deploy\` and \`ports\`. \`command\`, \`configs\`, \`entrypoint\`, \`expose\` and \`ports\` say how a program is started and are
-for images: members with \`image\`, or with a Containerfile in \`build\`. Beside them: \`extends\`, \`include\`,
+\`deploy\` and \`ports\`. \`command\`, \`configs\`, \`entrypoint\`, \`expose\`, \`ports\` and \`volumes\` say how a program is started and
+are for images: members with \`image\`, or with a Containerfile in \`build\`. Of \`volumes\`, folders and files that are bound
+read-only are used, as they are at the time of \`skiff up\`; volumes that keep data are refused. Beside them: \`extends\`, \`include\`,
 \`profiles\`, several files, \`!reset\` and \`!override\`, and variables with all their forms.
 
 | key | function | service |

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { createFunctionWish } from '../../../sdk/compose/function-wish.ts';
 import { loadProject } from '../../../sdk/compose/project.ts';
 import { kindOf } from '../../../sdk/compose/kind.ts';
@@ -260,4 +260,28 @@ services:
   expect(createFunctionWish(project, service).config).toMatchObject({
     async: { retries: 1, onSuccess: { function: 'shop-album' }, onFailure: { url: 'https://x.example' } },
   });
+});
+
+test('what is bound read-only is sent along; volumes that keep data are refused', async () => {
+  const { project, service, folder } = await load(`
+services:
+  web:
+    image: w
+    volumes: ["./conf:/etc/app:ro", "data:/var/lib/app", "./src:/src", { type: tmpfs, target: /tmp }]
+volumes: { data: }`);
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  await mkdir(join(folder, 'conf/d'), { recursive: true });
+  await writeFile(join(folder, 'conf/a.conf'), 'a');
+  await writeFile(join(folder, 'conf/d/b.conf'), 'b');
+  expect(createFunctionWish(project, service).config['files']).toEqual({
+    '/etc/app/a.conf': 'a',
+    '/etc/app/d/b.conf': 'b',
+  });
+  const { refused, moot } = judge(project.services);
+  expect(refused.map(({ reason }) => reason.split(':', 1)[0])).toEqual(['/var/lib/app', '/src']);
+  expect(moot.map(({ path }) => path)).toEqual(['services.web.volumes']);
+  await writeFile(join(folder, 'conf/picture'), Buffer.from([0xff, 0xd8, 0xff]));
+  expect(() => createFunctionWish(project, service)).toThrow(/picture is not UTF-8 text/);
+  await writeFile(join(folder, 'conf/picture'), 'x'.repeat(300 * 1024));
+  expect(() => createFunctionWish(project, service)).toThrow(/has more than 256 KB/);
 });
