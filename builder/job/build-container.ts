@@ -9,6 +9,7 @@ import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import { type FetchedSource, formatSize } from '../compile/source.ts';
 import type { ContainerBuilder } from '../container/container-builder.ts';
 import { readContainerfile } from '../container/containerfile.ts';
+import { assertReadable } from '../image/readable.ts';
 import { findInputImage, type InputImage, type InputImageParts } from '../container/input-images.ts';
 import { detectSource } from '../source/detect.ts';
 import type { Built } from './build.ts';
@@ -37,7 +38,10 @@ export async function buildContainer(
   const containerfile = readContainerfile(await readFile(join(tree.root, entry), 'utf8'), entry);
   await using opened = new OpenRegistries(parts);
   const images: InputImage[] = [];
-  for (const name of containerfile.images) images.push(await findInputImage(parts, name, opened.open));
+  for (const name of containerfile.images) {
+    assertReadable(job.functionName, name);
+    images.push(await findInputImage(parts, name, opened.open));
+  }
   const key = InputIndex.key([
     'containerfile',
     CONTAINER_VERSION,

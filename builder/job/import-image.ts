@@ -4,6 +4,7 @@
  * Invariant: of an image's configuration only command, variables and working folder are used; user, capabilities,
  * ports and volumes are the platform's.
  */
+import { assertReadable } from '../image/readable.ts';
 import { functionRepository, type ImageJob } from '../../infra/contract/jobs.ts';
 import {
   parseConfig,
@@ -44,6 +45,7 @@ export async function importImage(
   const parsed = FunctionConfig.safeParse({ ...job.config, runtime: 'image' });
   if (!parsed.success) throw new SkiffError('INVALID_CONFIG', describeIssues(parsed.error));
   assertOwnNamespace(job.functionName, parsed.data);
+  assertReadable(job.functionName, job.image);
   const reference = parseExternalReference(job.image);
   const from = reference.host === undefined ? parts.registry : await parts.externals.open(reference.host);
   try {
