@@ -339,3 +339,19 @@ test('24: everybody dies at the wake, with no job added: it goes on all the same
   });
   expect(await events.logged('workflow', id, 'ran remind')).toBe(1);
 });
+
+test('H17: the consumer is told to stop under load: what runs ends, what waits is handed back, nothing is lost', async () => {
+  const ids = await Promise.all(Array.from({ length: 60 }, () => accept('/slow?ms=400')));
+  await waitFor('a start', async () => (await events.client.eventStats()).held > 0);
+  const pid = events.server.state.processes['events'] as number;
+  process.kill(pid, 'SIGTERM');
+  for (const id of ids) {
+    const record = await events.end(id, TAKEOVER_MS);
+    expect(record).toMatchObject({ state: 'succeeded', lost: 0, attempts: [{ outcome: 'ok' }] });
+  }
+  await waitFor(
+    'another consumer',
+    () => ![undefined, pid].includes(events.server.state.processes['events']),
+    30_000,
+  );
+});

@@ -26,6 +26,8 @@ export interface ConsumerOptions extends Omit<AttemptParts, 'finish'> {
   readonly subscriber: Redis;
   /** Jobs of one shard at a time. */
   readonly concurrency: number;
+  /** A worker that takes nothing for this long while its queue has jobs is replaced. */
+  readonly deafMs?: number;
   readonly onEnd?: (outcome: string, state: string) => void;
 }
 
@@ -38,7 +40,6 @@ const LOCK = {
 } as const;
 const RENEW_MS = 3_000;
 const AWAY_MS = 200;
-/** A worker that takes nothing for this long while its queue has jobs is deaf. */
 const DEAF_MS = 15_000;
 const WATCH_MS = 5_000;
 /** A job does not go on with further invocations for longer, so that other consumers get their share. */
@@ -72,6 +73,10 @@ export class Consumer {
     this.#parts = { ...options, finish: (end) => this.#ends.add(end) };
   }
 
+  get #deafMs(): number {
+    return this.#options.deafMs ?? DEAF_MS;
+  }
+
   get heldCount(): number {
     return this.#held.size;
   }
@@ -90,7 +95,7 @@ export class Consumer {
     this.#shards = Array.from({ length: SHARDS }, (_, shard) => this.#openShard(shard));
     this.#timers.push(
       setInterval(() => void this.#renew(), RENEW_MS),
-      setInterval(() => void this.#watch(), WATCH_MS),
+      setInterval(() => void this.#watch(), Math.min(WATCH_MS, this.#deafMs / 3)),
     );
   }
 
@@ -207,7 +212,7 @@ export class Consumer {
     for (const [index, shard] of this.#shards.entries()) {
       const isBusy = shard.running >= concurrency;
       if (!waiting[index] || isBusy || this.#isClosing) shard.lastTakenMs = performance.now();
-      if (performance.now() - shard.lastTakenMs < DEAF_MS) continue;
+      if (performance.now() - shard.lastTakenMs < this.#deafMs) continue;
       log.error({ shard: index, waiting: waiting[index] }, 'a consumer takes no jobs; it is replaced');
       void shard.worker.close(true).catch(() => {});
       this.#shards[index] = this.#openShard(index);
