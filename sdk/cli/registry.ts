@@ -199,7 +199,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: 'event',
     aliases: ['signal'],
-    summary: 'send events that invocations wait for',
+    summary: 'send events that invocations wait for; the state of the queue',
     group: EVENTS,
     load: () => import('./commands/events/event.ts'),
   },

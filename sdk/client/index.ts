@@ -102,7 +102,7 @@ export type { Builds } from './builds.ts';
 export type { DeployOptions, Deploys, Source, StartedDeploy, Upload } from './deploy.ts';
 export type { ByteStream, ClientResponse, FetchInit, FetchLike, RequestBody } from './fetch.ts';
 export type { AliasTarget, CallOptions, Functions } from './functions.ts';
-export type { AsyncInvokeOptions, DeadSelection, Events, WaitOptions } from './events.ts';
+export type { AsyncInvokeOptions, DeadSelection, EventStats, Events, WaitOptions } from './events.ts';
 export type { FetchOptions, Invocations, InvokeArguments, InvokeOptions } from './invoke.ts';
 export type { RetryPolicy } from './retry.ts';
 export type { LogOptions, Logs } from './logs.ts';

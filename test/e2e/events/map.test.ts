@@ -146,4 +146,7 @@ test('skiff event send names who went on with it, or that nobody waits', async (
     'nobody waits for "nobody-waits" with such data\n',
   ]);
   expect((await cli.run(['event', 'send', 'x', '{not json'])).code).toBe(2);
+  expect((await cli.run(['event', 'stats'])).stdout).toMatch(
+    /durability +single: .*on the disk[^]*accepting +yes/,
+  );
 });
