@@ -14,7 +14,8 @@ import { BUILD_QUEUE, type BuildJob } from '../infra/contract/jobs.ts';
 import { durable } from '../infra/contract/keys.ts';
 import type { Log } from '../infra/lib/log.ts';
 import { inSpan, startSpan } from '../infra/lib/telemetry.ts';
-import type { BuildRecord, Deployment } from '../sdk/protocol/api.ts';
+import type { BuildRecord } from '../sdk/protocol/api.ts';
+import type { BuildOutcome } from './job/build.ts';
 import { SkiffError, toSkiffError } from '../sdk/protocol/errors.ts';
 import { BUILD_MS_MAX, BUILDS_KEPT, BUILDS_KEPT_MS } from '../sdk/protocol/limits.ts';
 import { Progress } from './job/progress.ts';
@@ -24,7 +25,7 @@ export interface BuildWorkerOptions {
   readonly redis: Redis;
   readonly catalog: Catalog;
   readonly concurrency: number;
-  readonly runBuild: (job: BuildJob, progress: Progress, signal: AbortSignal) => Promise<Deployment>;
+  readonly runBuild: (job: BuildJob, progress: Progress, signal: AbortSignal) => Promise<BuildOutcome>;
   readonly log: Log;
   readonly buildMsMax?: number;
   /** A job whose builder was silent for this long is taken by another one. */
@@ -123,10 +124,10 @@ export class BuildWorker {
     const late = new SkiffError('BUILD_FAILED', `the build took longer than ${buildMsMax / 1_000} s`);
     const timer = setTimeout(() => controller.abort(late), buildMsMax);
     try {
-      const deployment = await runBuild(job, progress, controller.signal);
-      await this.#end({ ...running, state: 'succeeded', deployment: deployment.id }, progress);
+      const outcome = await runBuild(job, progress, controller.signal);
+      await this.#end({ ...running, state: 'succeeded', ...outcome }, progress);
       log.info(
-        { build: job.buildId, function: job.functionName, deployment: deployment.id, ms: progress.ms },
+        { build: job.buildId, function: job.functionName, deployment: outcome.deployment, ms: progress.ms },
         'build succeeded',
       );
     } catch (error) {

@@ -8,6 +8,7 @@
  */
 import type { BuildFailure, BuildOptions, BuildResult, Plugin } from 'esbuild';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { BundleReport } from '../../sdk/protocol/source/bundle-report.ts';
 import type { PackageJson } from '../source/tree.ts';
 import { type AssetFile, collectAssets } from './assets.ts';
 import { resolveAuthoring } from './authoring.ts';
@@ -18,6 +19,8 @@ import { type AssetReference, keepLocations } from './location.ts';
 import { describeMessages, type MessageContext } from './messages.ts';
 import { keepNativePackages, type NativePackages } from './native.ts';
 import { BUNDLE_NAMES, type BundleFormat, chooseTarget, createBuildOptions, TASK_DIR } from './options.ts';
+import { createReport } from './analysis/report.ts';
+import { findUnworkable } from './analysis/unworkable.ts';
 import { type ProjectTypescript, readProjectTypescript } from './tsconfig.ts';
 
 export interface BundleRequest {
@@ -56,6 +59,7 @@ export interface Bundle {
   readonly externals: readonly string[];
   /** Modules that went in. */
   readonly modules: number;
+  readonly report: BundleReport;
 }
 
 const TOP_LEVEL_AWAIT = /^Top-level await is (?:currently )?not supported with the "cjs" output format/;
@@ -129,13 +133,18 @@ async function bundleAs(
   const result = await runOrDescribe({ ...options, plugins }, request, messages);
   for (const text of await describeMessages(result.warnings.slice(0, WARNINGS_MAX), 'warning', messages))
     request.onWarning(text);
+  const metafile = result.metafile ?? { inputs: {}, outputs: {} };
+  for (const text of findUnworkable(metafile)) request.onWarning(text);
+  const assets = await collectAssets(request.root, references);
+  const names = [...externals].sort();
   return {
     format,
     entry: `${TASK_DIR}/${BUNDLE_NAMES[format]}`,
     outputs: readOutputs(result, root),
-    assets: await collectAssets(request.root, references),
-    externals: [...externals].sort(),
-    modules: Object.keys(result.metafile?.inputs ?? {}).length,
+    assets,
+    externals: names,
+    modules: Object.keys(metafile.inputs).length,
+    report: createReport({ metafile, externals: names, assets: assets.length }),
   };
 }
 

@@ -4,6 +4,7 @@
  * the installed packages alone.
  */
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { BundleReport } from '../../sdk/protocol/source/bundle-report.ts';
 import type { LayerEntry } from '../../infra/oci/layer-pack.ts';
 import type { LayerDescriptor } from '../../infra/oci/store.ts';
 import type { Language } from '../../infra/runtimes/contract.ts';
@@ -26,6 +27,8 @@ export interface CompileParts extends SourceParts {
 export interface CompiledFunction {
   /** Absolute path of the entry module in the image. */
   readonly entry: string;
+  /** Of a bundle. */
+  readonly report?: BundleReport;
   /** Bottom to top: packages that stay packages, then the function itself. */
   readonly layers: readonly (
     | { readonly entries: readonly LayerEntry[] }

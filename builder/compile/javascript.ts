@@ -63,6 +63,7 @@ async function collectLayers(root: string, bundle: Bundle): Promise<CompiledFunc
   const own = { entries: [...outputs.values(), ...assets] };
   return {
     entry: bundle.entry,
+    report: bundle.report,
     layers: packages.length === 0 ? [own] : [{ entries: packages.map(toEntry) }, own],
   };
 }

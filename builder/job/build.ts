@@ -9,8 +9,9 @@
 import type { Catalog } from '../../infra/catalog/catalog.ts';
 import { type BuildJob, functionRepository, type SourceJob } from '../../infra/contract/jobs.ts';
 import type { Log } from '../../infra/lib/log.ts';
-import type { Deployment } from '../../sdk/protocol/api.ts';
+import type { BuildRecord, Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import type { BundleReport } from '../../sdk/protocol/source/bundle-report.ts';
 import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { BaseImage } from '../base/base-image.ts';
 import { EXPOSED_PORT, functionLabels, pushFunctionImage } from '../image/function-image.ts';
@@ -34,14 +35,20 @@ export interface BuildParts extends CompileParts, ConfigParts, ImportParts, Cont
 /** Raised when this code makes another image of the same source. */
 const BUILD_VERSION = 1;
 
-/** Resolves when the deployment is live. @throws SkiffError; the reason of `signal`. Nothing half-made stays. */
+/** What the build's record says of it. */
+export type BuildOutcome = Pick<BuildRecord, 'deployment' | 'image' | 'report'>;
+
+/** Resolves when the deployment is live, or the image made where that is all. @throws SkiffError; the reason of `signal`. Nothing half-made stays. */
 export async function runBuild(
   parts: BuildParts,
   job: BuildJob,
   progress: Progress,
   signal: AbortSignal,
-): Promise<Deployment> {
-  const deployment = createDeployment(job, await makeBuilt(parts, job, progress, signal));
+): Promise<BuildOutcome> {
+  const made = await makeBuilt(parts, job, progress, signal);
+  const image = made.built.image.reference;
+  if (job.buildOnly) return { image, ...(made.report ? { report: made.report } : {}) };
+  const deployment = createDeployment(job, made);
   signal.throwIfAborted();
   await recordDeployment(parts.catalog, deployment);
   try {
@@ -58,7 +65,7 @@ export async function runBuild(
     await withdraw(parts, deployment);
     throw error;
   }
-  return deployment;
+  return { image, deployment: deployment.id };
 }
 
 function makeBuilt(
@@ -110,6 +117,7 @@ export interface Built {
   readonly built: BuiltImage;
   /** What it was built from, if that is known. */
   readonly source?: Deployment['source'];
+  readonly report?: BundleReport | undefined;
 }
 
 /** What an image is made of, once the configuration is known. */
@@ -126,7 +134,8 @@ async function buildImage(
   signal: AbortSignal,
 ): Promise<Built> {
   const config = await trySettleConfig(parts, job);
-  if (config && config.runtime !== IMAGE_RUNTIME) {
+  // Whoever only builds wants to see what is made of it.
+  if (config && config.runtime !== IMAGE_RUNTIME && !job.buildOnly) {
     const known = await tryReuse(parts, job, await describeInput(parts, job, config, progress), progress);
     if (known) return { config, built: known, source: job.source };
   }
@@ -135,12 +144,10 @@ async function buildImage(
     if (settled.runtime === IMAGE_RUNTIME)
       return { ...(await buildContainer(parts, source, settled)), source: job.source };
     const input = await describeInput(parts, job, settled, progress);
-    const known = config === undefined ? await tryReuse(parts, job, input, progress) : undefined;
-    return {
-      config: settled,
-      built: known ?? (await makeImage(parts, source, input)),
-      source: job.source,
-    };
+    const mayReuse = config === undefined && !job.buildOnly;
+    const known = mayReuse ? await tryReuse(parts, job, input, progress) : undefined;
+    const made = known ? { built: known } : await makeImage(parts, source, input);
+    return { config: settled, source: job.source, ...made };
   });
 }
 
@@ -183,9 +190,9 @@ async function makeImage(
   parts: BuildParts,
   source: FetchedSource,
   { config, base, key }: ImageInput,
-): Promise<BuiltImage> {
+): Promise<Pick<Built, 'built' | 'report'>> {
   const { job, progress } = source;
-  const built = await compileFunction(parts, source, config, async ({ entry, layers }) => {
+  const made = await compileFunction(parts, source, config, async ({ entry, layers, report }) => {
     const image = await progress.step(
       'push',
       () =>
@@ -201,10 +208,10 @@ async function makeImage(
         }),
       (pushed) => `${(pushed.bytes / 1024 ** 2).toFixed(1)} MB, ${pushed.digest}`,
     );
-    return { entry, image };
+    return { built: { entry, image }, report };
   });
-  await parts.images.put(key, built);
-  return built;
+  await parts.images.put(key, made.built);
+  return made;
 }
 
 /** Mostly at hand. When it has to be assembled first, the build says so: it takes a while. */

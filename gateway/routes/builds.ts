@@ -106,6 +106,7 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
     url: functionUrl(parts.publicUrl, name),
     requestedMs: Date.now(),
     ...(request.canary === undefined ? {} : { canary: request.canary }),
+    ...(request.buildOnly === true ? { buildOnly: true } : {}),
     ...traceOf(trace.getActiveSpan()),
   };
   if (request.from !== undefined) return { ...common, from: await checkFrom(parts, name, request.from) };

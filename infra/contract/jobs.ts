@@ -17,6 +17,8 @@ interface AnyBuildJob {
   readonly requestedMs: number;
   /** Percent of the traffic; absent: all. */
   readonly canary?: number;
+  /** Makes the image and a report of it, and no deployment. */
+  readonly buildOnly?: boolean;
   readonly traceparent?: string;
 }
 

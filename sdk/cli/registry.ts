@@ -52,6 +52,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/functions/deploy.ts'),
   },
   {
+    name: 'build',
+    summary: 'build a file or folder and show what is in it, without deploying',
+    group: FUNCTIONS,
+    load: () => import('./commands/functions/build.ts'),
+  },
+  {
     name: 'invoke',
     aliases: ['call', 'curl'],
     summary: 'call a function and print its answer',

@@ -23,6 +23,8 @@ export interface DeployOptions extends CallOptions {
   readonly entry?: string | undefined;
   /** As in FunctionConfig: `{ memory: '512MB', timeout: '10s' }`. What is not given has its default. */
   readonly config?: Readonly<Record<string, unknown>> | undefined;
+  /** For `startDeploy`: makes the image, deploys nothing. */
+  readonly buildOnly?: boolean | undefined;
   readonly onEvent?: ((event: BuildEvent) => void) | undefined;
   /** Called once the source is on the server. */
   readonly onUploaded?: ((upload: Upload & { readonly ms: number }) => void) | undefined;
@@ -46,6 +48,8 @@ export interface Deploys {
   startDeploy(name: string, options: DeployOptions): Promise<StartedDeploy>;
   /** Everything until the function is live. Throws ClientError with the build's own code when it fails. */
   deploy(name: string, options: DeployOptions): Promise<DeployResult>;
+  /** Makes the image and deploys nothing. Throws ClientError when it fails. */
+  buildImage(name: string, options: DeployOptions): Promise<BuildRecord>;
 }
 
 export function createDeploys(
@@ -82,6 +86,7 @@ export function createDeploys(
         canary: options.canary,
         entry: options.entry,
         config: options.config,
+        buildOnly: options.buildOnly,
       }),
       // Not interrupted: an order whose answer is lost cannot be cancelled, as nobody knows its id.
     });
@@ -112,7 +117,14 @@ export function createDeploys(
     return { name, url: record.url, deployment: id, image: deployment.image.reference, ms };
   }
 
-  return { upload, startDeploy, deploy };
+  async function buildImage(name: string, options: DeployOptions): Promise<BuildRecord> {
+    const started = await startDeploy(name, { ...options, buildOnly: true });
+    const record = await builds.followBuild(started.build, options);
+    if (record.state !== 'succeeded') throw buildFailure(name, record);
+    return record;
+  }
+
+  return { upload, startDeploy, deploy, buildImage };
 }
 
 function buildFailure(name: string, build: BuildRecord): ClientError {

@@ -3,6 +3,7 @@
  * builder and runner store them. Times are epoch milliseconds, sizes are bytes.
  */
 import { z } from 'zod';
+import { BundleReport } from './source/bundle-report.ts';
 import { FunctionConfig, FunctionName, NamespaceName, StoredSecretName } from './manifest.ts';
 import { NodeRole } from './swarm/resources.ts';
 
@@ -80,6 +81,8 @@ export const DeployRequest = z
     /** Percent of the traffic it gets; the deployment that is live keeps the rest. Absent: all. */
     canary: z.number().int().min(1).max(99).optional(),
     config: z.unknown().optional(),
+    /** Makes the image and says what is in it; nothing is deployed. */
+    buildOnly: z.boolean().optional(),
   })
   .refine(
     ({ source, image, from }) => [source, image, from].filter((one) => one !== undefined).length === 1,
@@ -95,6 +98,10 @@ export const BuildRecord = z.object({
   createdMs: z.number(),
   endedMs: z.number().optional(),
   deployment: z.string().optional(),
+  /** Reference of the image it made or used again. */
+  image: z.string().optional(),
+  /** Of a build that only builds. */
+  report: BundleReport.optional(),
   error: z.object({ code: z.string(), message: z.string() }).optional(),
 });
 export type BuildRecord = z.output<typeof BuildRecord>;

@@ -43,6 +43,7 @@ export interface DeployInput {
   readonly entry?: string;
   readonly config?: FunctionConfigInput;
   readonly deploymentId?: string;
+  readonly buildOnly?: boolean;
 }
 
 export interface TestBuilder {
@@ -133,6 +134,7 @@ export async function openTestBuilder(options: TestBuilderOptions): Promise<Test
         source: { digest: source.digest, bytes: data.length },
         ...(input.entry === undefined ? {} : { entry: input.entry }),
         config: input.config ?? {},
+        ...(input.buildOnly ? { buildOnly: true } : {}),
         url: `http://test/f/${input.name}`,
         requestedMs: Date.now(),
       };

@@ -56,7 +56,7 @@ async function cancel(client: CliClient, build: string, session: Session): Promi
   }
 }
 
-function showEvent(progress: Progress, event: BuildEvent): void {
+export function showEvent(progress: Progress, event: BuildEvent): void {
   if (event.type === 'log') progress.log(event.message);
   if (event.type !== 'step') return;
   if (event.status === 'start') progress.start(event.step, event.detail);

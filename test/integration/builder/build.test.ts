@@ -460,3 +460,38 @@ test.each([
   expect(end.build.error?.message).toContain(message);
   await expectNothingLeft(name);
 });
+
+test('a build that only builds makes the image, says what is in it, and deploys nothing', async () => {
+  const name = names();
+  const files = {
+    'package.json': { name: 'x', main: 'index.ts' },
+    'node_modules/left/index.js': `import { pad } from 'pad'; export const left = (s) => pad(s);`,
+    'node_modules/left/package.json': { name: 'left', type: 'module', main: 'index.js' },
+    'node_modules/pad/index.js': `export const pad = (s) => '${'-'.repeat(2_000)}' + s; export const unused = '${'u'.repeat(9_000)}';`,
+    'node_modules/pad/package.json': { name: 'pad', type: 'module', main: 'index.js' },
+    'index.ts': `import { left } from 'left'; import 'node:cluster'; export default () => new Response(left('x'));`,
+  };
+  const texts = Object.fromEntries(
+    Object.entries(files).map(([path, text]) => [
+      path,
+      typeof text === 'string' ? text : JSON.stringify(text),
+    ]),
+  );
+  const { end, events } = await builder.deploy({ name, files: texts, buildOnly: true });
+  expect(end.build).toMatchObject({
+    state: 'succeeded',
+    image: expect.stringContaining(`functions/${name}@sha256:`),
+  });
+  expect(end.build).not.toHaveProperty('deployment');
+  expect(steps(events, 'done')).toEqual(['fetch', 'install', 'bundle', 'push']);
+  const report = end.build.report;
+  expect(report?.parts.map((part) => part.name)).toEqual(['pad', 'index.ts', 'left']);
+  expect(report?.parts[0]).toMatchObject({ modules: 1, via: ['index.ts', 'left'] });
+  expect(report?.parts[0]?.bytes).toBeLessThan(4_000);
+  expect(report?.parts[2]?.via).toEqual(['index.ts']);
+  const warnings = events.flatMap((event) =>
+    event.type === 'log' && event.level === 'warn' ? [event.message] : [],
+  );
+  expect(warnings.join()).toMatch(/index\.ts: "cluster" will not work in a sandbox/);
+  await expectNothingLeft(name);
+});
