@@ -149,7 +149,11 @@ const owner = {
   },
 };
 const filesDir = join(paths.runner, 'files');
-await rm(filesDir, { recursive: true, force: true });
+// In memory, so that no value of a secret is ever on a disk.
+const secretsDir = join('/dev/shm', `skiff-${hash}`);
+for (const dir of [filesDir, secretsDir]) await rm(dir, { recursive: true, force: true });
+await mkdir(secretsDir, { recursive: true, mode: 0o700 });
+shutdown.add('secrets of images', () => rm(secretsDir, { recursive: true, force: true }));
 const pool: Pool = new Pool({
   host,
   store,
@@ -160,6 +164,7 @@ const pool: Pool = new Pool({
   owner,
   networks,
   filesDir,
+  secretsDir,
   secrets: openSecretStore(durableRedis, paths.secretKey),
   retract: (instance) => dispatcher.retract(instance.deployment.id, instance.liveMember, tokensOf(instance)),
 });

@@ -1,5 +1,5 @@
 /** Starts a deployment of an image that brings its own server. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LayerStore } from '../../infra/oci/store.ts';
 import type { SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
@@ -18,28 +18,34 @@ export interface ContainerParts {
   readonly networks: Pick<Networks, 'bind'>;
   /** For files that deployments put into images; emptied when the runner starts. */
   readonly filesDir: string;
+  /** For values of secrets: on a file system in memory, for root alone. */
+  readonly secretsDir: string;
 }
 
 /**
- * The image stays pinned in the store until its owner unpins it, unless the start fails. `secrets` are variables.
+ * The image stays pinned in the store until its owner unpins it, unless the start fails.
  * @throws SkiffError COLD_START_FAILED, and what pulling an image can fail with
  */
 export async function startContainer(
   parts: ContainerParts,
   deployment: Deployment,
-  secrets: Readonly<Record<string, string>>,
+  secrets: {
+    readonly env: Readonly<Record<string, string>>;
+    readonly files: Readonly<Record<string, string>>;
+  },
 ): Promise<HttpSandbox> {
   const { config, image, container } = deployment;
   if (!container)
     throw new SkiffError('COLD_START_FAILED', `deployment ${deployment.id} does not say how it is started`);
   const repository = image.reference.split('@')[0] as string;
+  let secretsDir = '';
   parts.store.pin(repository, image.digest);
   try {
     const { lowerDirs } = await parts.store.ensureRootfs(image.reference);
     const spec: GuestSpec = {
       lowerDirs,
       args: container.args,
-      env: { ...container.env, ...secrets },
+      env: { ...container.env, ...secrets.env },
       cwd: await chooseCwd(lowerDirs[0] as string, container.cwd),
       memoryBytes: config.memory,
       cpu: config.cpu,
@@ -49,16 +55,22 @@ export async function startContainer(
       runtimeClass: config.runtimeClass,
       ...(config.network === 'none' ? {} : { networkNamespace: EGRESS }),
     };
-    return await HttpSandbox.start(parts.host, spec, {
+    const sandbox = await HttpSandbox.start(parts.host, spec, {
       port: container.port,
       concurrency: config.concurrency,
-      mounts: await writeFiles(join(parts.filesDir, deployment.id), config.files ?? {}),
+      mounts: async (id) => [
+        ...(await writeFiles(join(parts.filesDir, deployment.id), config.files ?? {})),
+        ...(await writeSecrets((secretsDir = join(parts.secretsDir, id)), secrets.files)),
+      ],
       readyPath: config.readyPath,
       prepare: async (id) => {
         if (config.network !== 'none') await parts.networks.bind(id, deployment);
       },
     });
+    void sandbox.exited.then(() => forget(secretsDir));
+    return sandbox;
   } catch (error) {
+    await forget(secretsDir);
     parts.store.unpin(repository, image.digest);
     throw error;
   }
@@ -79,4 +91,20 @@ async function writeFiles(
       return { source, target, writable: false };
     }),
   );
+}
+
+/** As Docker does: each in a file of /run/secrets. */
+async function writeSecrets(
+  folder: string,
+  secrets: Readonly<Record<string, string>>,
+): Promise<SandboxSpec['mounts']> {
+  const entries = Object.entries(secrets);
+  if (entries.length === 0) return [];
+  await mkdir(folder, { recursive: true, mode: 0o755 });
+  for (const [name, value] of entries) await writeFile(join(folder, name), value, { mode: 0o444 });
+  return [{ source: folder, target: '/run/secrets', writable: false }];
+}
+
+async function forget(folder: string): Promise<void> {
+  if (folder !== '') await rm(folder, { recursive: true, force: true });
 }

@@ -22,7 +22,7 @@ import { InnerNetwork } from './inner-network.ts';
 export interface HttpSandboxOptions {
   readonly port: number;
   readonly concurrency: number;
-  readonly mounts: SandboxSpec['mounts'];
+  readonly mounts: (id: string) => Promise<SandboxSpec['mounts']>;
   /** Path that answers below 500 when the program is ready; absent: a connection is enough. */
   readonly readyPath: string | undefined;
   /** Between the sandbox's start and its first request: what its network needs. */
@@ -78,7 +78,7 @@ export class HttpSandbox implements Guest {
   /** Rejects with COLD_START_FAILED when the program ends or does not listen in time. */
   static async start(host: SandboxHost, spec: GuestSpec, options: HttpSandboxOptions): Promise<HttpSandbox> {
     const id = createId('sbx');
-    const sandbox = await host.launch({ ...spec, id, mounts: options.mounts });
+    const sandbox = await host.launch({ ...spec, id, mounts: await options.mounts(id) });
     try {
       const guest = new HttpSandbox(id, sandbox, options);
       await options.prepare(id);

@@ -38,6 +38,7 @@ export interface PoolOptions {
   readonly networks: Pick<Networks, 'bind'>;
   /** See ContainerParts. */
   readonly filesDir: string;
+  readonly secretsDir: string;
   readonly secrets: Pick<SecretStore, 'reveal'>;
   /** Takes an instance's slots back from the queue; false when one is in use somewhere. */
   readonly retract: (instance: Instance) => Promise<boolean>;
@@ -211,10 +212,13 @@ export class Pool {
 
   /** An image with a server of its own: started as it is, for this deployment alone. */
   async #startContainer(deployment: Deployment, receivedMs: number): Promise<Instance> {
-    const { host, store, networks, filesDir, owner, log } = this.#options;
+    const { host, store, networks, filesDir, secretsDir, owner, log } = this.#options;
     const secrets = await this.#reveal(deployment);
-    const { env } = withSecrets({}, secrets);
-    const guest = await startContainer({ host, store, networks, filesDir }, deployment, env);
+    const { env, secrets: files = {} } = withSecrets({}, secrets);
+    const guest = await startContainer({ host, store, networks, filesDir, secretsDir }, deployment, {
+      env,
+      files,
+    });
     return new Instance(deployment, guest, Date.now() - receivedMs, owner, log);
   }
 

@@ -55,7 +55,8 @@ function shownText(raw: string): string {
 const PROGRAM = new URL('../../sdk/cli/skiff', import.meta.url).pathname;
 /** Shared by all runs, as a user's own is: a fresh one would double the time of every command. */
 const COMPILE_CACHE = new URL('../../node_modules/.cache/skiff-cli', import.meta.url).pathname;
-const RUN_MS_MAX = 30_000;
+/** A first deploy of a runtime assembles its base image, which a busy machine takes a while for. */
+const RUN_MS_MAX = 120_000;
 
 /** `env` is what every run gets; nothing of the test's own SKIFF_* settings is inherited. */
 export async function createCli(env: Readonly<Record<string, string>> = {}): Promise<TestCli> {

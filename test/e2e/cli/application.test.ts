@@ -1,4 +1,5 @@
 /** An application of a compose file on a real server: brought up by one command, reached from outside, and taken down. */
+import { readdirSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -73,15 +74,17 @@ const FILES = {
 
 test('an image is started as the file says: entry point, command, port, files; built from a Containerfile', async () => {
   await write({
+    'salt.txt': 'pepper',
     'image/Containerfile':
       'FROM skiff/node:26\nCOPY server.mjs /app/server.mjs\nENTRYPOINT ["/usr/bin/node", "/app/none.mjs"]\n',
     'image/server.mjs': `
       import { createServer } from 'node:http';
       import { readFileSync, writeFileSync } from 'node:fs';
       const text = readFileSync('/etc/app/motd', 'utf8');
+      const secret = [readFileSync('/run/secrets/image-salt', 'utf8'), process.env.IMAGE_SALT];
       let change = 'none';
       try { writeFileSync('/etc/app/motd', 'mine'); } catch (error) { change = error.code; }
-      createServer((request, response) => response.end(JSON.stringify({ text, change, args: process.argv.slice(2), port: process.env.PORT }))).listen(3000);`,
+      createServer((request, response) => response.end(JSON.stringify({ text, change, secret, args: process.argv.slice(2), port: process.env.PORT }))).listen(3000);`,
     'compose.yaml': `
 name: guestbook
 services:
@@ -91,9 +94,12 @@ services:
     command: --loud "two words"
     ports: ["8000:3000"]
     configs: [{ source: motd, target: /etc/app/motd }]
+    secrets: [image-salt]
     deploy: { replicas: 1 }
 configs:
   motd: { content: "hello from a file" }
+secrets:
+  image-salt: { file: ./salt.txt }
 `,
   });
   const up = await succeed('up', '-d');
@@ -102,10 +108,14 @@ configs:
   expect(answer).toEqual({
     text: 'hello from a file',
     change: 'EROFS',
+    secret: ['pepper', 'pepper'],
     args: ['--loud', 'two words'],
     port: '3000',
   });
   await succeed('down');
+  await waitFor('the secret to be gone from the host', () =>
+    readdirSync('/dev/shm', { recursive: true }).every((name) => !String(name).endsWith('/image-salt')),
+  );
 });
 
 test('comes up with one command, changes only what changed, and leaves nothing behind', async () => {

@@ -1,6 +1,6 @@
 /** A person at a terminal: from nothing to a function, through a canary and back, with Ctrl-C in every long command. */
 import { readFileSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createCli, type TestCli } from '../../helpers/cli.ts';
@@ -126,6 +126,24 @@ describe('Ctrl-C', () => {
     await expectInterrupted(terminal);
     expect(terminal.text()).toMatch(/build bld-\w+ is (?:being )?cancelled/);
     expect(await get(`${server.url}/f/path-slow`)).toBe('one');
+  });
+
+  test('ends skiff up: what was ordered is taken back, and nothing half-made stays', async () => {
+    await mkdir(join(cli.home, 'path-app/slow'), { recursive: true });
+    await writeFile(
+      join(cli.home, 'path-app/compose.yaml'),
+      'name: path-app\nservices: { slow: { build: ./slow, x-skiff-function: } }\n',
+    );
+    await writeFile(
+      join(cli.home, 'path-app/slow/index.ts'),
+      'await new Promise((resolve) => setTimeout(resolve, 20_000));\nexport default () => new Response("x");',
+    );
+    const up = cli.openTerminal(['up'], { cwd: join(cli.home, 'path-app') });
+    await up.shows(/[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] slow +verify +\d/);
+    await expectInterrupted(up);
+    await waitFor('the order to be gone', async () =>
+      (await server.client.list()).every(({ name }) => name !== 'path-app-slow'),
+    );
   });
 
   test('ends a stream of an answer, statistics and a bench', async () => {
