@@ -1,7 +1,7 @@
 /** Batches of events, and what is known about the queue as a whole. */
 import { ERRORS, SkiffError } from '../../../sdk/protocol/errors.ts';
 import type { EventInput, EventReceipt, FollowerInput } from '../../../sdk/protocol/events.ts';
-import type { TokenRecord } from '../../../sdk/protocol/api.ts';
+import type { Deployment, TokenRecord } from '../../../sdk/protocol/api.ts';
 import { owns } from '../../middleware/auth.ts';
 import { classify } from '../../middleware/problem.ts';
 import type { GatewayParts } from '../../parts.ts';
@@ -13,26 +13,30 @@ import { createRequest } from '../accept/event-request.ts';
 import { describeReceipt } from '../accept/http-entrance.ts';
 import type { EventParts } from '../parts.ts';
 
-export function createSubmitHandlers(
-  { publicUrl }: Pick<GatewayParts, 'publicUrl'>,
-  { acceptor, routes, store, durability, queues }: EventParts,
-): Pick<Handlers, 'submitEvents' | 'submitGroup' | 'readEventStats'> {
-  async function describe(input: EventInput): Promise<NewEvent> {
-    const { function: name, method, path, headers, body, bodyBase64, ...options } = input;
-    const route = await routes.get(name);
+type Token = TokenRecord | undefined;
+
+/** What is handed in, for functions that are the token's. */
+function createSubmitter(publicUrl: string, { acceptor, routes }: EventParts) {
+  async function findTarget(name: string, token: Token): Promise<Deployment> {
+    const route = owns(token, name) ? await routes.get(name) : undefined;
     if (!route) throw functionNotFound(name);
+    return chooseTarget(route, Math.random());
+  }
+
+  async function describe(input: EventInput, token: Token): Promise<NewEvent> {
+    const { function: name, method, path, headers, body, bodyBase64, ...options } = input;
     return {
-      deployment: chooseTarget(route, Math.random()),
+      deployment: await findTarget(name, token),
       ...createRequest({ method, path, headers, body }, publicUrl, bodyBase64),
       options,
       origin: 'batch',
     };
   }
 
-  async function submitEach(inputs: readonly EventInput[]): Promise<EventReceipt[]> {
+  async function submitEach(inputs: readonly EventInput[], token: Token): Promise<EventReceipt[]> {
     return Promise.all(
       inputs.map((input) =>
-        describe(input)
+        describe(input, token)
           .then((event) => acceptor.accept(event))
           .then(describeReceipt, describeError),
       ),
@@ -40,18 +44,16 @@ export function createSubmitHandlers(
   }
 
   /** All in one write: what follows can neither come without them nor miss one. */
-  async function submitGroup(inputs: readonly EventInput[], then: FollowerInput) {
+  async function submitGroup(inputs: readonly EventInput[], then: FollowerInput, token: Token) {
     const { function: name, path, headers, ...options } = then;
-    const route = await routes.get(name);
-    if (!route) throw functionNotFound(name);
     const follower = {
-      deployment: chooseTarget(route, Math.random()),
+      deployment: await findTarget(name, token),
       ...createRequest({ method: 'POST', path, headers, body: undefined }, publicUrl),
       options,
       origin: 'batch',
     };
     // One that cannot be described is known before anything is accepted: a group is taken as a whole.
-    const events = await Promise.all(inputs.map(describe));
+    const events = await Promise.all(inputs.map((input) => describe(input, token)));
     const group = await acceptor.acceptGroup(follower, events);
     return {
       events: group.events.map((each) => ('id' in each ? describeReceipt(each) : describeError(each.error))),
@@ -59,10 +61,19 @@ export function createSubmitHandlers(
     };
   }
 
+  return { submitEach, submitGroup };
+}
+
+export function createSubmitHandlers(
+  { publicUrl }: Pick<GatewayParts, 'publicUrl'>,
+  parts: EventParts,
+): Pick<Handlers, 'submitEvents' | 'submitGroup' | 'readEventStats'> {
+  const { store, durability, queues } = parts;
+  const { submitEach, submitGroup } = createSubmitter(publicUrl, parts);
   return {
     async submitEvents({ body }, c) {
       c.header('preference-applied', 'respond-async');
-      const events = await submitEach(body);
+      const events = await submitEach(body, c.var.token);
       const errors = events.flatMap((receipt) => ('error' in receipt ? [receipt.error] : []));
       // If the store takes nothing, the batch as a whole is told so: clients repeat on 503.
       const [first] = errors;
@@ -72,7 +83,7 @@ export function createSubmitHandlers(
       return { events };
     },
 
-    submitGroup: ({ body: { events, then } }) => submitGroup(events, then),
+    submitGroup: ({ body: { events, then } }, c) => submitGroup(events, then, c.var.token),
 
     async readEventStats() {
       const [counters, unfinished, dead, jobs] = await Promise.all([

@@ -45,6 +45,7 @@ export const EVENT_ROUTES = {
     method: 'POST',
     path: '/v1/events',
     scope: 'invoke',
+    bound: 'sorted',
     summary:
       'Accept up to 1000 events, each on its own: the answer has a receipt or an error for each, in order.',
     body: EventBatch,
@@ -56,6 +57,7 @@ export const EVENT_ROUTES = {
     method: 'POST',
     path: '/v1/events/groups',
     scope: 'invoke',
+    bound: 'sorted',
     summary:
       'Accept up to 1000 events, and in the same write one that runs when all of them have ended; its body is a batch of ' +
       'CloudEvents that tells how.',

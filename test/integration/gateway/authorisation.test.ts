@@ -122,7 +122,7 @@ const NAMED = [
 ].flatMap((line) => line.split(' '));
 const SORTED = [
   'uploadSource listBuilds getBuild followBuild cancelBuild listFunctions getDeployment listSecrets whoAmI explain',
-  'submitEvents cancelInvocation listDead replayDead purgeDead listSchedules',
+  'submitEvents submitGroup cancelInvocation listDead replayDead purgeDead listSchedules',
 ].flatMap((line) => line.split(' '));
 
 describe('F3 F4: a token of a namespace', () => {

@@ -15,10 +15,9 @@ beforeAll(async () => {
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as { port: number };
-  const [[socket]] = (await Promise.all([
-    once(server, 'connection'),
-    (sender = new FrameConnection(connect(port, '127.0.0.1'), { onFrame() {}, onClose() {} })),
-  ])) as [[Socket], unknown];
+  const accepted = once(server, 'connection') as Promise<[Socket]>;
+  sender = new FrameConnection(connect(port, '127.0.0.1'), { onFrame() {}, onClose() {} });
+  const [socket] = await accepted;
   // A view into the read buffer: kept longer than the callback.
   const onFrame = (frame: Frame) => received.push({ ...frame, payload: Buffer.from(frame.payload) });
   new FrameConnection(socket, { onFrame, onClose() {} });
