@@ -240,6 +240,13 @@ describe('F3 F4: a token of a namespace', () => {
     expect(JSON.parse(text)).toMatchObject({
       events: [{ error: { code: 'FUNCTION_NOT_FOUND' } }, { id: expect.any(String) }],
     });
+    for (const [member, last] of [
+      ['other.canary', 'team.own'],
+      ['team.own', 'other.canary'],
+    ]) {
+      const group = { events: [{ function: member }], then: { function: last } };
+      expect((await post('/v1/events/groups', group)).status).toBe(404);
+    }
     const dead = foreign.get('dead') as string;
     for (const path of ['/v1/dlq/replay', '/v1/dlq/purge']) {
       expect((await post(path, { ids: [dead] })).status).toBe(404);
