@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
@@ -63,6 +63,7 @@ describe('egress', () => {
       SKIFF_EGRESS_DNS: world.resolver,
       SKIFF_EGRESS_DEVICES: world.device,
       SKIFF_EGRESS_INTERNAL: '172.20.9.9',
+      SKIFF_RUNTIME_CLASSES: 'runc=runc,gvisor=runsc',
     });
     [open, listed] = await Promise.all([
       bench.deploy('open', { network: 'internet' }),
@@ -257,6 +258,28 @@ describe('egress', () => {
         /an allow list has/,
       );
     });
+  });
+
+  it('D1 D2: the same walls under runc', async () => {
+    const probe = await bench.deploy('open-runc', { network: 'internet', runtimeClass: 'runc' });
+    expect(await probe.run(request, `http://${GOOD}/`)).toBe(`${world.hostAddress} ${GOOD}`);
+    expect(await probe.run(request, 'http://good.example.test/')).toBe(
+      `${world.hostAddress} good.example.test`,
+    );
+    for (const address of ['10.9.9.9', '169.254.169.254'])
+      expect(await probe.run(request, `http://${address}/`)).toMatch(REFUSED);
+    const { port } = host.address() as AddressInfo;
+    expect(await probe.run(request, `http://${world.hostAddress}:${port}/`)).toMatch(REFUSED);
+  });
+
+  it('D2: a class that cannot be given a network either starts behind the same walls or not at all', async () => {
+    if (spawnSync('runsc', ['--version']).status !== 0) return;
+    const config = { network: 'internet', runtimeClass: 'gvisor' } as const;
+    const probe = await bench.deploy('open-gvisor', config).catch((error: Error) => error.message);
+    // Debian's version of 2022 takes namespaces of newer kernels for the host's and refuses to start.
+    if (typeof probe === 'string')
+      return expect(probe).toMatch(/the sandbox ended before it was ready|could not start/);
+    expect(await probe.run(request, 'http://10.9.9.9/')).toMatch(REFUSED);
   });
 
   it('refused connections and names are in the function\u2019s log, counted', async () => {

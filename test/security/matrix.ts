@@ -291,6 +291,7 @@ export const IMAGES: readonly Row[] = [
     'C16',
     'who may read and write images',
     ['test/e2e/swarm/joining.test.ts', 'can fetch images as workers, and neither push nor read sources'],
+    ['test/unit/builder/image/readable.test.ts', 'C16: for "%s" there is no %s'],
     ['test/integration/host/backbone.test.ts', 'the registry answers on loopback to its password alone'],
   ),
   row('C17', 'nothing that is needed is collected', [
