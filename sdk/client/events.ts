@@ -59,9 +59,9 @@ export interface Events<R extends ClientResponse> {
    */
   submitGroup(
     events: readonly EventRequest[],
-    then: FollowerRequest,
+    follower: FollowerRequest,
     options?: CallOptions,
-  ): Promise<{ events: EventReceipt[]; then: AcceptedInvocation }>;
+  ): Promise<{ events: EventReceipt[]; follower: AcceptedInvocation }>;
   invocation(id: string, options?: CallOptions): Promise<InvocationRecord>;
   /** The record once its state is final, or as it is after `waitMs`. */
   waitFor(id: string, options?: WaitOptions): Promise<InvocationRecord>;
@@ -138,8 +138,8 @@ export function createEvents<R extends ClientResponse>(transport: Transport<R>):
       return receipts;
     },
 
-    submitGroup: (events, then, { signal } = {}) =>
-      post('submit a group of events', '/v1/events/groups', { events, then }, signal),
+    submitGroup: (events, follower, { signal } = {}) =>
+      post('submit a group of events', '/v1/events/groups', { events, follower }, signal),
 
     invocation: (id, { signal } = {}) => poll(id, 0, signal),
 

@@ -185,7 +185,7 @@ export type FollowerRequest = z.input<typeof FollowerInput>;
 /** POST /v1/events. */
 export const EventBatch = z.array(EventInput).min(1).max(limits.EVENTS_PER_BATCH_MAX);
 /** POST /v1/events/groups. */
-export const EventGroup = z.strictObject({ events: EventBatch, then: FollowerInput });
+export const EventGroup = z.strictObject({ events: EventBatch, follower: FollowerInput });
 export type EventRequest = z.input<typeof EventInput>;
 
 /** One element of the answer, in the order of the request. */

@@ -112,15 +112,15 @@ export class Acceptor {
   async acceptGroup(
     follower: NewEvent,
     events: readonly NewEvent[],
-  ): Promise<{ then: Receipt; events: (Receipt | { readonly error: unknown })[] }> {
+  ): Promise<{ follower: Receipt; events: (Receipt | { readonly error: unknown })[] }> {
     const prepared = await Promise.all(events.map(async (event) => (await this.prepare(event)).acceptance));
     const { acceptance } = await this.prepare(follower);
     const members = prepared.map(({ id }) => id);
-    const then = { ...acceptance, origin: { ...acceptance.origin, members }, waitsForGroup: true };
-    const all = [then, ...prepared.map((each) => ({ ...each, group: then.id }))];
+    const last = { ...acceptance, origin: { ...acceptance.origin, members }, waitsForGroup: true };
+    const all = [last, ...prepared.map((each) => ({ ...each, group: last.id }))];
     const [first, ...replies] = await this.#translate(this.#write(all));
     return {
-      then: await this.#settle(first as AcceptReply, follower, then.id),
+      follower: await this.#settle(first as AcceptReply, follower, last.id),
       events: await Promise.all(
         replies.map((reply, i) =>
           this.#settle(reply, events[i] as NewEvent, members[i] as string).catch((error: unknown) => ({

@@ -44,8 +44,8 @@ function createSubmitter(publicUrl: string, { acceptor, routes }: EventParts) {
   }
 
   /** All in one write: what follows can neither come without them nor miss one. */
-  async function submitGroup(inputs: readonly EventInput[], then: FollowerInput, token: Token) {
-    const { function: name, path, headers, ...options } = then;
+  async function submitGroup(inputs: readonly EventInput[], last: FollowerInput, token: Token) {
+    const { function: name, path, headers, ...options } = last;
     const follower = {
       deployment: await findTarget(name, token),
       ...createRequest({ method: 'POST', path, headers, body: undefined }, publicUrl),
@@ -57,7 +57,7 @@ function createSubmitter(publicUrl: string, { acceptor, routes }: EventParts) {
     const group = await acceptor.acceptGroup(follower, events);
     return {
       events: group.events.map((each) => ('id' in each ? describeReceipt(each) : describeError(each.error))),
-      then: describeReceipt(group.then),
+      follower: describeReceipt(group.follower),
     };
   }
 
@@ -83,7 +83,7 @@ export function createSubmitHandlers(
       return { events };
     },
 
-    submitGroup: ({ body: { events, then } }, c) => submitGroup(events, then, c.var.token),
+    submitGroup: ({ body: { events, follower } }, c) => submitGroup(events, follower, c.var.token),
 
     async readEventStats() {
       const [counters, unfinished, dead, jobs] = await Promise.all([

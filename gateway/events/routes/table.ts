@@ -63,7 +63,7 @@ export const EVENT_ROUTES = {
       'CloudEvents that tells how.',
     body: EventGroup,
     status: 202,
-    response: z.object({ events: z.array(EventReceipt), then: AcceptedInvocation }),
+    response: z.object({ events: z.array(EventReceipt), follower: AcceptedInvocation }),
     errors: ['FUNCTION_NOT_FOUND', 'NOT_DURABLE', 'OVERLOADED', 'THROTTLED'],
   },
   readEventStats: {

@@ -155,13 +155,13 @@ test('a batch can have an event that runs when all others have ended, and is tol
     { function: 'steps-callee', path: '/reject' },
     { function: 'steps-callee', path: '/number?n=3', delay: '300ms' },
   ];
-  const { events: receipts, then } = await client.submitGroup(events, {
+  const { events: receipts, follower } = await client.submitGroup(events, {
     function: 'steps-callee',
     path: '/all',
   });
   expect(receipts).toHaveLength(3);
-  expect(then.state).toBe('waiting');
-  const told = (await result(then.id)) as { body: string; headers: Record<string, string> };
+  expect(follower.state).toBe('waiting');
+  const told = (await result(follower.id)) as { body: string; headers: Record<string, string> };
   expect(told.headers['content-type']).toBe('application/cloudevents-batch+json');
   const ends = JSON.parse(told.body) as {
     type: string;

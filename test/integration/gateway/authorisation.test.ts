@@ -244,7 +244,7 @@ describe('F3 F4: a token of a namespace', () => {
       ['other.canary', 'team.own'],
       ['team.own', 'other.canary'],
     ]) {
-      const group = { events: [{ function: member }], then: { function: last } };
+      const group = { events: [{ function: member }], follower: { function: last } };
       expect((await post('/v1/events/groups', group)).status).toBe(404);
     }
     const dead = foreign.get('dead') as string;
