@@ -91,9 +91,7 @@ export async function joinSwarm(options: JoinOptions): Promise<NodeFile> {
 
 /** Stores that are reached with the swarm's certificates say so; where ours lie only we know. */
 function withIdentity(url: string, dir: string): string {
-  const parsed = new URL(url);
-  if (parsed.searchParams.has('identity')) parsed.searchParams.set('identity', dir);
-  return parsed.href;
+  return url.replace(/([?&]identity=)[^&]*/, (_, name: string) => name + encodeURIComponent(dir));
 }
 
 const STOP_MS_MAX = 60_000;

@@ -48,7 +48,7 @@ export function parseRedisUrl(url: string): RedisOptions {
     const password = tryReadPassword(path);
     return { path, ...(password === undefined ? {} : { password }) };
   }
-  if (url.startsWith(SENTINEL)) return parseSentinelUrl(url);
+  if (SENTINEL.test(url)) return parseSentinelUrl(url);
   const parsed = new URL(url);
   const identity = parsed.searchParams.get('identity');
   return {
@@ -61,23 +61,25 @@ export function parseRedisUrl(url: string): RedisOptions {
   };
 }
 
-const SENTINEL = 'redis+sentinel://';
+const SENTINEL = /^(rediss?)\+sentinel:\/\//;
 /** A sentinel that is away must not hold up those that are there. */
 const SENTINEL_MS_MAX = 1_000;
 
 /**
  * `redis+sentinel://user:password@host:port,host:port/<name of the primary>/<db>?sentinelPassword=…`. The sentinels say who the
  * primary is, now and after every fail-over; a connection to one that was replaced is ended at once.
+ * `rediss+sentinel://`: TLS to sentinels and stores, against the CAs of the system (NODE_EXTRA_CA_CERTS adds one).
  * @throws Error when it names no primary
  */
 function parseSentinelUrl(url: string): RedisOptions {
   const [, credentials = '', hosts = '', rest = ''] =
-    /^(?:([^@/]*)@)?([^/]*)(\/.*)?$/.exec(url.slice(SENTINEL.length)) ?? [];
+    /^(?:([^@/]*)@)?([^/]*)(\/.*)?$/.exec(url.replace(SENTINEL, '')) ?? [];
+  const scheme = /^[^/]*\/\//.exec(url)?.[0] ?? '';
   const { pathname, searchParams } = new URL(rest, 'redis://sentinel');
   const [name = '', db] = pathname.slice(1).split('/');
   if (hosts === '' || name === '')
     throw new Error(
-      `"${SENTINEL}${hosts}/${name}" names no sentinels or no primary; write ${SENTINEL}a:26379,b:26379/name`,
+      `"${scheme}${hosts}/${name}" names no sentinels or no primary; write ${scheme}a:26379,b:26379/name`,
     );
   const [username, password] = credentials.split(':').map(decodeURIComponent);
   const sentinelPassword = searchParams.get('sentinelPassword');
@@ -91,11 +93,18 @@ function parseSentinelUrl(url: string): RedisOptions {
     failoverDetector: true,
     sentinelRetryStrategy: (attempt) => Math.min(500, attempt * 50),
     sentinelCommandTimeout: SENTINEL_MS_MAX,
+    ...(scheme.startsWith('rediss') ? { tls: {}, sentinelTLS: {}, enableTLSForSentinelMode: true } : {}),
     ...(username ? { username } : {}),
     ...(password ? { password } : {}),
     ...(sentinelPassword === null ? {} : { sentinelPassword }),
     ...(db ? { db: Number(db) } : {}),
   };
+}
+
+/** The same store as somebody else. */
+export function withCredentials(url: string, user: string, password: string): string {
+  const credentials = `${encodeURIComponent(user)}:${encodeURIComponent(password)}`;
+  return url.replace(/^([a-z+]+:\/\/)(?:[^@/]*@)?/, (_, scheme: string) => `${scheme}${credentials}@`);
 }
 
 const shared: RedisOptions = {

@@ -10,6 +10,7 @@ import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { type JoinAnswer, type JoinRequest, type NodeRole } from '../../sdk/protocol/swarm/resources.ts';
 import { agreeOn, describeSpoken, SWARM_SPOKEN } from '../../sdk/protocol/versions.ts';
 import { fast as fastKeys } from '../contract/keys.ts';
+import { withCredentials } from '../lib/redis.ts';
 import { grantAccess, redisUser, revokeAccess } from './access.ts';
 import { issueLeaf, type Authority } from './certificates.ts';
 import { readAuthority, readTokens, swarmPorts, type NodeFile } from './identity.ts';
@@ -109,8 +110,8 @@ async function join(options: AdmissionOptions, request: JoinRequest, from: strin
     ca: authority.certificate,
     ...(role === 'manager' ? managerSecrets(options, authority) : {}),
     redis: {
-      durable: addCredentials(record.backbone.durable, nodeId, password),
-      fast: addCredentials(record.backbone.fast, nodeId, password),
+      durable: withCredentials(record.backbone.durable, redisUser(nodeId), password),
+      fast: withCredentials(record.backbone.fast, redisUser(nodeId), password),
     },
     registry: record.backbone.registry,
     secretKeys: readSecretKeys(options.secretKeyFile),
@@ -154,13 +155,6 @@ function assertCommonProtocol(request: JoinRequest, own: string): void {
     `this node speaks swarm protocol ${describeSpoken(request)} (Skiff ${request.version}), the swarm ${describeSpoken(SWARM_SPOKEN)} (Skiff ${own}); ` +
       'install the version of the swarm, or upgrade the swarm first',
   );
-}
-
-function addCredentials(url: string, nodeId: string, password: string): string {
-  const parsed = new URL(url);
-  parsed.username = redisUser(nodeId);
-  parsed.password = password;
-  return parsed.href;
 }
 
 /** Addresses of a backbone that is embedded in the node's own host. */

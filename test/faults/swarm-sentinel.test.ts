@@ -1,0 +1,124 @@
+/**
+ * A server whose stores are elsewhere: a primary, its replica, three sentinels. What callers see when the primary dies
+ * under them, and that nodes keep their users in the stores, whoever is primary.
+ */
+import { createHash } from 'node:crypto';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { openRedis, withCredentials } from '../../infra/lib/redis.ts';
+import { accessRules, revokeAccess } from '../../infra/swarm/access.ts';
+import { openMembers } from '../../infra/swarm/members.ts';
+import { Upkeep } from '../../gateway/swarm/upkeep.ts';
+import { functionFixture } from '../helpers/fixtures.ts';
+import { startLoad, summarize } from '../helpers/load.ts';
+import { startSentinelCluster, type SentinelCluster } from '../helpers/sentinel.ts';
+import { startServer, type TestServer } from '../helpers/server.ts';
+import { waitFor } from '../helpers/wait.ts';
+
+const RECOVERY_MS_MAX = 20_000;
+/** A command that gets no answer is given up after 2 s; then the caller is told. */
+const REFUSAL_MS_MAX = 5_000;
+
+let stores: SentinelCluster;
+let server: TestServer;
+let url: string;
+
+beforeAll(async () => {
+  stores = await startSentinelCluster();
+  server = await startServer({ env: { SKIFF_REDIS_URL: stores.url } });
+  ({ url } = await server.deploy(functionFixture('echo.ts')));
+});
+afterAll(async () => {
+  await server?.stop();
+  await stores?.close();
+});
+
+it('answers 503 within seconds while a primary is lost, and goes on with the next one by itself', async () => {
+  const load = startLoad([`${url}?ms=5`], 8);
+  await waitFor('calls', () => load.outcomes.length > 50);
+  const before = await stores.primaryPort();
+  await stores.kill(before);
+  await waitFor('another primary', async () => (await stores.primaryPort()) !== before, RECOVERY_MS_MAX);
+  // It takes writes when it has a replica again.
+  stores.start(before);
+  await stores.untilReplicated();
+  const from = load.outcomes.length;
+  await waitFor(
+    'calls go on',
+    () => load.outcomes.slice(from).filter(({ status }) => status === 200).length > 50,
+    RECOVERY_MS_MAX,
+  );
+  const outcomes = await load.stop();
+  const failed = outcomes.filter(({ status }) => status !== 200);
+  const told = failed.filter(
+    ({ status, detail }) => status === 503 || (status === 502 && detail.startsWith('unknown')),
+  );
+  expect(summarize(failed.filter((one) => !told.includes(one)))).toBe('');
+  const slow = failed.filter(({ ms }) => ms > REFUSAL_MS_MAX);
+  expect(slow.length, summarize(slow)).toBeLessThanOrEqual(8);
+  // And nothing of the state is lost.
+  expect((await fetch(url)).status).toBe(200);
+});
+
+it('gives every node its own user with its rights again on the next primary, and to one that was removed nothing', async () => {
+  const own = openRedis(stores.url);
+  await own.connect();
+  const members = openMembers(own);
+  const password = 'correct horse battery staple';
+  const id = 'node-0123456789';
+  await members.createSwarm({
+    id: 'swm-x',
+    createdMs: 0,
+    ca: '',
+    caDigest: '',
+    certificateMs: 1,
+    tokenHashes: { worker: '', manager: '' },
+    backbone: { durable: stores.url, fast: stores.url, registry: '' },
+  });
+  await members.put({
+    id,
+    role: 'worker',
+    hostname: 'x',
+    address: '10.0.0.1',
+    joinedMs: 0,
+    certificateUntilMs: 0,
+    version: '0',
+    redisPasswordHash: createHash('sha256').update(password).digest('hex'),
+  });
+  const asNode = async () => {
+    const redis = openRedis(withCredentials(stores.url, id, password), { retryStrategy: () => null });
+    try {
+      await redis.connect();
+      return await redis.call('ACL', 'WHOAMI').catch((error: Error) => error.message);
+    } catch (error) {
+      return String(error);
+    } finally {
+      redis.disconnect();
+    }
+  };
+  try {
+    await new Upkeep(members, own, own).run();
+    // It may not even ask who it is: the least rights.
+    expect(await asNode()).toMatch(/NOPERM/);
+    expect(accessRules('fast', 'worker', id)).not.toContain('+@all');
+    const before = await stores.primaryPort();
+    await stores.kill(before);
+    await waitFor('another primary', async () => (await stores.primaryPort()) !== before, RECOVERY_MS_MAX);
+    stores.start(before);
+    await stores.untilReplicated();
+    // Users are not replicated: the next primary has never heard of it.
+    await waitFor(
+      'its user is back',
+      async () => {
+        await new Upkeep(members, own, own).run().catch(() => {});
+        return String(await asNode()).includes('NOPERM');
+      },
+      RECOVERY_MS_MAX,
+    );
+    await revokeAccess(own, id);
+    expect(await asNode()).toMatch(/WRONGPASS|closed/i);
+  } finally {
+    await members.remove(id).catch(() => {});
+    await members.removeSwarm().catch(() => {});
+    own.disconnect();
+  }
+});
