@@ -3,9 +3,7 @@
  * Invariant: the memory limits of instances and stems together stay within the budget; room is made before a start,
  * never after (a burst would hold old and new memory at once and the kernel would choose the victim).
  *
- * Who goes first, when room is needed, is greedy-dual-size-frequency: priority = clock + uses * cold cost / memory.
- * The clock rises to the priority of whoever was evicted, so that old fame fades. Idle instances also end after their
- * deployment's keep-alive time.
+ * Who goes first when room is needed, and who was idle for too long: keep-alive.ts.
  */
 import { join } from 'node:path';
 import type { Deployment } from '../../sdk/protocol/api.ts';
@@ -24,6 +22,7 @@ import { EGRESS } from '../network/egress-host.ts';
 import type { Networks } from '../network/networks.ts';
 import { Instance, type InstanceOwner } from './instance.ts';
 import type { GuestSpec } from './guest-sandbox.ts';
+import { isOverdue, priorityOf } from './keep-alive.ts';
 import type { Stems } from './stems.ts';
 import { attachLayer } from './task-folder.ts';
 
@@ -114,7 +113,7 @@ export class Pool {
       const keepMs = isCurrent(instance.deployment)
         ? instance.deployment.config.keepAlive
         : OLD_DEPLOYMENT_KEEP_MS;
-      if (now - instance.lastUsedMs < keepMs || this.#isMinimum(instance, isCurrent)) continue;
+      if (!isOverdue(instance.lastUsedMs, keepMs, now) || this.#isMinimum(instance, isCurrent)) continue;
       await this.#end(instance);
     }
   }
@@ -175,7 +174,8 @@ export class Pool {
 
   #priority(instance: Instance): number {
     const { config } = instance.deployment;
-    instance.priority = this.#clock + (instance.uses * instance.coldMs) / (config.memory / 1024 ** 2);
+    const { uses, coldMs } = instance;
+    instance.priority = priorityOf(this.#clock, { uses, coldMs, memoryBytes: config.memory });
     return instance.priority;
   }
 
