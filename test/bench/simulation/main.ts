@@ -1,4 +1,4 @@
-/** `npm run simulate [-- --nodes 1000 --functions 10000 --minutes 20 --seed 1]`: prints what placement and keep-alive do. */
+/** `npm run simulate [-- --nodes 1000 --functions 10000 --minutes 10 --seed 1]`: prints what placement and keep-alive do. */
 import { parseArgs } from 'node:util';
 import { Simulation } from './simulation.ts';
 
@@ -6,7 +6,7 @@ const { values } = parseArgs({
   options: {
     nodes: { type: 'string', default: '1000' },
     functions: { type: 'string', default: '10000' },
-    minutes: { type: 'string', default: '20' },
+    minutes: { type: 'string', default: '10' },
     gigabytes: { type: 'string', default: '4' },
     seed: { type: 'string', default: '1' },
   },
