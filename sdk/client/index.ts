@@ -6,10 +6,13 @@
  * Deliberately absent: packing of source folders (sdk/cli/source) and anything that reads files or the environment.
  *
  * ```ts
+ * import { createClient } from 'skiff/client';
+ * import type greet from './functions/greet.ts';
+ *
  * const skiff = createClient({ url: 'http://127.0.0.1:8080', token });
- * const { text } = await skiff.invoke<typeof hello>('hello', { name: 'Ada' });
+ * const { text } = await skiff.invoke<typeof greet>('greet', { name: 'Ada' });
  * const response = await skiff.fetch('hello', { path: '/world' });
- * for await (const line of skiff.logs('hello', { follow: true })) show(line.message);
+ * for await (const line of skiff.logs('hello', { follow: true })) show([response.status, text, line.message]);
  * ```
  */
 import { type Builds, createBuilds } from './builds.ts';
@@ -66,8 +69,10 @@ const fetchGlobally = (url: string, init: FetchInit): Promise<Response> =>
  * A client of one server. Makes no request by itself, and holds no connection of its own.
  *
  * ```ts
+ * import { createClient } from 'skiff/client';
+ *
  * const skiff = createClient({ url: 'http://127.0.0.1:8080', token });
- * const response = await skiff.fetch('hello', { path: '/world' });
+ * show(await skiff.list());
  * ```
  */
 export function createClient<R extends ClientResponse = Response, Known = object>(

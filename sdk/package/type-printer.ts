@@ -65,7 +65,8 @@ export class TypePrinter {
       );
     if (type.isUnionType()) return this.#printUnion(type.getTypes(), indent, depth);
     if (this.#checker.isArrayType(type)) return this.#printArray(type, indent, depth);
-    if (!type.isObjectType() || this.#isCallable(type) || type.isTupleType()) return this.#toText(type);
+    if (!type.isObjectType() || this.#isCallable(type) || this.#checker.isTupleType(type))
+      return this.#toText(type);
     return this.#printObject(type, indent, depth);
   }
 

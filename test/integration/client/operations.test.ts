@@ -46,6 +46,7 @@ const METHODS: Readonly<Record<string, readonly [method: string, call: Call]>> =
   explain: ['explain', (skiff) => skiff.explain('SUBJECT')],
   readStats: ['stats', (skiff) => skiff.stats()],
   followStats: ['followStats', (skiff) => skiff.followStats().next()],
+  listCalls: ['calls', (skiff) => skiff.calls()],
   readTrace: ['trace', (skiff) => skiff.trace('ID')],
   readUsage: ['df', (skiff) => skiff.df()],
   setSecret: ['secrets.set', (skiff) => skiff.secrets.set('NAME', 'value')],
@@ -60,6 +61,7 @@ const METHODS: Readonly<Record<string, readonly [method: string, call: Call]>> =
   listTokens: ['tokens.list', (skiff) => skiff.tokens.list()],
   revokeToken: ['tokens.remove', (skiff) => skiff.tokens.remove('ID')],
   submitEvents: ['submit', (skiff) => skiff.submit([])],
+  submitGroup: ['submitGroup', (skiff) => skiff.submitGroup([], { function: 'NAME' } as never)],
   readEventStats: ['eventStats', (skiff) => skiff.eventStats()],
   getInvocation: ['invocation', (skiff) => skiff.invocation('ID')],
   getInvocationResult: ['result', (skiff) => skiff.result('ID')],
@@ -87,7 +89,7 @@ const METHODS: Readonly<Record<string, readonly [method: string, call: Call]>> =
 };
 
 /** Made of the others, or calls of functions, which are no operations of the API. */
-const COMPOSITES = ['rollback', 'promote', 'deploy', 'followBuild', 'waitFor'];
+const COMPOSITES = ['rollback', 'promote', 'deploy', 'buildImage', 'followBuild', 'waitFor'];
 const INVOCATIONS = ['fetch', 'fetchStream', 'invoke', 'stream', 'invokeAsync'];
 
 interface Operation {
