@@ -4,6 +4,7 @@
  */
 import type { Command as TypedCommand } from '@commander-js/extra-typings';
 import { Command } from 'commander';
+import type { Channel } from './output/channel.ts';
 import { COMMANDS, type CommandEntry, findCommand } from './registry.ts';
 import type { GlobalOptions, Session } from './session.ts';
 
@@ -70,7 +71,7 @@ function createRoot(session: Session): Command {
     .configureOutput({
       writeOut: (text) => out.line(text.trimEnd()),
       writeErr: (text) => err.line(text.trimEnd()),
-      outputError: (text, write) => write(`${err.style('red', 'error:')} ${text.replace(/^error: /, '')}`),
+      outputError: (text, write) => write(formatUsageError(err, text)),
       getOutHelpWidth: () => out.columns,
       getErrHelpWidth: () => err.columns,
       getOutHasColors: () => true,
@@ -92,6 +93,18 @@ function createRoot(session: Session): Command {
     session.globals = program.opts<GlobalOptions>();
   });
   return program;
+}
+
+/** What commander says, and what to do next where it does not say so itself. */
+function formatUsageError(err: Channel, text: string): string {
+  const hint = text.includes('Did you mean')
+    ? ''
+    : /unknown command/.test(text)
+      ? `\n${err.style('cyan', 'hint:')} skiff --help lists all commands`
+      : /missing required argument|too many arguments/.test(text)
+        ? `\n${err.style('cyan', 'hint:')} examples are in the help: add --help`
+        : '';
+  return `${err.style('red', 'error:')} ${text.replace(/^error: /, '').trimEnd()}${hint}`;
 }
 
 function commandPath(command: Command): string {

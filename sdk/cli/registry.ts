@@ -127,7 +127,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'bench',
-    aliases: ['load'],
+    aliases: ['benchmark', 'load'],
     summary: 'measure a function, warm and cold',
     group: OBSERVE,
     load: () => import('./commands/observe/bench.ts'),

@@ -72,10 +72,22 @@ function formatSite(site: NodeJS.CallSite): string {
   return original ? `${text.slice(0, original.index)}(${place})` : place;
 }
 
+const OWN = /^(?:node:|\/skiff\/guest\.cjs$)/;
+
+/**
+ * How many frames are of use to the author: those below the last one of theirs are how the agent called them. All, when
+ * none is theirs. `names` are files of the frames, innermost first.
+ */
+export function countShown(names: readonly (string | null | undefined)[]): number {
+  const last = names.findLastIndex((name) => name && !OWN.test(name));
+  return last < 0 ? names.length : last + 1;
+}
+
 /** Installs the mapping for every `error.stack` that is looked at from now on. */
 export function mapStackTraces(): void {
   Error.prepareStackTrace = (error, sites) => {
-    const lines = sites.map((site) => `\n    at ${formatSite(site)}`);
+    const shown = sites.slice(0, countShown(sites.map((site) => site.getFileName())));
+    const lines = shown.map((site) => `\n    at ${formatSite(site)}`);
     return `${tryString(error)}${lines.join('')}`;
   };
 }
