@@ -56,8 +56,13 @@ function write(block: CodeBlock, name: string): void {
   writeFileSync(path, block.text.replaceAll(EXAMPLE_URL, server.url));
 }
 
+/** Guides of hosts install packages and change services: nothing for a test to run unasked. */
+const MAY_RUN = /^(?:README\.md|sdk\/)/;
+
 /** Runs a block's commands in one shell; returns what each printed. */
 function runCommands(block: CodeBlock): string[] {
+  if (!MAY_RUN.test(block.document))
+    throw new Error(`${block.document}:${block.line}: say in its info string why it is not run: not-run="…"`);
   const marker = `--- ${block.line} ---`;
   const commands = readCommands(block.text);
   const script = commands
