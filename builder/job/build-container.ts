@@ -36,7 +36,7 @@ export async function buildContainer(
   const { entry, reason } = await detectSource(tree, { entry: job.entry, runtime: undefined });
   progress.log('info', `building the image of ${entry} (${reason})`);
   const containerfile = readContainerfile(await readFile(join(tree.root, entry), 'utf8'), entry);
-  await using opened = new OpenRegistries(parts);
+  await using opened = new OpenRegistries(parts, job.functionName);
   const images: InputImage[] = [];
   for (const name of containerfile.images) {
     assertReadable(job.functionName, name);
@@ -103,14 +103,16 @@ function makeImage(
 /** One client for each host, closed together. */
 class OpenRegistries {
   readonly #parts: Pick<InputImageParts, 'externals'>;
+  readonly #functionName: string;
   readonly #opened = new Map<string, Promise<Registry>>();
 
-  constructor(parts: Pick<InputImageParts, 'externals'>) {
+  constructor(parts: Pick<InputImageParts, 'externals'>, functionName: string) {
     this.#parts = parts;
+    this.#functionName = functionName;
   }
 
   readonly open = (host: string): Promise<Registry> => {
-    const opened = this.#opened.get(host) ?? this.#parts.externals.open(host);
+    const opened = this.#opened.get(host) ?? this.#parts.externals.open(host, this.#functionName);
     this.#opened.set(host, opened);
     return opened;
   };

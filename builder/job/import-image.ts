@@ -47,7 +47,10 @@ export async function importImage(
   assertOwnNamespace(job.functionName, parsed.data);
   assertReadable(job.functionName, job.image);
   const reference = parseExternalReference(job.image);
-  const from = reference.host === undefined ? parts.registry : await parts.externals.open(reference.host);
+  const from =
+    reference.host === undefined
+      ? parts.registry
+      : await parts.externals.open(reference.host, job.functionName);
   try {
     const document = await progress.step(
       'fetch',

@@ -5,6 +5,7 @@
 import { rootCertificates } from 'node:tls';
 import { z } from 'zod';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { namespaceOf } from '../../sdk/protocol/reach/namespaces.ts';
 import { clip, isDigest, parseRepository, parseTagOrDigest } from './digest.ts';
 import { openRegistry, type Registry } from './registry.ts';
 
@@ -86,8 +87,11 @@ export interface ExternalRegistriesOptions {
 }
 
 export interface ExternalRegistries {
-  /** A client of the host, logged in if there is a login for it. Close it after use. */
-  open(host: string): Promise<Registry>;
+  /**
+   * A client of the host for a build of this function. Logged in if there is a login for the host; but logins are the
+   * operator's, so functions of a namespace get what everybody may pull. Close it after use.
+   */
+  open(host: string, functionName: string): Promise<Registry>;
   /** @throws SkiffError INVALID_CONFIG when the registry does not take this login, UNAVAILABLE when it is away */
   check(host: string, login: Login): Promise<void>;
 }
@@ -98,8 +102,11 @@ export function createExternalRegistries(options: ExternalRegistriesOptions): Ex
   const urlOf = (host: string): string =>
     `${LOOPBACK.test(host) && ca === undefined ? 'http' : 'https'}://${host}`;
   return {
-    async open(host) {
-      const login = (await options.findLogin(host)) ?? findConfigured(options.logins, host);
+    async open(host, functionName) {
+      const isOperators = namespaceOf(functionName) === undefined;
+      const login = isOperators
+        ? ((await options.findLogin(host)) ?? findConfigured(options.logins, host))
+        : undefined;
       return openRegistry({ url: urlOf(host), ...login, tls: ca && { ca } });
     },
     async check(host, login) {

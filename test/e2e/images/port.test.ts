@@ -312,6 +312,14 @@ describe('what cannot be deployed says why', () => {
     });
   });
 
+  it('an image that only the operator’s login may pull, for a function of a namespace', async () => {
+    await pushTestImage(registry, 'secret', 'latest', { layers: [base], config: { Cmd: ['/usr/bin/node'] } });
+    await expect(client.deploy('team.secret', { image: nameOf('secret') })).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringMatching(/refused access/),
+    });
+  });
+
   it('a registry that wants another login, or one whose certificate is not trusted', async () => {
     const other = await startTestRegistry({ htpasswd: `x:${hashSync('y', 4)}\n`, tls });
     const stranger = await startTestRegistry({ tls: issueServerCertificate(createAuthority('stranger')) });
