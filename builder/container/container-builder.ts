@@ -28,7 +28,7 @@ export interface ContainerBuild {
   /** As readContainerfile rewrote it. */
   readonly text: string;
   /** In the order of its names. */
-  readonly images: readonly InputImage[];
+  readonly images: readonly (InputImage & { readonly name: string })[];
   readonly signal: AbortSignal;
   readonly onLine: (line: string) => void;
 }
@@ -69,7 +69,7 @@ export async function openContainerBuilder(options: ContainerBuilderOptions): Pr
           rootfs,
           context: build.context,
           folder,
-          images: build.images.length,
+          images: build.images.map(({ name }) => name),
           env: {},
           signal: build.signal,
           onLine: build.onLine,

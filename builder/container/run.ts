@@ -26,7 +26,8 @@ export interface BuildahRun {
   readonly context: string;
   /** Of this run: `Containerfile` and `images/<index>` are in it, `out` will be. */
   readonly folder: string;
-  readonly images: number;
+  /** Names that the Containerfile has for `images/<index>`. */
+  readonly images: readonly string[];
   readonly networkNamespace?: string;
   readonly env: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
@@ -75,7 +76,7 @@ export async function runBuildah(run: BuildahRun): Promise<void> {
   });
   const read = async (stream: NodeJS.ReadableStream): Promise<void> => {
     for await (const line of createInterface({ input: stream, crlfDelay: Infinity })) {
-      const text = hidePaths(line);
+      const text = hidePaths(line, run.images);
       if (text.trim() === '' || NOISE.test(text)) continue;
       lines.push(text);
       if (lines.length > LINES_KEPT) lines.shift();
@@ -102,7 +103,7 @@ function createSpec(run: BuildahRun) {
     id: createId('sbx'),
     builds: run.ids,
     lowerDirs: [run.rootfs],
-    args: ['/bin/sh', '-c', SCRIPT, 'skiff', String(run.images)],
+    args: ['/bin/sh', '-c', SCRIPT, 'skiff', String(run.images.length)],
     env: {
       PATH: '/usr/bin:/bin',
       HOME: '/build/home',
@@ -130,8 +131,10 @@ async function giveAway(folder: string, uid: number): Promise<void> {
   for (const entry of await readdir(folder, { recursive: true })) await chown(join(folder, entry), uid, uid);
 }
 
-function hidePaths(line: string): string {
-  return line.replaceAll(`${stagedName(0).slice(0, -1)}`, 'image ').replaceAll('/build/', '');
+/** The author's names in place of ours. */
+function hidePaths(line: string, images: readonly string[]): string {
+  const named = images.reduceRight((text, name, index) => text.replaceAll(stagedName(index), name), line);
+  return named.replaceAll('/build/', '');
 }
 
 function describeEnd(lines: readonly string[], code: number | undefined): string {

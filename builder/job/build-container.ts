@@ -23,6 +23,8 @@ export interface ContainerParts extends InputImageParts {
   readonly hold: (digest: string) => Promise<void>;
 }
 
+type NamedImage = InputImage & { readonly name: string };
+
 /** Raised when another image is made of the same source. */
 const CONTAINER_VERSION = 1;
 
@@ -37,10 +39,10 @@ export async function buildContainer(
   progress.log('info', `building the image of ${entry} (${reason})`);
   const containerfile = readContainerfile(await readFile(join(tree.root, entry), 'utf8'), entry);
   await using opened = new OpenRegistries(parts, job.functionName);
-  const images: InputImage[] = [];
+  const images: NamedImage[] = [];
   for (const name of containerfile.images) {
     assertReadable(job.functionName, name);
-    images.push(await findInputImage(parts, name, opened.open));
+    images.push({ ...(await findInputImage(parts, name, opened.open)), name });
   }
   const key = InputIndex.key([
     'containerfile',
@@ -81,7 +83,7 @@ function makeImage(
   parts: ContainerParts,
   { job, tree, progress, signal }: FetchedSource,
   text: string,
-  images: readonly InputImage[],
+  images: readonly NamedImage[],
 ): Promise<BuiltImage['image']> {
   const { registry, containers } = parts;
   const repository = functionRepository(job.functionName);

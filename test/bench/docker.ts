@@ -4,7 +4,7 @@
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -13,6 +13,7 @@ import { stop } from './bare.ts';
 
 const run = promisify(execFile);
 const IMAGE = 'bench-hono';
+const CHANGED = 'bench-changed';
 
 export class Docker {
   readonly #folder: string;
@@ -67,7 +68,7 @@ export class Docker {
    * namespace by the same process that serves it, since there is no bridge: it prints a line when it has answered
    * itself once, which is when a client could have had its first byte.
    */
-  async coldMs(): Promise<number> {
+  async coldMs(image = IMAGE): Promise<number> {
     const started = performance.now();
     const args = [
       'run',
@@ -78,7 +79,7 @@ export class Docker {
       'PORT=8080',
       '-e',
       'SELF_TEST=1',
-      IMAGE,
+      image,
       '/usr/bin/node',
       '/app/hono.cjs',
     ];
@@ -86,6 +87,23 @@ export class Docker {
     if (!stdout.includes('first byte')) throw new Error(`docker run printed "${stdout}"`);
     const at = Number(/first byte at (\d+(?:\.\d+)?)/.exec(stdout)?.[1]);
     return at - (performance.timeOrigin + started);
+  }
+
+  /** Milliseconds of `docker build` of the image with one changed file (and a folder of packages), and of its run. */
+  async buildAndRunMs(change: string, packages?: string): Promise<number> {
+    const context = await mkdtemp(join(tmpdir(), 'skiff-bench-context-'));
+    try {
+      if (packages !== undefined) await cp(packages, join(context, 'node_modules'), { recursive: true });
+      await writeFile(join(context, 'change.txt'), change);
+      const copies = `COPY . /app/\n`;
+      await writeFile(join(context, 'Dockerfile'), `FROM ${IMAGE}\n${copies}`);
+      const started = performance.now();
+      await this.#docker('build', '--network', 'none', '-q', '-t', CHANGED, context);
+      const builtMs = performance.now() - started;
+      return builtMs + (await this.coldMs(CHANGED));
+    } finally {
+      await rm(context, { recursive: true, force: true });
+    }
   }
 
   #docker(...args: string[]) {

@@ -15,7 +15,8 @@ import { COLD, coldRound, sustainedRound } from './sections/cold.ts';
 import { eventsRound } from './sections/events.ts';
 import { deployImage, imageRound } from './sections/image.ts';
 import { overloadRound } from './sections/overload.ts';
-import { deployRound, memoryRound, stepRound } from './sections/scale.ts';
+import { deployRound, startBenchRegistry } from './sections/deploy.ts';
+import { memoryRound, stepRound } from './sections/scale.ts';
 import { WARM, warmRound } from './sections/warm.ts';
 import { Record } from './stats.ts';
 import { Subject } from './subject.ts';
@@ -38,14 +39,18 @@ const say = (text: string): boolean => process.stderr.write(`${text}\n`);
 
 await using stack = new AsyncDisposableStack();
 say('starting two servers …');
+const npm = only.has('deploy') ? await startBenchRegistry() : undefined;
+if (npm) stack.defer(() => npm.close());
 const leased = await Subject.start(port, { SKIFF_RUNNER_STEMS: '6' });
 stack.defer(() => leased.close());
 const queued = await Subject.start(port + 10, { SKIFF_RUNNER_STEMS: '0', SKIFF_LEASES: 'off' });
 stack.defer(() => queued.close());
+const deploying = npm && (await Subject.start(port + 40, { SKIFF_NPM_REGISTRY: npm.url }));
+if (deploying) stack.defer(() => deploying.close());
 const bare = spawnBare(port + 20);
 stack.defer(() => stop(bare));
 await untilFirstByte(performance.now(), port + 20);
-const docker = only.has('cold') ? await Docker.tryStart() : undefined;
+const docker = only.has('cold') || only.has('deploy') ? await Docker.tryStart() : undefined;
 if (docker) stack.defer(() => docker.close());
 else say('no dockerd here: the rows against B1 are left out');
 
@@ -68,7 +73,7 @@ for (let round = 1; round <= rounds; round++) {
   if (only.has('image')) await imageRound(record, leased, port + 30, Math.ceil(samples / 4));
   if (only.has('sustained')) await sustainedRound(cold, 3);
   if (only.has('warm')) await warmRound({ record, barePort: port + 20, leased, queued }, 3);
-  if (only.has('deploy')) await deployRound(record, leased, 5);
+  if (npm && deploying) await deployRound(record, deploying, { docker, npm, samples: 5 });
   if (only.has('step')) {
     await stepRound(record, leased, 'slow', 'step 1 to 20 callers, 95 % reached');
     await stepRound(record, leased, 'slow-single', 'the same, one call for each sandbox');

@@ -1,28 +1,8 @@
-/** Deploys, steps of load, memory. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+/** Steps of load, memory. */
 import { barePssBytes } from '../bare.ts';
 import { functionPids, pssBytes } from '../memory.ts';
 import type { Record } from '../stats.ts';
 import type { Subject } from '../subject.ts';
-
-/** A one-line change, from the deploy command's start to the first 200. */
-export async function deployRound(record: Record, subject: Subject, samples: number): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'skiff-bench-deploy-'));
-  try {
-    for (let i = 0; i < samples; i++) {
-      const file = join(folder, 'line.ts');
-      await writeFile(file, `export default () => new Response('line ${i} ${Math.random()}');\n`);
-      const started = performance.now();
-      await subject.deploy('line', file);
-      await subject.firstByteMs('line');
-      record.of('deploy of a one-line change to first 200', 'ms').add(performance.now() - started);
-    }
-  } finally {
-    await rm(folder, { recursive: true });
-  }
-}
 
 const CALLERS = 20;
 const SERVICE_MS = 100;

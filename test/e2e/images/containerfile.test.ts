@@ -70,7 +70,7 @@ require('node:http').createServer((request, response) => {
 describe('an image built FROM a base image of the platform', () => {
   it('runs, and its build had root over uids of its own, no network and nothing of the platform', async () => {
     const port = new URL(server.url).port;
-    const { url, steps } = await deploy('cf-node', {
+    const { url, steps, log } = await deploy('cf-node', {
       Containerfile: `ARG VERSION=26
 FROM skiff/node:\${VERSION}
 USER 0
@@ -83,6 +83,7 @@ ENTRYPOINT ["/usr/bin/node", "server.js"]
       'server.js': SERVER,
     });
     expect(steps).toEqual(expect.arrayContaining(['fetch', 'image', 'push', 'verify', 'activate']));
+    expect(log).toContain('FROM skiff/node:26');
     const facts = (await (await fetch(url)).json()) as Record<string, unknown>;
     expect(facts).toMatchObject({ uid: 0, noNewPrivs: true, reached: 'ECONNREFUSED' });
     expect((facts['env'] as string[]).filter((name) => /TOKEN|PASSWORD|REGISTRY|REDIS/.test(name))).toEqual(
