@@ -232,10 +232,11 @@ test('15: the end is written and its reply lost: written again, once', async () 
 test('16: the end is recorded, its destination not told: told later, under the same id', async () => {
   await events.deploy('sink');
   await events.deploy('source', { onSuccess: { function: 'sink' } });
-  const trap = events.proxy.trapReply('outbox-take');
-  const { id } = await events.client.invokeAsync('source', { method: 'POST' });
-  await trap.sprung;
+  const { id } = await events.client.invokeAsync('source', { path: '/slow?ms=1500', method: 'POST' });
+  // The next event that is accepted is the one that tells the sink.
+  const trap = events.proxy.trapCommand('accept');
   await events.end(id);
+  await trap.sprung;
   await events.killAndWait('events');
   const told = await waitFor(
     'the destination',
