@@ -6,7 +6,9 @@
  * One with `due` is pending.
  */
 import type { Redis } from 'ioredis';
+import type { InvocationStep } from '../../sdk/protocol/events.ts';
 import type { StepKind, StoredStep } from '../../sdk/protocol/workflow/steps.ts';
+import { events } from '../contract/keys.ts';
 import { defineEventScripts, type RunScript } from './scripts.ts';
 import { parseJobs, type ReleasedJob } from './shards.ts';
 import type { Reply } from './wire.ts';
@@ -35,9 +37,11 @@ export type PutReply =
 const SIGNAL_BATCH = 200;
 
 export class StepStore {
+  readonly #redis: Redis;
   readonly #run: RunScript;
 
   constructor(redis: Redis) {
+    this.#redis = redis;
     this.#run = defineEventScripts(redis);
   }
 
@@ -70,6 +74,20 @@ export class StepStore {
       default:
         return undefined;
     }
+  }
+
+  /** What is stored, without values, in no order. */
+  async list(id: string): Promise<InvocationStep[]> {
+    return Object.entries(await this.#redis.hgetall(events.steps(id))).map(([name, json]) => {
+      const { k, due, event } = JSON.parse(json) as { k: StepKind; due?: number; event?: string };
+      return {
+        name,
+        kind: k,
+        isPending: due !== undefined,
+        ...(due === undefined ? {} : { dueMs: due }),
+        ...(event === undefined ? {} : { event }),
+      };
+    });
   }
 
   /** Ids of those that waited for it, each as often as it did. */

@@ -6,6 +6,7 @@ import type {
   EventRequest,
   FollowerRequest,
   InvocationRecord,
+  InvocationStep,
   SignalReceipt,
 } from '../protocol/events.ts';
 import { ClientError, readFailure } from './error.ts';
@@ -75,6 +76,8 @@ export interface Events<R extends ClientResponse> {
   ): Promise<AcceptedInvocation>;
   /** What was sent. */
   capturedRequest(id: string, options?: CallOptions): Promise<CapturedRequest>;
+  /** Durable steps that an invocation has stored, and what it sleeps or waits for. */
+  invocationSteps(id: string, options?: CallOptions): Promise<InvocationStep[]>;
   /** Gives an event to the invocations that wait for one of this name (`ctx.waitForEvent`) with matching data. */
   sendEvent(name: string, data?: unknown, options?: CallOptions): Promise<SignalReceipt>;
   /** Counters, what waits, and how safely events are kept. */
@@ -165,6 +168,12 @@ export function createEvents<R extends ClientResponse>(transport: Transport<R>):
       if (response.status >= 300) throw await readFailure(response, what);
       const detail = `${id} has not ended yet`;
       throw new ClientError({ code: 'NOT_FOUND', status: response.status, detail });
+    },
+
+    async invocationSteps(id, { signal } = {}) {
+      const what = `steps of ${id}`;
+      const path = `${pathOf(id)}/steps`;
+      return (await transport.json<{ steps: InvocationStep[] }>({ what, path, signal })).steps;
     },
 
     ...createReplay(transport, post),

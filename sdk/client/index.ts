@@ -123,6 +123,7 @@ export type {
   EventRequest,
   InvocationRecord,
   InvocationState,
+  InvocationStep,
 } from '../protocol/events.ts';
 export type { Schedule, ScheduleRequest } from '../protocol/workflow/schedules.ts';
 export type {

@@ -215,3 +215,15 @@ export const CapturedRequest = z.object({
   bodyBase64: z.string(),
 });
 export type CapturedRequest = z.output<typeof CapturedRequest>;
+
+/** A durable step, without what it has stored. */
+export const InvocationStep = z.object({
+  name: z.string(),
+  kind: z.enum(['step', 'sleep', 'wait']),
+  /** It sleeps or waits, until `dueMs` at the latest. */
+  isPending: z.boolean(),
+  dueMs: z.number().optional(),
+  /** What it waits for. */
+  event: z.string().optional(),
+});
+export type InvocationStep = z.output<typeof InvocationStep>;

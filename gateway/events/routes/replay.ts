@@ -1,7 +1,9 @@
 /** Recorded events once more: as new ones, or as what was sent, for who wants to run them elsewhere. */
+import type { TokenRecord } from '../../../sdk/protocol/api.ts';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { isId } from '../../../sdk/protocol/ids.ts';
 import { CAPTURED_BODY_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
+import { owns } from '../../middleware/auth.ts';
 import type { EventHead } from '../../../infra/events/record.ts';
 import { chooseTarget } from '../../invoke/routes.ts';
 import type { Handlers } from '../../routes/route.ts';
@@ -17,9 +19,9 @@ export function createReplayHandlers({
   versions,
 }: EventParts): Pick<Handlers, 'replayInvocation' | 'getInvocationRequest'> {
   /** A body in the registry comes as a stream. */
-  async function openRequest(id: string) {
+  async function openRequest(id: string, token: TokenRecord | undefined) {
     const [record] = await store.getMany([id]);
-    if (!record) {
+    if (!record || !owns(token, record.functionName)) {
       const text = `there is no asynchronous invocation ${id}; only they are recorded`;
       throw new SkiffError('NOT_FOUND', isId('inv', id) ? text : `"${id}" is not the id of an invocation`);
     }
@@ -31,8 +33,8 @@ export function createReplayHandlers({
   }
 
   return {
-    async replayInvocation({ id, body: { deployment: version } }) {
-      const { record, head, body } = await openRequest(id);
+    async replayInvocation({ id, body: { deployment: version } }, c) {
+      const { record, head, body } = await openRequest(id, c.var.token);
       const { functionName } = record;
       const route = await (version === undefined
         ? routes.get(functionName)
@@ -49,8 +51,8 @@ export function createReplayHandlers({
       return describeReceipt(receipt);
     },
 
-    async getInvocationRequest({ id }) {
-      const { record, head, body, bytes } = await openRequest(id);
+    async getInvocationRequest({ id }, c) {
+      const { record, head, body, bytes } = await openRequest(id, c.var.token);
       if (bytes > CAPTURED_BODY_BYTES_MAX) {
         const text = `the body of ${id} has ${bytes} bytes; up to ${CAPTURED_BODY_BYTES_MAX} are shown: replay it on the server`;
         throw new SkiffError('BODY_TOO_LARGE', text);

@@ -1,6 +1,7 @@
-/** Events that suspended invocations wait for. */
+/** Durable steps from outside: what is stored, and the events that suspended invocations wait for. */
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { SIGNAL_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
+import { owns } from '../../middleware/auth.ts';
 import { StepStore } from '../../../infra/events/steps.ts';
 import type { GatewayParts } from '../../parts.ts';
 import type { Handlers } from '../../routes/route.ts';
@@ -9,9 +10,15 @@ import type { EventParts } from '../parts.ts';
 export function createSignalHandlers(
   { log }: Pick<GatewayParts, 'log'>,
   { store, acceptor, queues }: EventParts,
-): Pick<Handlers, 'sendSignal'> {
+): Pick<Handlers, 'sendSignal' | 'listInvocationSteps'> {
   const steps = new StepStore(store.redis);
   return {
+    async listInvocationSteps({ id }, c) {
+      const record = await store.get(id);
+      const isTheirs = record !== undefined && owns(c.var.token, record.functionName);
+      return { steps: isTheirs ? await steps.list(id) : [] };
+    },
+
     async sendSignal({ body: { name, data } }) {
       const bytes = Buffer.byteLength(JSON.stringify(data ?? null));
       if (bytes > SIGNAL_BYTES_MAX) {

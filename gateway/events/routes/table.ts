@@ -8,6 +8,7 @@ import {
   EventReceipt,
   InvocationRecord,
   InvocationState,
+  InvocationStep,
   Signal,
   SignalReceipt,
 } from '../../../sdk/protocol/events.ts';
@@ -110,10 +111,22 @@ export const EVENT_ROUTES = {
     response: InvocationRecord,
     errors: ['NOT_FOUND'],
   },
+  listInvocationSteps: {
+    method: 'GET',
+    path: '/v1/invocations/:id/steps',
+    scope: 'read',
+    bound: 'sorted',
+    summary:
+      'The durable steps that an invocation has stored, and what it sleeps or waits for; without values.',
+    status: 200,
+    response: z.object({ steps: z.array(InvocationStep) }),
+    errors: [],
+  },
   replayInvocation: {
     method: 'POST',
     path: '/v1/invocations/:id/replay',
     scope: 'deploy',
+    bound: 'sorted',
     summary:
       'Run a recorded event again as a new one: against what is live now, or a deployment or alias. The old one stays as it is.',
     body: z.strictObject({ deployment: z.string().min(1).max(64).optional() }),
@@ -125,6 +138,7 @@ export const EVENT_ROUTES = {
     method: 'GET',
     path: '/v1/invocations/:id/request',
     scope: 'deploy',
+    bound: 'sorted',
     summary: 'What was sent: method, URL, headers and body of a recorded event.',
     status: 200,
     response: CapturedRequest,

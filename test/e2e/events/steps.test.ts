@@ -77,6 +77,11 @@ test('a sleeping invocation can be cancelled, and sleeps for days in words', asy
   const id = await start('/sleep?for=2 days');
   await untilWaiting(id);
   const { dueMs = 0 } = await client.invocation(id);
+  const stored = await client.invocationSteps(id);
+  expect(stored.toSorted((a, b) => a.name.localeCompare(b.name))).toEqual([
+    { name: 'order', kind: 'step', isPending: false },
+    { name: 'sleep', kind: 'sleep', isPending: true, dueMs },
+  ]);
   expect(Math.round((dueMs - Date.now()) / 3_600_000)).toBe(48);
   expect(await client.cancel(id)).toMatchObject({ state: 'cancelled' });
 });

@@ -67,6 +67,7 @@ const METHODS: Readonly<Record<string, readonly [method: string, call: Call]>> =
   getInvocationResult: ['result', (skiff) => skiff.result('ID')],
   getInvocationRequest: ['capturedRequest', (skiff) => skiff.capturedRequest('ID')],
   replayInvocation: ['replayInvocation', (skiff) => skiff.replayInvocation('ID')],
+  listInvocationSteps: ['invocationSteps', (skiff) => skiff.invocationSteps('ID')],
   cancelInvocation: ['cancel', (skiff) => skiff.cancel('ID')],
   sendSignal: ['sendEvent', (skiff) => skiff.sendEvent('NAME')],
   listDead: ['dead', (skiff) => skiff.dead()],

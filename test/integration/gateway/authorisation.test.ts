@@ -123,6 +123,7 @@ const NAMED = [
 const SORTED = [
   'uploadSource listBuilds getBuild followBuild cancelBuild listFunctions getDeployment listSecrets whoAmI explain',
   'submitEvents submitGroup cancelInvocation listDead replayDead purgeDead listSchedules',
+  'listInvocationSteps replayInvocation getInvocationRequest',
 ].flatMap((line) => line.split(' '));
 
 describe('F3 F4: a token of a namespace', () => {

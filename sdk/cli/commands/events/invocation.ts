@@ -1,6 +1,6 @@
 /** `skiff invocation`: look at asynchronous invocations, wait for them, cancel them. */
 import type { Command } from '@commander-js/extra-typings';
-import type { Attempt, InvocationRecord } from '../../../client/index.ts';
+import type { Attempt, InvocationRecord, InvocationStep } from '../../../client/index.ts';
 import { tryParseMs } from '../../../protocol/units.ts';
 import { openClient } from '../../connection/server.ts';
 import { ExitCode, usage } from '../../failure.ts';
@@ -35,9 +35,12 @@ function defineShow(command: Command, session: Session): void {
     .option('--json', 'print the record')
     .addHelpText('after', EXAMPLES)
     .action(async (id, options) => {
-      const record = await openClient(session).invocation(id, { signal: session.signal });
+      const client = openClient(session);
+      const record = await client.invocation(id, { signal: session.signal });
       if (options.json) return session.output.json(record);
       printInvocation(session.output.out, record);
+      if (record.steps === 0) return;
+      printSteps(session.output.out, await client.invocationSteps(id, { signal: session.signal }));
     });
 }
 
@@ -131,6 +134,21 @@ export function printInvocation(out: Channel, record: InvocationRecord): void {
   if (record.attempts.length === 0) return;
   out.line();
   for (const line of formatTable(out, attemptColumns(nowMs), record.attempts)) out.line(line);
+}
+
+function printSteps(out: Channel, steps: readonly InvocationStep[]): void {
+  const columns: Column<InvocationStep>[] = [
+    { title: 'STEP', value: ({ name }) => name, isFlexible: true },
+    { title: 'KIND', value: ({ kind }) => kind },
+    { title: 'STATE', value: ({ isPending }) => (isPending ? out.style('cyan', 'waiting') : 'done') },
+    {
+      title: 'UNTIL',
+      value: ({ dueMs }) => (dueMs === undefined ? '' : new Date(dueMs).toISOString()),
+    },
+  ];
+  const last = steps.toSorted((a, b) => Number(a.isPending) - Number(b.isPending));
+  out.line();
+  for (const line of formatTable(out, columns, last)) out.line(line);
 }
 
 function describeSteps({ steps, suspensions }: InvocationRecord): string | undefined {
