@@ -170,15 +170,8 @@ export function createEvents<R extends ClientResponse>(transport: Transport<R>):
       throw new ClientError({ code: 'NOT_FOUND', status: response.status, detail });
     },
 
-    async invocationSteps(id, { signal } = {}) {
-      const what = `steps of ${id}`;
-      const path = `${pathOf(id)}/steps`;
-      return (await transport.json<{ steps: InvocationStep[] }>({ what, path, signal })).steps;
-    },
-
     ...createReplay(transport, post),
-
-    sendEvent: (name, data, { signal } = {}) => post(`send ${name}`, '/v1/signals', { name, data }, signal),
+    ...createSteps(transport, post),
 
     eventStats: ({ signal } = {}) =>
       transport.json({ what: 'event stats', path: '/v1/events/stats', signal }),
@@ -195,6 +188,21 @@ type Post = <T>(what: string, path: string, body: unknown, signal: AbortSignal |
 function createPost(transport: Transport<ClientResponse>): Post {
   return (what, path, body, signal) =>
     transport.json({ what, method: 'POST', path, headers: [JSON_TYPE], body: JSON.stringify(body), signal });
+}
+
+function createSteps(
+  transport: Transport<ClientResponse>,
+  post: Post,
+): Pick<Events<ClientResponse>, 'invocationSteps' | 'sendEvent'> {
+  return {
+    async invocationSteps(id, { signal } = {}) {
+      const what = `steps of ${id}`;
+      const path = `${pathOf(id)}/steps`;
+      return (await transport.json<{ steps: InvocationStep[] }>({ what, path, signal })).steps;
+    },
+
+    sendEvent: (name, data, { signal } = {}) => post(`send ${name}`, '/v1/signals', { name, data }, signal),
+  };
 }
 
 function createReplay(
