@@ -102,7 +102,12 @@ export interface Bench {
 
 export async function openBench(runtime: string, env: Record<string, string> = {}): Promise<Bench> {
   const server = await startServer({ env: { SKIFF_RUNTIME: runtime, ...env } });
-  await refreshSeed(server);
+  try {
+    await refreshSeed(server);
+  } catch (error) {
+    await server.stop().catch(() => {});
+    throw error;
+  }
   const client = createClient({ url: server.url, token: server.adminToken });
   const deployFrom = async (path: string, name: string, config: FunctionConfigInput): Promise<string> => {
     const { files, entry } = findSource(path);

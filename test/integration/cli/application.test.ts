@@ -152,31 +152,35 @@ test('refuses what cannot be done with a list of places and reasons, before anyt
   await write({
     'shop/compose.yaml': `
 services:
-  fn: { build: ., x-skiff-function: , ports: ["80:80"], privileged: true, container_name: x }
+  fn: { build: ., x-skiff-function: , privileged: true, container_name: x }
   db: { image: postgres, volumes: ["data:/data"], command: x, healthcheck: { test: pg_isready } }
 volumes: { data: }`,
     'shop/index.ts': 'x',
   });
   const { code, stderr } = await run('up', '-d');
   expect(code).toBe(2);
-  expect(stderr).toContain('services.db.volumes: sandboxes keep nothing on disk');
+  expect(stderr).toContain('services.db.volumes: /data: sandboxes keep nothing on disk');
   expect(stderr).toContain('services.db.healthcheck.test: only an HTTP request is made');
-  expect(stderr).toContain('services.fn.ports: all is reached through the gateway');
   expect(stderr).toContain('services.fn.privileged: sandboxes have no capabilities');
   expect(stderr).toContain('services.fn.container_name: sandboxes have names of their own');
   expect(builder.jobs).toEqual([]);
   const config = await run('config', '--unsupported', '--format', 'json');
   expect(
     (JSON.parse(config.stdout) as { refused: { path: string }[] }).refused.map(({ path }) => path),
-  ).toEqual([
-    'services.fn.ports',
-    'services.fn.privileged',
-    'services.db.volumes',
-    'services.db.command',
-    'services.db.healthcheck.test',
-  ]);
+  ).toEqual(['services.fn.privileged', 'services.db.volumes', 'services.db.healthcheck.test']);
   const forced = await run('up', '-d', 'fn', '--ignore-unsupported');
   expect([forced.code, forced.stderr]).toEqual([0, expect.stringContaining('left out:')]);
+});
+
+test('a port that no sandbox can listen on is an error with its place', async () => {
+  await write({
+    'shop/compose.yaml': 'services: { web: { image: nginx, ports: ["80:80"] } }',
+  });
+  const { code, stderr } = await run('up', '-d');
+  expect([code, stderr]).toEqual([
+    2,
+    expect.stringMatching(/services\.web\.port: programs in a sandbox have no rights to listen below 1024/),
+  ]);
 });
 
 describe('secrets', () => {
