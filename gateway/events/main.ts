@@ -28,6 +28,7 @@ import { Consumer } from './consume/consumer.ts';
 import { Pump } from './consume/pump.ts';
 import { openEvents } from './open.ts';
 import { describeGroup } from './outbox/ended-group.ts';
+import { openEndedQueues } from './outbox/ended-queue.ts';
 import { Outbox } from './outbox/outbox.ts';
 import { parseOpened } from './outbox/webhook-address.ts';
 import { openWebhookSender } from './outbox/webhook.ts';
@@ -163,15 +164,18 @@ pump.open();
 const scheduler = new Scheduler({ ...events, id, store: events.schedules, log });
 scheduler.open();
 const webhooks = openWebhookSender(parseOpened(config.SKIFF_EGRESS_INTERNAL));
+const queued = openEndedQueues(storeRedis, (error) => log.debug({ error }, 'destination queues'));
 const outbox = new Outbox({
   ...events,
   store,
   webhooks,
+  queued,
   secrets: openSecretStore(durable, paths.secretKey),
   log,
 });
 outbox.open();
 shutdown.add('webhooks', () => webhooks.close());
+shutdown.add('destination queues', () => queued.close());
 shutdown.add('outbox', () => outbox.close());
 shutdown.add('scheduler', () => scheduler.close());
 shutdown.add('pump', () => pump.close());

@@ -8,6 +8,8 @@ const CELL = '{skiff}';
 /** Durable store: functions, deployments, aliases, tokens, builds. BullMQ prefixes its own keys with `bullPrefix`. */
 export const durable = {
   bullPrefix: `${CELL}:bull`,
+  /** BullMQ's prefix of queues that are destinations: a user's workers name it. */
+  destinationPrefix: `${CELL}:destinations`,
   /** Random value written when the store is first used; a different or absent one means a foreign or emptied Redis. */
   epoch: `${CELL}:epoch`,
   /** Sorted set of function names, score = createdMs. */

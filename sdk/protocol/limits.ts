@@ -191,6 +191,10 @@ export const EVENT_RUNNERS_DIED_MAX = 2;
 /** Tries of a destination: with their pauses they take some hours. */
 export const DESTINATION_TRIES_MAX = 20;
 export const DESTINATION_BACKOFF_MS_MAX = 3_600_000;
+/** Waiting jobs of a queue that is a destination. */
+export const DESTINATION_QUEUE_JOBS_MAX = 10_000;
+/** Jobs of it that failed in their worker. */
+export const DESTINATION_QUEUE_FAILED_KEPT = 1_000;
 /** A webhook's whole exchange. */
 export const WEBHOOK_MS_MAX = 15_000;
 /** Of a result, in what a destination is told. */

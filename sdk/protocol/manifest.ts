@@ -107,7 +107,10 @@ export const Network = z.union([
 ]);
 export type Network = z.output<typeof Network>;
 
-/** Who is told how an asynchronous invocation ended: another function, or a URL by a signed webhook. */
+/**
+ * Who is told how an asynchronous invocation ended: another function, a URL by a signed webhook, or a BullMQ queue of the
+ * durable store.
+ */
 export const Destination = z.union([
   z.strictObject({ function: FunctionName }),
   z.strictObject({
@@ -115,6 +118,8 @@ export const Destination = z.union([
     /** Name of the secret that signs (Standard Webhooks); absent: not signed. */
     secret: z.string().min(1).max(63).optional(),
   }),
+  /** Its name has the function's namespace, as a function's would. */
+  z.strictObject({ queue: FunctionName }),
 ]);
 export type Destination = z.output<typeof Destination>;
 

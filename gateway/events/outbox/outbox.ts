@@ -24,6 +24,7 @@ import { derivedId } from '../../../sdk/protocol/ids.ts';
 import { chooseTarget, type Routes } from '../../invoke/routes.ts';
 import type { Acceptor } from '../accept/acceptor.ts';
 import { createEndedEvent, ENDED_CONTENT_TYPE, type EndedEvent } from './ended-event.ts';
+import type { EndedQueues } from './ended-queue.ts';
 import type { WebhookSender } from './webhook.ts';
 
 export interface OutboxOptions {
@@ -31,6 +32,7 @@ export interface OutboxOptions {
   readonly acceptor: Acceptor;
   readonly routes: Routes;
   readonly webhooks: WebhookSender;
+  readonly queued: Pick<EndedQueues, 'add'>;
   readonly secrets: Pick<SecretStore, 'reveal'>;
   readonly log: Log;
 }
@@ -94,6 +96,8 @@ export class Outbox {
   async #deliver(destination: Destination, record: InvocationRecord, event: EndedEvent): Promise<void> {
     if ('function' in destination)
       return this.#callFunction(resolveName(destination.function, record.functionName), record, event);
+    if ('queue' in destination)
+      return this.#options.queued.add(resolveName(destination.queue, record.functionName), event);
     const { url, secret } = destination;
     const value =
       secret === undefined

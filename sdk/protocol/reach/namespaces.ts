@@ -29,9 +29,10 @@ export function mayReach(by: string, target: string): boolean {
 /** @throws SkiffError INVALID_CONFIG when a configuration names what is outside of its function's namespace. */
 export function assertOwnNamespace(functionName: string, config: FunctionConfig): FunctionConfig {
   const { onSuccess, onFailure } = config.async;
-  const destinations = [onSuccess, onFailure].flatMap((one) =>
-    one && 'function' in one ? [one.function] : [],
-  );
+  const destinations = [onSuccess, onFailure].flatMap((one) => {
+    if (one && 'function' in one) return [one.function];
+    return one && 'queue' in one ? [one.queue] : [];
+  });
   const named = [...config.calls.map((text) => parseCallTarget(text).name), ...destinations];
   const foreign = named.find((name) => !mayReach(functionName, resolveName(name, functionName)));
   if (foreign === undefined) return config;

@@ -1,12 +1,15 @@
 /** Destinations told by the outbox: a real Redis and real HTTP servers. */
+import { Queue, Worker } from 'bullmq';
 import { pino } from 'pino';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type EndedQueues, openEndedQueues } from '../../../gateway/events/outbox/ended-queue.ts';
 import { Outbox } from '../../../gateway/events/outbox/outbox.ts';
 import { parseOpened } from '../../../gateway/events/outbox/webhook-address.ts';
 import { openWebhookSender, type WebhookSender } from '../../../gateway/events/outbox/webhook.ts';
-import { events } from '../../../infra/contract/keys.ts';
+import { durable, events } from '../../../infra/contract/keys.ts';
 import type { AttemptEnd } from '../../../infra/events/wire.ts';
 import type { InvocationRecord } from '../../../sdk/protocol/events.ts';
+import { DESTINATION_QUEUE_JOBS_MAX } from '../../../sdk/protocol/limits.ts';
 import type { FunctionConfigInput } from '../../../sdk/protocol/manifest.ts';
 import { CONSUMER, createEnd, finishOne } from '../../helpers/event-store.ts';
 import { openTestEventParts, type TestEventParts } from '../../helpers/event-parts.ts';
@@ -16,6 +19,7 @@ import { waitFor } from '../../helpers/wait.ts';
 let parts: TestEventParts;
 let outbox: Outbox;
 let webhooks: WebhookSender;
+let queued: EndedQueues;
 let hook: TestServer;
 let status: number;
 
@@ -28,6 +32,7 @@ beforeEach(async () => {
 afterEach(async () => {
   await outbox.close();
   await webhooks.close();
+  await queued.close();
   await hook.close();
   await parts.close();
 });
@@ -37,7 +42,8 @@ function open(opened: readonly string[]): void {
   const secrets = {
     reveal: (names: readonly string[]) => Promise.resolve(new Map(names.map((name) => [name, 'key']))),
   };
-  outbox = new Outbox({ ...parts, webhooks, secrets, log: pino({ level: 'silent' }) });
+  queued = openEndedQueues(parts.redis, () => {});
+  outbox = new Outbox({ ...parts, webhooks, queued, secrets, log: pino({ level: 'silent' }) });
   outbox.open();
 }
 
@@ -116,6 +122,47 @@ test('another function is called once for one end, however often it is told', as
   const request = await parts.store.getRequest(called[0]?.id ?? '');
   expect(JSON.parse(String(request?.body))).toMatchObject({ subject: id });
   expect(request?.head.headers).toContainEqual(['skiff-call-depth', '1']);
+});
+
+describe('a queue', () => {
+  const prefix = durable.destinationPrefix;
+
+  test('gets one job for one end, which a worker of the user’s reads', async () => {
+    const id = await end({ onSuccess: { queue: 'done' } }, { result });
+    await waitFor('delivery', async () => (await destinationOf(id))?.state === 'delivered');
+    // As if the teller had died before it wrote that it was done.
+    await parts.redis.zadd(events.outbox, 0, id);
+    await waitFor('delivery again', async () => (await parts.redis.zscore(events.outbox, id)) === null);
+    const seen: unknown[] = [];
+    const connection = { path: parts.server.socket, maxRetriesPerRequest: null };
+    const worker = new Worker('done', async ({ data }) => void seen.push(data), { connection, prefix });
+    try {
+      await waitFor('the job', () => seen.length > 0);
+      const queue = new Queue('done', { connection: parts.redis, prefix });
+      expect(await queue.getJobCounts('waiting', 'active', 'delayed')).toEqual({
+        waiting: 0,
+        active: 0,
+        delayed: 0,
+      });
+      await queue.close();
+    } finally {
+      await worker.close();
+    }
+    expect(seen).toMatchObject([{ specversion: '1.0', subject: id, data: { result: { body: { a: 1 } } } }]);
+  });
+
+  test('that is full is tried again, and takes the end when there is room', async () => {
+    const key = `${prefix}:full:wait`;
+    await parts.redis.rpush(key, ...Array.from({ length: DESTINATION_QUEUE_JOBS_MAX }, (_, i) => `x${i}`));
+    const id = await end({ onSuccess: { queue: 'full' } }, { result });
+    await waitFor('a try', async () => ((await destinationOf(id))?.attempts ?? 0) > 0);
+    expect(await destinationOf(id)).toMatchObject({
+      state: 'pending',
+      error: expect.stringContaining('10000 jobs wait in the queue "full"'),
+    });
+    await parts.redis.del(key);
+    await waitFor('delivery', async () => (await destinationOf(id))?.state === 'delivered', 10_000);
+  });
 });
 
 test('what is not asked for is not told: success without onSuccess, and cancelled', async () => {
