@@ -1,7 +1,7 @@
 /**
  * Five projects, run in this order: unit (no I/O but temp folders), integration (real Redis, registry, HTTP),
  * security (attacks from inside real containers), e2e (a whole server) and faults (servers whose processes are killed
- * and cut off). Two files at a time: most of a test on real processes is waiting.
+ * and cut off). Three files at a time: most of a test on real processes is waiting. The last two go together.
  */
 import { defineConfig } from 'vitest/config';
 
@@ -24,14 +24,14 @@ function project(name: string, order: number, seconds: number, globalSetup: stri
 export default defineConfig({
   test: {
     pool: 'forks',
-    maxWorkers: 2,
+    maxWorkers: 3,
     reporters: ['default', './test/helpers/closing-line.ts'],
     projects: [
       project('unit', 0, 30),
       project('integration', 1, 60),
       project('security', 2, 180),
       project('e2e', 3, 180, ['./test/helpers/shared-server-setup.ts']),
-      project('faults', 4, 300),
+      project('faults', 3, 300),
     ],
   },
 });

@@ -153,6 +153,38 @@ function open(url: string, options: RedisOptions): Redis {
   // Without a listener ioredis prints every failed reconnect; callers see the error on their command.
   redis.on('error', () => {});
   if (!isLocal) keepProbing(redis);
+  return SENTINEL.test(url) ? keepOpen(redis) : redis;
+}
+
+const REOPEN_MS = 100;
+
+/**
+ * When sentinels tell of a fail-over while ioredis is looking for the primary, it gives the connection up for good
+ * (FailoverDetector ends the connector, whose `connect` then rejects). Here it is opened again, until somebody closes it.
+ */
+function keepOpen(redis: Redis): Redis {
+  let isWanted = true;
+  const { disconnect, quit, duplicate } = redis;
+  redis.disconnect = (reconnect = false) => {
+    isWanted &&= reconnect;
+    disconnect.call(redis, reconnect);
+  };
+  redis.quit = ((...args: []) => {
+    isWanted = false;
+    return quit.apply(redis, args);
+  }) as typeof quit;
+  // BullMQ makes connections of its own like this one.
+  redis.duplicate = (override) => {
+    const other = duplicate.call(redis, override);
+    other.on('error', () => {});
+    return keepOpen(other);
+  };
+  redis.on('end', () => {
+    const timer = setTimeout(() => {
+      if (isWanted) redis.connect().catch(() => {});
+    }, REOPEN_MS);
+    timer.unref();
+  });
   return redis;
 }
 

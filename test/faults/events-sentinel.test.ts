@@ -36,8 +36,11 @@ beforeAll(async () => {
   await client.deploy(NAME, { source: () => packSource(files), entry, config });
 });
 afterAll(async () => {
-  await server?.stop();
-  await Promise.all([cluster?.close(), fast?.close()]);
+  try {
+    await server?.stop();
+  } finally {
+    await Promise.all([cluster?.close(), fast?.close()]);
+  }
 });
 
 /** Sends without pause until told to stop; what was answered with 202. */

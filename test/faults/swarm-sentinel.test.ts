@@ -28,8 +28,11 @@ beforeAll(async () => {
   ({ url } = await server.deploy(functionFixture('echo.ts')));
 });
 afterAll(async () => {
-  await server?.stop();
-  await stores?.close();
+  try {
+    await server?.stop();
+  } finally {
+    await stores?.close();
+  }
 });
 
 it('answers 503 within seconds while a primary is lost, and goes on with the next one by itself', async () => {
