@@ -53,30 +53,26 @@ export async function* readChunks(stream: ByteStream | null): AsyncGenerator<Uin
 /** A line longer than any Skiff sends means that the other side is not Skiff. */
 const LINE_CHARS_MAX = 4 * 1024 * 1024;
 
-/** One JSON value a line. A last line without a line feed is incomplete (the stream was cut) and is left out. */
-export async function* readJsonLines<T>(stream: ByteStream | null): AsyncGenerator<T, void, undefined> {
+/** Whole lines. A last line without a line feed is incomplete (the stream was cut) and is left out. */
+async function* readLines(stream: ByteStream | null): AsyncGenerator<string, void, undefined> {
   const decoder = new TextDecoder();
   let pending = '';
   for await (const chunk of readChunks(stream)) {
     const lines = (pending + decoder.decode(chunk, { stream: true })).split('\n');
     pending = lines.pop() ?? '';
-    for (const line of lines) {
-      if (line.trim() !== '') yield JSON.parse(line) as T;
-    }
+    yield* lines;
     if (pending.length > LINE_CHARS_MAX)
       throw new RangeError(`a line is longer than ${LINE_CHARS_MAX} characters`);
   }
 }
 
+/** One JSON value a line. */
+export async function* readJsonLines<T>(stream: ByteStream | null): AsyncGenerator<T, void, undefined> {
+  for await (const line of readLines(stream)) if (line.trim() !== '') yield JSON.parse(line) as T;
+}
+
 /** Server-sent events whose data is one JSON value on one line, as Skiff writes them; other fields are left out. */
 export async function* readEvents<T>(stream: ByteStream | null): AsyncGenerator<T, void, undefined> {
-  const decoder = new TextDecoder();
-  let pending = '';
-  for await (const chunk of readChunks(stream)) {
-    const lines = (pending + decoder.decode(chunk, { stream: true })).split('\n');
-    pending = lines.pop() ?? '';
-    for (const line of lines) {
-      if (line.startsWith('data: ')) yield JSON.parse(line.slice('data: '.length)) as T;
-    }
-  }
+  for await (const line of readLines(stream))
+    if (line.startsWith('data: ')) yield JSON.parse(line.slice('data: '.length)) as T;
 }
