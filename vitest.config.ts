@@ -4,6 +4,7 @@
  * and cut off). Three files at a time: most of a test on real processes is waiting. The last two go together.
  */
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/helpers/longest-first.ts';
 
 function project(name: string, order: number, seconds: number, globalSetup: string[] = []) {
   return {
@@ -25,6 +26,7 @@ export default defineConfig({
   test: {
     pool: 'forks',
     maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
     reporters: ['default', './test/helpers/closing-line.ts'],
     projects: [
       project('unit', 0, 30),

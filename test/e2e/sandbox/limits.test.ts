@@ -31,7 +31,7 @@ describe.each(RUNTIMES)('limits of a sandbox of %s', (runtime) => {
     expect(exit).toMatchObject({ outOfMemory: true });
   });
 
-  test('a death by another cause is not called out of memory', async () => {
+  test('a death by another cause is not called out of memory', { timeout: 20_000 }, async () => {
     expect(await bench.sh('kill -9 $$; exit 1')).toMatchObject({ outOfMemory: false });
     expect(await bench.sh('exit 7')).toEqual({
       code: 7,
