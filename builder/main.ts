@@ -10,7 +10,7 @@ import { openCatalog } from '../infra/catalog/catalog.ts';
 import { subscribeChanges } from '../infra/catalog/changes.ts';
 import { dataPaths } from '../infra/contract/paths.ts';
 import { createLog } from '../infra/lib/log.ts';
-import { openBlockingRedis, openRedis, redisUrls } from '../infra/lib/redis.ts';
+import { openBlockingRedis, openRedis, openSubscriber, redisUrls } from '../infra/lib/redis.ts';
 import { Shutdown } from '../infra/lib/shutdown.ts';
 import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
@@ -72,7 +72,7 @@ const urls = redisUrls(config);
 const durableRedis = openRedis(urls.durable);
 const fastRedis = openRedis(urls.fast);
 const queueRedis = openBlockingRedis(urls.durable);
-const changesRedis = openBlockingRedis(urls.durable);
+const changesRedis = openSubscriber(urls.durable);
 const connections = [durableRedis, fastRedis, queueRedis, changesRedis];
 await Promise.all(connections.map((connection) => connection.connect()));
 shutdown.add('redis', () => {

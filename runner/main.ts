@@ -11,7 +11,7 @@ import { type Change, subscribeChanges } from '../infra/catalog/changes.ts';
 import { dataPaths } from '../infra/contract/paths.ts';
 import { Dispatcher } from '../infra/dispatch/dispatcher.ts';
 import { createLog } from '../infra/lib/log.ts';
-import { openBlockingRedis, openRedis, redisUrls } from '../infra/lib/redis.ts';
+import { cellsOf, openBlockingRedis, openRedis, openSubscriber, redisUrls } from '../infra/lib/redis.ts';
 import { Shutdown } from '../infra/lib/shutdown.ts';
 import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
@@ -66,12 +66,14 @@ shutdown.add('telemetry', () => telemetry.shutdown());
 const urls = redisUrls(config);
 const durableRedis = openRedis(urls.durable);
 const redis = openRedis(urls.fast, { enableAutoPipelining: true });
-const inboxRedis = openBlockingRedis(urls.fast);
-const demandRedis = openBlockingRedis(urls.fast);
-const changesRedis = openBlockingRedis(urls.durable);
-await Promise.all([durableRedis, redis, inboxRedis, demandRedis, changesRedis].map((one) => one.connect()));
+const cells = cellsOf(redis);
+const inboxRedis = cells.all.map(() => openBlockingRedis(urls.fast));
+const demandRedis = cells.all.map(() => openBlockingRedis(urls.fast));
+const changesRedis = openSubscriber(urls.durable);
+const connections = [durableRedis, redis, ...inboxRedis, ...demandRedis, changesRedis];
+await Promise.all(connections.map((one) => one.connect()));
 shutdown.add('redis', () => {
-  for (const one of [durableRedis, redis, inboxRedis, demandRedis, changesRedis]) one.disconnect();
+  for (const one of connections) one.disconnect();
 });
 
 const registry = openRegistry({
@@ -211,6 +213,7 @@ const worker: Worker = new Worker({
   },
   memoryBytesMax: config.SKIFF_RUNNER_MEMORY_BYTES,
   redis,
+  cells,
   inboxRedis,
   demandRedis,
   dispatcher,

@@ -14,6 +14,7 @@ import { encodeTiming, parseEnvelope, type InvocationFailure } from '../sdk/prot
 import { DRAIN_GRACE_MS, HEARTBEAT_MS, RUNNER_DEAD_MS, SERVICE_FENCE_MS } from '../sdk/protocol/limits.ts';
 import type { NodeRole } from '../sdk/protocol/swarm/resources.ts';
 import { replicaDeployment, type StartOrder, type StartResult } from '../infra/contract/jobs.ts';
+import type { Cell, Cells } from '../infra/contract/cells.ts';
 import { fast } from '../infra/contract/keys.ts';
 import { parseToken, type Dispatcher } from '../infra/dispatch/dispatcher.ts';
 import type { Log } from '../infra/lib/log.ts';
@@ -37,10 +38,11 @@ export interface WorkerOptions {
   /** For gateways of other hosts; undefined outside of a swarm. */
   readonly swarm: () => { readonly address: string; readonly role: NodeRole } | undefined;
   readonly memoryBytesMax: number;
-  /** Connection for commands, and two that block. */
+  readonly cells: Cells;
+  /** Connection for commands, and two that block for each cell. */
   readonly redis: Redis;
-  readonly inboxRedis: Redis;
-  readonly demandRedis: Redis;
+  readonly inboxRedis: readonly Redis[];
+  readonly demandRedis: readonly Redis[];
   readonly dispatcher: Dispatcher;
   readonly getDeployment: (id: string) => Promise<Deployment | undefined>;
   /** Whether a start would have to fetch nothing. */
@@ -109,7 +111,7 @@ export class Worker {
     );
     this.#every(2_000, () => this.#keepMinimums());
     this.#timers.push(setInterval(() => this.#tick(), CLOCK_TICK_MS));
-    this.#loops = [this.#readInbox(), this.#demand.run()];
+    this.#loops = [...this.#options.cells.all.map((cell) => this.#readInbox(cell)), this.#demand.run()];
   }
 
   /**
@@ -119,7 +121,7 @@ export class Worker {
   async close(graceMs: number): Promise<void> {
     this.#demand.stop();
     this.#isLeaving = true;
-    const { redis, pool, stems, links, id } = this.#options;
+    const { redis, cells, pool, stems, links, id } = this.#options;
     await this.#beat().catch(() => {});
     const deadline = Date.now() + graceMs;
     this.#drainingAt ??= performance.now();
@@ -129,15 +131,12 @@ export class Worker {
     } while ((links.inFlight > 0 || this.#starts > 0) && Date.now() < deadline);
     this.#isStopping = true;
     for (const timer of this.#timers) clearInterval(timer);
-    await redis
-      .multi()
-      .del(fast.alive(id), fast.node(id), fast.replicas(id))
-      .zrem(fast.nodes, id)
-      .exec()
-      .catch(() => {});
+    await Promise.allSettled([
+      redis.multi().del(fast.node(id), fast.replicas(id)).zrem(fast.nodes, id).exec(),
+      ...cells.all.map((cell) => redis.del(cell.fast.alive(id))),
+    ]);
     await Promise.all([pool.close(), stems.close()]);
-    this.#options.inboxRedis.disconnect();
-    this.#options.demandRedis.disconnect();
+    for (const one of [...this.#options.inboxRedis, ...this.#options.demandRedis]) one.disconnect();
     await Promise.allSettled(this.#loops);
   }
 
@@ -197,9 +196,12 @@ export class Worker {
   }
 
   async #beat(): Promise<void> {
-    const { redis, id, log } = this.#options;
+    const { redis, cells, id, log } = this.#options;
     const now = Date.now();
-    const wasAlive = (await redis.get(fast.alive(id))) === this.#epoch;
+    // A cell that forgot us forgot our idle slots, too.
+    const [home, ...others] = cells.all.map((cell) => cell.fast.alive(id)) as [string, ...string[]];
+    const epochs = await Promise.all([home, ...others].map((key) => redis.get(key)));
+    const wasAlive = epochs.every((epoch) => epoch === this.#epoch);
     if (!wasAlive && this.#lastBeatMs > 0) {
       this.#epoch = newEpoch();
       log.warn({ silentMs: now - this.#lastBeatMs }, 'this runner was given up; it goes on with a new epoch');
@@ -214,9 +216,10 @@ export class Worker {
       this.#drainingAt ??= performance.now();
       this.#drain();
     } else this.#drainingAt = undefined;
+    await Promise.all(others.map((key) => redis.set(key, this.#epoch, 'PX', RUNNER_DEAD_MS)));
     const replies = await redis
       .multi()
-      .set(fast.alive(id), this.#epoch, 'PX', RUNNER_DEAD_MS)
+      .set(home, this.#epoch, 'PX', RUNNER_DEAD_MS)
       .set(fast.node(id), JSON.stringify(record), 'PX', RUNNER_DEAD_MS * 4)
       .zadd(fast.nodes, now, id)
       .exec();
@@ -275,11 +278,12 @@ export class Worker {
     for (const invocation of this.#options.links.invocations()) invocation.tick(now);
   }
 
-  async #readInbox(): Promise<void> {
+  async #readInbox({ index, fast: keys }: Cell): Promise<void> {
     const { inboxRedis, id, intake, log } = this.#options;
+    const redis = inboxRedis[index] as Redis;
     while (!this.#isStopping) {
       try {
-        const reply = await inboxRedis.blmpopBuffer(BLOCK_S, 1, fast.inbox(id), 'LEFT', 'COUNT', INBOX_BATCH);
+        const reply = await redis.blmpopBuffer(BLOCK_S, 1, keys.inbox(id), 'LEFT', 'COUNT', INBOX_BATCH);
         const entries = (reply as [Buffer, Buffer[]] | null)?.[1] ?? [];
         for (const entry of entries) intake.onInbox(entry);
       } catch (error) {
@@ -342,7 +346,7 @@ export class Worker {
   }
 
   async #onStartFailed(order: StartOrder, error: SkiffError, ms: number): Promise<void> {
-    const { log, dispatcher, links, redis } = this.#options;
+    const { log, dispatcher, links } = this.#options;
     const hasRoom = error.code !== 'OVERLOADED';
     const isThrottled = error.code === 'THROTTLED';
     log[isThrottled ? 'debug' : 'warn'](
@@ -360,7 +364,7 @@ export class Worker {
     });
     if (!hasRoom && !order.reply) {
       // Somebody else may have room, or we ourselves in a moment.
-      setTimeout(() => void redis.rpush(fast.demand, JSON.stringify(order)).catch(() => {}), 50);
+      setTimeout(() => void dispatcher.giveOn(order).catch(() => {}), 50);
       return;
     }
     const cause = isThrottled ? 'throttled' : 'cold_start_failed';

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { StartOrder, StartResult } from '../../infra/contract/jobs.ts';
 import { fast } from '../../infra/contract/keys.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import { type ErrorCode, ERRORS, SkiffError } from '../../sdk/protocol/errors.ts';
 import { COLD_START_MS_MAX } from '../../sdk/protocol/limits.ts';
 
@@ -80,21 +81,25 @@ export class Verifier {
     const text = JSON.stringify(order);
     const { redis } = this.#options;
     try {
-      await redis.rpush(fast.demand, text);
+      await redis.rpush(this.#demandOf(order.dep), text);
       const reply = await connection.blpop(
         fast.startResult(order.id),
         Math.max(0.1, (deadline - Date.now()) / 1_000),
       );
       if (reply !== null) return JSON.parse(reply[1]) as StartResult;
     } catch (error) {
-      await redis.lrem(fast.demand, 0, text).catch(() => {});
+      await redis.lrem(this.#demandOf(order.dep), 0, text).catch(() => {});
       throw error;
     }
-    throw await this.#createSilenceError(text);
+    throw await this.#createSilenceError(order.dep, text);
   }
 
-  async #createSilenceError(order: string): Promise<SkiffError> {
-    const wasWaiting = await this.#options.redis.lrem(fast.demand, 0, order);
+  #demandOf(deployment: string): string {
+    return cellsOf(this.#options.redis).ofId(deployment).fast.demand;
+  }
+
+  async #createSilenceError(deployment: string, order: string): Promise<SkiffError> {
+    const wasWaiting = await this.#options.redis.lrem(this.#demandOf(deployment), 0, order);
     const why = wasWaiting > 0 ? 'no runner had room for it' : 'the runner that took it did not answer';
     return new SkiffError(
       'UNAVAILABLE',

@@ -8,9 +8,10 @@ import { subscribeChanges } from '../../infra/catalog/changes.ts';
 import { dataPaths } from '../../infra/contract/paths.ts';
 import { Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import { StepStore } from '../../infra/events/steps.ts';
+import type { ShardQueues } from '../../infra/events/shards.ts';
 import { EventStore } from '../../infra/events/store.ts';
 import { createLog } from '../../infra/lib/log.ts';
-import { openBlockingRedis, openRedis, redisUrls } from '../../infra/lib/redis.ts';
+import { cellsOf, openBlockingRedis, openRedis, openSubscriber, redisUrls } from '../../infra/lib/redis.ts';
 import { Shutdown } from '../../infra/lib/shutdown.ts';
 import { startTelemetry } from '../../infra/lib/telemetry.ts';
 import { openRegistry } from '../../infra/oci/registry.ts';
@@ -58,9 +59,9 @@ const durable = openRedis(urls.durable);
 const fast = openRedis(urls.fast);
 const storeRedis = openRedis(urls.durable);
 const workerRedis = openBlockingRedis(urls.durable);
-const changesRedis = openBlockingRedis(urls.durable);
-const cancelsRedis = openBlockingRedis(urls.durable);
-const runnersRedis = openBlockingRedis(urls.fast);
+const changesRedis = openSubscriber(urls.durable);
+const cancelsRedis = openSubscriber(urls.durable);
+const runnersRedis = openSubscriber(urls.fast);
 const connections = [durable, fast, storeRedis, workerRedis, changesRedis, cancelsRedis, runnersRedis];
 shutdown.add('redis', () => {
   for (const one of connections) one.disconnect();
@@ -118,7 +119,11 @@ const channel = new ChannelEntrance({
   routes,
   run: (call) => invoker.run(call),
   send: (runner, type, stream, payload) => links.get(runner)?.send(type, stream, payload),
-  steps: (invocation, body) => steps.answer(invocation, body),
+  steps: (invocation, body) =>
+    (cells[cellsOf(storeRedis).ofId(invocation).index] as (typeof cells)[number]).steps.answer(
+      invocation,
+      body,
+    ),
   log,
 });
 shutdown.add('links', () => links.close());
@@ -135,49 +140,53 @@ const events = await openEvents({
   log,
 });
 shutdown.add('event connections', () => events.close());
-const store = new EventStore(storeRedis);
-const steps: StepService = new StepService({
-  steps: new StepStore(storeRedis),
-  held: (invocation) => consumer.held(invocation),
-  bytesMax: () => events.acceptor.bytesMax,
-});
-const pump = new Pump({ store, queues: events.queues, payloads: events.payloads, log });
-const consumer: Consumer = new Consumer({
-  id,
-  store,
-  queues: events.queues,
-  payloads: events.payloads,
-  routes,
-  versions,
-  run: (call) => invoker.run(call),
-  describeGroup: (ids) => describeGroup(store, ids),
-  isLinked: (runner) => links.get(runner) !== undefined,
-  connection: workerRedis,
-  subscriber: cancelsRedis,
-  concurrency: config.SKIFF_EVENTS_CONCURRENCY,
-  log,
+const cells = cellsOf(storeRedis).all.map((cell) => {
+  const store = new EventStore(storeRedis, cell);
+  const queues = events.queues.each[cell.index] as ShardQueues;
+  const steps = new StepService({
+    steps: new StepStore(storeRedis, cell),
+    held: (invocation) => consumer.held(invocation),
+    bytesMax: () => events.acceptor.bytesMax,
+  });
+  const consumer: Consumer = new Consumer({
+    id,
+    cell,
+    store,
+    queues,
+    payloads: events.payloads,
+    routes,
+    versions,
+    run: (call) => invoker.run(call),
+    describeGroup: (ids) => describeGroup(events.store, ids),
+    isLinked: (runner) => links.get(runner) !== undefined,
+    connection: workerRedis,
+    subscriber: cancelsRedis,
+    concurrency: config.SKIFF_EVENTS_CONCURRENCY,
+    log,
+  });
+  return { cell, store, steps, consumer, pump: new Pump({ store, queues, payloads: events.payloads, log }) };
 });
 // The first attempts would only find that there is no runner.
 await links.open().catch((error: unknown) => log.error({ error }, 'runners cannot be followed'));
-await consumer.open();
-pump.open();
-const scheduler = new Scheduler({ ...events, id, store: events.schedules, log });
-scheduler.open();
+await Promise.all(cells.map(({ consumer }) => consumer.open()));
+for (const { pump } of cells) pump.open();
+const schedulers = events.schedules.each.map((store) => new Scheduler({ ...events, id, store, log }));
+for (const scheduler of schedulers) scheduler.open();
 const webhooks = openWebhookSender(parseOpened(config.SKIFF_EGRESS_INTERNAL));
 const queued = openEndedQueues(storeRedis, (error) => log.debug({ error }, 'destination queues'));
-const outbox = new Outbox({
-  ...events,
-  store,
-  webhooks,
-  queued,
-  secrets: openSecretStore(durable, paths.secretKey),
-  log,
-});
-outbox.open();
+const secrets = openSecretStore(durable, paths.secretKey);
+const outboxes = cells.map(({ store }) => new Outbox({ ...events, store, webhooks, queued, secrets, log }));
+for (const outbox of outboxes) outbox.open();
 shutdown.add('webhooks', () => webhooks.close());
 shutdown.add('destination queues', () => queued.close());
-shutdown.add('outbox', () => outbox.close());
-shutdown.add('scheduler', () => scheduler.close());
-shutdown.add('pump', () => pump.close());
-shutdown.add('consumer', () => consumer.close(DRAIN_MS));
+shutdown.add('outbox', () => closeAll(outboxes));
+shutdown.add('scheduler', () => closeAll(schedulers));
+shutdown.add('pump', () => closeAll(cells.map(({ pump }) => pump)));
+shutdown.add('consumer', async () => {
+  await Promise.all(cells.map(({ consumer }) => consumer.close(DRAIN_MS)));
+});
 log.info({ id, concurrency: config.SKIFF_EVENTS_CONCURRENCY }, 'events ready');
+
+async function closeAll(all: readonly { close(): Promise<void> }[]): Promise<void> {
+  await Promise.all(all.map((one) => one.close()));
+}

@@ -2,12 +2,12 @@
 import type { Redis } from 'ioredis';
 import { Durability, type DurabilityClass } from '../../infra/events/durability.ts';
 import { openPayloads } from '../../infra/events/payloads.ts';
-import { openShardQueues } from '../../infra/events/shards.ts';
-import { EventStore } from '../../infra/events/store.ts';
+import { openEventRecords, openStepRecords } from '../../infra/events/cells/event-cells.ts';
+import { openCellQueues } from '../../infra/events/cells/queue-cells.ts';
 import type { Log } from '../../infra/lib/log.ts';
-import { openBlockingRedis, openRedis } from '../../infra/lib/redis.ts';
+import { cellsOf, openRedis, openSubscriber } from '../../infra/lib/redis.ts';
 import type { Registry } from '../../infra/oci/registry.ts';
-import { ScheduleStore } from '../../infra/schedules/store.ts';
+import { openSchedules } from '../../infra/schedules/cells.ts';
 import type { Routes } from '../invoke/routes.ts';
 import type { Versions } from '../invoke/versions.ts';
 import { Acceptor } from './accept/acceptor.ts';
@@ -36,10 +36,11 @@ export async function openEvents(options: EventOptions): Promise<OpenedEvents> {
   const { durableUrl, registry, routes, versions, log } = options;
   const redis = openRedis(durableUrl, { commandTimeout: COMMAND_MS_MAX });
   const queueRedis = openRedis(durableUrl);
-  const subscriber = openBlockingRedis(durableUrl);
+  const subscriber = openSubscriber(durableUrl);
   const connections: Redis[] = [redis, queueRedis, subscriber];
   await Promise.allSettled(connections.map((one) => one.connect()));
-  const store = new EventStore(redis);
+  const cells = cellsOf(redis);
+  const store = openEventRecords(redis);
   const durability = new Durability({
     redis,
     class: options.durability,
@@ -47,13 +48,14 @@ export async function openEvents(options: EventOptions): Promise<OpenedEvents> {
     log,
   });
   await durability.open();
-  const queues = openShardQueues(queueRedis, (error) => log.debug({ error }, 'shard queues'));
+  const queues = openCellQueues(queueRedis, (error) => log.debug({ error }, 'shard queues'), cells);
   const payloads = openPayloads(registry, redis);
   const waiter = new EndWaiter(subscriber, store);
-  const acceptor = new Acceptor({ store, queues, payloads, durability, log });
+  const acceptor = new Acceptor({ store, queues, cells, payloads, durability, log });
   return {
     store,
-    schedules: new ScheduleStore(redis),
+    steps: openStepRecords(redis),
+    schedules: openSchedules(redis),
     queues,
     payloads,
     durability,

@@ -1,18 +1,19 @@
 /** What the gateway's side of events is made of; made once in gateway/main.ts. */
 import type { Durability } from '../../infra/events/durability.ts';
 import type { Payloads } from '../../infra/events/payloads.ts';
-import type { ShardQueues } from '../../infra/events/shards.ts';
-import type { EventStore } from '../../infra/events/store.ts';
-import type { ScheduleStore } from '../../infra/schedules/store.ts';
+import type { EventRecords, StepRecords } from '../../infra/events/cells/event-cells.ts';
+import type { CellQueues } from '../../infra/events/cells/queue-cells.ts';
+import type { ScheduleCells } from '../../infra/schedules/cells.ts';
 import type { Routes } from '../invoke/routes.ts';
 import type { Versions } from '../invoke/versions.ts';
 import type { Acceptor } from './accept/acceptor.ts';
 import type { EndWaiter } from './accept/end-waiter.ts';
 
 export interface EventParts {
-  readonly store: EventStore;
-  readonly schedules: ScheduleStore;
-  readonly queues: ShardQueues;
+  readonly store: EventRecords;
+  readonly steps: StepRecords;
+  readonly schedules: ScheduleCells;
+  readonly queues: CellQueues;
   readonly payloads: Payloads;
   readonly durability: Durability;
   readonly acceptor: Acceptor;

@@ -12,6 +12,7 @@ import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import { agreeOn, describeSpoken, LINK_SPOKEN, type Spoken } from '../../sdk/protocol/versions.ts';
 import { HEARTBEAT_MS, RUNNER_DEAD_MS } from '../../sdk/protocol/limits.ts';
 import { fast } from '../../infra/contract/keys.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
 import { isRemote, openLinkSocket } from '../../infra/link/open-socket.ts';
@@ -122,7 +123,7 @@ export class Links {
     if (ids.length === 0) return this.#keepOnly(new Map());
     const [records, epochs] = await Promise.all([
       redis.mget(ids.map(fast.node)),
-      redis.mget(ids.map(fast.alive)),
+      redis.mget(ids.map(cellsOf(redis).first.fast.alive)),
     ]);
     const alive = new Map<string, NodeRecord>();
     for (const [index, id] of ids.entries()) {

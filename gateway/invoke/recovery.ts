@@ -74,7 +74,7 @@ export class Recovery {
     const isInInbox =
       call.state === 'sent' && !call.isLeased && call.token !== undefined
         ? await this.#options.dispatcher
-            .withdrawFromInbox(runner, call.token, call.envelope as Buffer)
+            .withdrawFromInbox(call.deployment.id, runner, call.token, call.envelope as Buffer)
             .catch(() => false)
         : false;
     if (call.isDone || call.runner !== runner) return;

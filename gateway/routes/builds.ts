@@ -6,7 +6,7 @@ import { type BuildJob, SOURCE_REPOSITORY } from '../../infra/contract/jobs.ts';
 import { findRuntime } from '../../infra/runtimes/catalog.ts';
 import type { BuildRecord, DeployRequest } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import { createId } from '../../sdk/protocol/ids.ts';
+import { createId, createOwnedId } from '../../sdk/protocol/ids.ts';
 import {
   FunctionConfig,
   type FunctionConfigInput,
@@ -100,7 +100,7 @@ async function createJob(parts: GatewayParts, name: string, request: DeployReque
   assertOwnNamespace(name, checked.data);
   const common = {
     buildId: createId('bld'),
-    deploymentId: createId('dep'),
+    deploymentId: createOwnedId('dep', name),
     functionName: name,
     config: (request.config ?? {}) as FunctionConfigInput,
     url: functionUrl(parts.publicUrl, name),

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import { publishChange } from '../../infra/catalog/changes.ts';
 import type { FunctionEntry } from '../../infra/catalog/functions.ts';
 import { functionRepository } from '../../infra/contract/jobs.ts';
-import { fast } from '../../infra/contract/keys.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import { isServiceAway } from '../../infra/lib/unavailable.ts';
 import type { Deployment, FunctionRecord } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -108,24 +108,15 @@ async function countSandboxes(
   redis: Redis,
   entries: readonly FunctionEntry[],
 ): Promise<number[] | undefined> {
-  const pipeline = redis.pipeline();
-  const owners: number[] = [];
-  for (const [i, { aliases }] of entries.entries()) {
-    const ids = new Set(aliases.flatMap(({ targets }) => targets.map(({ deployment }) => deployment)));
-    for (const id of ids) {
-      owners.push(i);
-      pipeline.zcount(fast.live(id), Date.now(), '+inf');
-    }
-  }
-  if (owners.length === 0) return entries.map(() => 0);
+  const cells = cellsOf(redis);
+  const count = (id: string) => redis.zcount(cells.ofId(id).fast.live(id), Date.now(), '+inf');
   try {
-    const counts = entries.map(() => 0);
-    for (const [at, [error, value]] of ((await pipeline.exec()) ?? []).entries()) {
-      if (error) throw error;
-      const owner = owners[at] as number;
-      counts[owner] = (counts[owner] as number) + Number(value);
-    }
-    return counts;
+    return await Promise.all(
+      entries.map(async ({ aliases }) => {
+        const ids = new Set(aliases.flatMap(({ targets }) => targets.map(({ deployment }) => deployment)));
+        return (await Promise.all([...ids].map(count))).reduce((sum, each) => sum + each, 0);
+      }),
+    );
   } catch (error) {
     if (isServiceAway(error)) return undefined;
     throw error;

@@ -3,7 +3,7 @@
  * LOG_LINES_KEPT_PER_FUNCTION past lines are looked at for one answer, a page at a time.
  */
 import type { Redis } from 'ioredis';
-import { fast } from '../../infra/contract/keys.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import { type StreamEntry, followStream, readStream, readStreamBackwards } from '../../infra/lib/stream.ts';
 import { LogLine } from '../../sdk/protocol/api.ts';
 import { LOG_LINES_KEPT_PER_FUNCTION } from '../../sdk/protocol/limits.ts';
@@ -25,7 +25,7 @@ export function createLogHandlers(
 ): Pick<Handlers, 'readLogs'> {
   return {
     async readLogs({ name, query, signal }) {
-      const key = fast.logs(name);
+      const key = cellsOf(redis).ofFunction(name).fast.logs(name);
       // A function whose first deploy failed has no record, but its log says why.
       if (!(await catalog.getFunction(name)) && (await redis.exists(key)) === 0) throw functionNotFound(name);
       // Before the answer begins: who has its head may count on every line from then on.

@@ -5,7 +5,7 @@
 import { lstat, readdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Redis } from 'ioredis';
-import { fast } from '../../infra/contract/keys.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import type { NodeRecord, Usage } from '../../sdk/protocol/api.ts';
 import {
   BUILDS_QUEUED_MAX,
@@ -84,15 +84,9 @@ async function readMemory(redis: Redis): Promise<Pick<Usage, 'bytes' | 'bytesMax
 }
 
 async function countLogLines(redis: Redis, names: readonly string[]): Promise<number> {
-  if (names.length === 0) return 0;
-  const pipeline = redis.pipeline();
-  for (const name of names) pipeline.xlen(fast.logs(name));
-  let sum = 0;
-  for (const [error, length] of (await pipeline.exec()) ?? []) {
-    if (error) throw error;
-    sum += Number(length);
-  }
-  return sum;
+  const cells = cellsOf(redis);
+  const counts = await Promise.all(names.map((name) => redis.xlen(cells.ofFunction(name).fast.logs(name))));
+  return counts.reduce((sum, count) => sum + count, 0);
 }
 
 /** Undefined when the registry is not one of this host. The limit is what its file system has left for it. */

@@ -6,6 +6,7 @@
 import type { Redis } from 'ioredis';
 import type { Catalog } from '../../infra/catalog/catalog.ts';
 import { fast } from '../../infra/contract/keys.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import type { FunctionStats, StatsSnapshot } from '../../sdk/protocol/api.ts';
 import { readLiveNodes } from '../swarm/nodes.ts';
@@ -136,21 +137,24 @@ async function readState(
   functions: readonly NamedDeployments[],
   nowMs: number,
 ): Promise<Map<string, FunctionState>> {
-  const pipeline = redis.pipeline();
-  for (const { deployments } of functions) {
-    for (const id of deployments) pipeline.zcount(fast.live(id), nowMs, '+inf').llen(fast.wait(id));
-  }
-  const results = ((await pipeline.exec()) ?? []).map(([error, value]) => (error ? 0 : Number(value)));
+  const cells = cellsOf(redis);
   const state = new Map<string, FunctionState>();
-  let at = 0;
-  for (const { name, deployments } of functions) {
-    const sum = { sandboxes: 0, waiting: 0 };
-    for (let i = 0; i < deployments.length; i++) {
-      sum.sandboxes += results[at++] ?? 0;
-      sum.waiting += results[at++] ?? 0;
-    }
-    state.set(name, sum);
-  }
+  await Promise.all(
+    functions.map(async ({ name, deployments }) => {
+      const sum = { sandboxes: 0, waiting: 0 };
+      state.set(name, sum);
+      for (const id of deployments) {
+        const { live, wait } = cells.ofId(id).fast;
+        // One that cannot be read counts as none.
+        const [sandboxes, waiting] = await Promise.all([
+          redis.zcount(live(id), nowMs, '+inf').catch(() => 0),
+          redis.llen(wait(id)).catch(() => 0),
+        ]);
+        sum.sandboxes += sandboxes;
+        sum.waiting += waiting;
+      }
+    }),
+  );
   return state;
 }
 

@@ -4,7 +4,7 @@
  * know it).
  */
 import type { Redis } from 'ioredis';
-import { fast as keys } from '../../infra/contract/keys.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import { replicaDeployment } from '../../infra/contract/jobs.ts';
 import type { Deployment, NodeRecord } from '../../sdk/protocol/api.ts';
 import { findUnmet } from '../../sdk/protocol/swarm/constraint.ts';
@@ -76,6 +76,7 @@ interface Queues {
 
 async function readQueues(fast: Redis, deployment: string): Promise<Queues> {
   const now = Date.now();
+  const keys = cellsOf(fast).ofId(deployment).fast;
   const replies = await fast
     .pipeline()
     .llen(keys.idle(deployment))

@@ -1,6 +1,7 @@
 /** Hosts: those that give signs of life, and members that do not, with what operators decided about them. */
 import type { Redis } from 'ioredis';
 import { fast } from '../../infra/contract/keys.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import type { Catalog } from '../../infra/catalog/catalog.ts';
 import type { Members } from '../../infra/swarm/members.ts';
 import { NodeRecord } from '../../sdk/protocol/api.ts';
@@ -13,7 +14,7 @@ export async function readLiveNodes(redis: Redis): Promise<NodeRecord[]> {
   if (ids.length === 0) return [];
   const [records, epochs] = await Promise.all([
     redis.mget(ids.map((id) => fast.node(id))),
-    redis.mget(ids.map((id) => fast.alive(id))),
+    redis.mget(ids.map((id) => cellsOf(redis).first.fast.alive(id))),
   ]);
   return records
     .flatMap((json, i) => {
@@ -83,14 +84,15 @@ export async function listTasks(
   const owners = entries.flatMap(({ name, deployments }) =>
     deployments.map((deployment) => ({ name, deployment })),
   );
-  if (owners.length === 0) return [];
-  const pipeline = redis.pipeline();
-  for (const { deployment } of owners) pipeline.zrangebyscore(fast.live(deployment), Date.now(), '+inf');
-  const replies = (await pipeline.exec()) ?? [];
-  return replies.flatMap(([error, members], i) => {
-    if (error) throw error;
+  const cells = cellsOf(redis);
+  const replies = await Promise.all(
+    owners.map(({ deployment }) =>
+      redis.zrangebyscore(cells.ofId(deployment).fast.live(deployment), Date.now(), '+inf'),
+    ),
+  );
+  return replies.flatMap((members, i) => {
     const { name, deployment } = owners[i] as (typeof owners)[number];
-    return (members as string[]).flatMap((member) => {
+    return members.flatMap((member) => {
       const [runner, lived, sandbox = ''] = member.split('|');
       return runner === id && lived === epoch
         ? [{ functionName: name, deployment, sandbox, state: 'running' }]

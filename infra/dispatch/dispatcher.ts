@@ -7,9 +7,10 @@
 import type { Redis } from 'ioredis';
 import { createId } from '../../sdk/protocol/ids.ts';
 import { QUEUE_DEPTH_MAX } from '../../sdk/protocol/limits.ts';
-import { fast } from '../contract/keys.ts';
+import type { Cells } from '../contract/cells.ts';
+import type { FastKeys } from '../contract/keys.ts';
 import type { StartOrder } from '../contract/jobs.ts';
-import { defineScript } from '../lib/redis.ts';
+import { cellsOf, defineScript } from '../lib/redis.ts';
 import { readStoreSkew } from '../lib/skew.ts';
 
 /** A start order that no runner took in this time is void, and a new one may be given. */
@@ -71,10 +72,6 @@ const SCRIPTS = {
   skiffReclaim: ['reclaim.lua', 1],
 } as const;
 
-const INBOX_PREFIX = fast.inbox('');
-const ALIVE_PREFIX = fast.alive('');
-const LEASES_PREFIX = fast.leases('');
-
 function createOrder(deployment: string): StartOrder {
   return { id: createId('sbx'), dep: deployment };
 }
@@ -82,14 +79,21 @@ function createOrder(deployment: string): StartOrder {
 /** `redis` is a connection to the fast store; commands of this class may share it with others, blocking ones may not. */
 export class Dispatcher {
   readonly #redis: Redis;
+  readonly #cells: Cells;
   /** How far the store's clock is ahead of ours: scripts compare times with theirs. */
   #skewMs = 0;
 
   constructor(redis: Redis) {
     this.#redis = redis;
+    this.#cells = cellsOf(redis);
     for (const [name, [file, keys]] of Object.entries(SCRIPTS)) {
       defineScript(redis, name, new URL(file, import.meta.url), keys);
     }
+  }
+
+  /** Of the cell that a deployment, or anything with an id, is in. */
+  #keys(id: string): FastKeys {
+    return this.#cells.ofId(id).fast;
   }
 
   #call(
@@ -123,12 +127,13 @@ export class Dispatcher {
     unreachable = '',
   ): Promise<DispatchResult> {
     const order = createOrder(scaling.deployment);
+    const keys = this.#keys(scaling.deployment);
     const [kind, value] = (await this.#call('skiffDispatch', false, [
-      fast.idle(scaling.deployment),
-      fast.wait(scaling.deployment),
-      fast.starting(scaling.deployment),
-      fast.live(scaling.deployment),
-      fast.demand,
+      keys.idle(scaling.deployment),
+      keys.wait(scaling.deployment),
+      keys.starting(scaling.deployment),
+      keys.live(scaling.deployment),
+      keys.demand,
       envelope,
       timing.startByMs + this.#skewMs,
       scaling.concurrency,
@@ -139,8 +144,8 @@ export class Dispatcher {
       START_ORDER_MS,
       timing.serviceMs,
       timing.coldMs,
-      INBOX_PREFIX,
-      ALIVE_PREFIX,
+      keys.inbox(''),
+      keys.alive(''),
       unreachable,
     ])) as [number, string | number];
     if (kind === 1) return { kind: 'sent', token: String(value) };
@@ -151,18 +156,19 @@ export class Dispatcher {
   /** Asks for one more sandbox if the queue or the minimum calls for it. */
   async want(scaling: Scaling): Promise<boolean> {
     const order = createOrder(scaling.deployment);
+    const keys = this.#keys(scaling.deployment);
     const asked = await this.#call('skiffWant', false, [
-      fast.wait(scaling.deployment),
-      fast.starting(scaling.deployment),
-      fast.live(scaling.deployment),
-      fast.demand,
+      keys.wait(scaling.deployment),
+      keys.starting(scaling.deployment),
+      keys.live(scaling.deployment),
+      keys.demand,
       scaling.concurrency,
       scaling.max,
       scaling.min,
       order.id,
       JSON.stringify(order),
       START_ORDER_MS,
-      ALIVE_PREFIX,
+      keys.alive(''),
     ]);
     return asked === 1;
   }
@@ -170,19 +176,29 @@ export class Dispatcher {
   /** Takes a waiting envelope out of the queue. False: it is not there any more, somebody took it. */
   async withdraw(deployment: string, startByMs: number, envelope: Buffer): Promise<boolean> {
     const entry = Buffer.concat([Buffer.from(`${startByMs + this.#skewMs}\n`), envelope]);
-    return (await this.#redis.lrem(fast.wait(deployment), 1, entry)) > 0;
+    return (await this.#redis.lrem(this.#keys(deployment).wait(deployment), 1, entry)) > 0;
   }
 
   /** Puts an envelope back that was taken out of the queue and provably not started: it is next. */
   async requeue(deployment: string, startByMs: number, envelope: Buffer): Promise<void> {
     const entry = Buffer.concat([Buffer.from(`${startByMs + this.#skewMs}\n`), envelope]);
-    await this.#redis.lpush(fast.wait(deployment), entry);
+    await this.#redis.lpush(this.#keys(deployment).wait(deployment), entry);
   }
 
   /** Takes an envelope out of a dead runner's inbox. True proves that it was never started. */
-  async withdrawFromInbox(runner: string, token: string, envelope: Buffer): Promise<boolean> {
+  async withdrawFromInbox(
+    deployment: string,
+    runner: string,
+    token: string,
+    envelope: Buffer,
+  ): Promise<boolean> {
     const entry = Buffer.concat([Buffer.from(`${token}\n`), envelope]);
-    return (await this.#redis.lrem(fast.inbox(runner), 1, entry)) > 0;
+    return (await this.#redis.lrem(this.#keys(deployment).inbox(runner), 1, entry)) > 0;
+  }
+
+  /** For another runner, or this one later. `isNext`: before all others. */
+  async giveOn(order: StartOrder, text = JSON.stringify(order), isNext = false): Promise<void> {
+    await this.#redis[isNext ? 'lpush' : 'rpush'](this.#keys(order.dep).demand, text);
   }
 
   /** A runner takes an order, or says that it still works on it. False: the order is void. */
@@ -190,7 +206,7 @@ export class Dispatcher {
     // XX CH: changed means that it was there.
     return (
       (await this.#redis.zadd(
-        fast.starting(order.dep),
+        this.#keys(order.dep).starting(order.dep),
         'XX',
         'CH',
         Date.now() + this.#skewMs + START_CLAIM_MS,
@@ -208,11 +224,12 @@ export class Dispatcher {
     tokens: readonly string[],
     options: { live?: string; orderId?: string } = {},
   ): Promise<Buffer[]> {
+    const keys = this.#keys(deployment);
     return (await this.#call('skiffOffer', true, [
-      fast.idle(deployment),
-      fast.wait(deployment),
-      fast.live(deployment),
-      fast.starting(deployment),
+      keys.idle(deployment),
+      keys.wait(deployment),
+      keys.live(deployment),
+      keys.starting(deployment),
       options.live ?? '',
       LIVE_MS,
       options.orderId ?? '',
@@ -221,41 +238,46 @@ export class Dispatcher {
   }
 
   async failStart(deployment: string, orderId: string): Promise<Buffer[]> {
+    const keys = this.#keys(deployment);
     return (await this.#call('skiffFailStart', true, [
-      fast.wait(deployment),
-      fast.starting(deployment),
-      fast.live(deployment),
+      keys.wait(deployment),
+      keys.starting(deployment),
+      keys.live(deployment),
       orderId,
     ])) as Buffer[];
   }
 
   async retract(deployment: string, live: string, tokens: readonly string[]): Promise<boolean> {
-    const keys = [fast.idle(deployment), fast.live(deployment)];
+    const { idle, live: alive } = this.#keys(deployment);
+    const keys = [idle(deployment), alive(deployment)];
     return (await this.#call('skiffRetract', false, [...keys, live, tokens.length, ...tokens])) === 1;
   }
 
   /** For a sandbox that has ended, however that came about. */
   async remove(deployment: string, live: string, tokens: readonly string[]): Promise<void> {
-    await this.#call('skiffRemove', false, [fast.idle(deployment), fast.live(deployment), live, ...tokens]);
+    const keys = this.#keys(deployment);
+    await this.#call('skiffRemove', false, [keys.idle(deployment), keys.live(deployment), live, ...tokens]);
   }
 
   async lease(deployment: string, slotsMax: number, leaseMs: number): Promise<string[]> {
-    const keys = [fast.idle(deployment), fast.wait(deployment)];
+    const keys = this.#keys(deployment);
     return (await this.#call('skiffLease', false, [
-      ...keys,
+      keys.idle(deployment),
+      keys.wait(deployment),
       slotsMax,
       leaseMs,
-      LEASES_PREFIX,
-      ALIVE_PREFIX,
+      keys.leases(''),
+      keys.alive(''),
     ])) as string[];
   }
 
   /** For each token: may it be used for another `leaseMs`? */
   async renew(deployment: string, tokens: readonly string[], leaseMs: number): Promise<boolean[]> {
+    const keys = this.#keys(deployment);
     const replies = await this.#call('skiffRenew', false, [
-      fast.wait(deployment),
+      keys.wait(deployment),
       leaseMs,
-      LEASES_PREFIX,
+      keys.leases(''),
       ...tokens,
     ]);
     return (replies as number[]).map((reply) => reply === 1);
@@ -263,12 +285,16 @@ export class Dispatcher {
 
   async giveBack(deployment: string, tokens: readonly string[]): Promise<void> {
     if (tokens.length === 0) return;
-    const keys = [fast.idle(deployment), fast.wait(deployment)];
-    await this.#call('skiffReturn', false, [...keys, LEASES_PREFIX, INBOX_PREFIX, ...tokens]);
+    const { idle, wait, leases, inbox } = this.#keys(deployment);
+    const keys = [idle(deployment), wait(deployment)];
+    await this.#call('skiffReturn', false, [...keys, leases(''), inbox(''), ...tokens]);
   }
 
   /** Tokens of this runner whose lease ran out: each needs a new generation before it is offered again. */
   async reclaim(runner: string): Promise<string[]> {
-    return (await this.#call('skiffReclaim', false, [fast.leases(runner)])) as string[];
+    const tokens = await Promise.all(
+      this.#cells.all.map((cell) => this.#call('skiffReclaim', false, [cell.fast.leases(runner)])),
+    );
+    return tokens.flat() as string[];
   }
 }

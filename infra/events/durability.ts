@@ -11,6 +11,8 @@ import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import type { Redis } from 'ioredis';
 import { durable } from '../contract/keys.ts';
 import type { Log } from '../lib/log.ts';
+import { cellsOf, findForeignLayout } from '../lib/redis.ts';
+import { primariesOf } from '../lib/redis-cluster.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 
 export const DURABILITY_CLASSES = ['single', 'replicated', 'fast'] as const;
@@ -32,7 +34,7 @@ export class Durability {
   readonly #options: DurabilityOptions;
   #epoch: string | undefined;
   #problem: string | undefined = 'the store has not been checked yet';
-  #memory = { used: 0, max: 0 };
+  #memory = { used: 0, max: 0, cellMax: 0 };
   #timer: NodeJS.Timeout | undefined;
   #checking: Promise<void> | undefined;
 
@@ -58,8 +60,11 @@ export class Durability {
     return this.#problem;
   }
 
-  /** Of the store, as of the last check; `max` is 0 when it has no limit. */
-  get memory(): { readonly used: number; readonly max: number } {
+  /**
+   * Of the store, as of the last check; `max` is 0 when it has no limit. Of a cluster, the fullest primary's. `cellMax` is
+   * a cell's part of all there is.
+   */
+  get memory(): { readonly used: number; readonly max: number; readonly cellMax: number } {
     return this.#memory;
   }
 
@@ -75,8 +80,9 @@ export class Durability {
   /** In class `replicated`: a replica has what this connection wrote. @throws SkiffError NOT_DURABLE */
   async assertReplicated(): Promise<void> {
     if (this.class !== 'replicated') return;
-    const replicas = await this.#options.redis.wait(1, REPLICA_MS_MAX);
-    if (replicas >= 1) return;
+    const primaries = primariesOf(this.#options.redis);
+    const replicas = await Promise.all(primaries.map((primary) => primary.wait(1, REPLICA_MS_MAX)));
+    if (Math.min(...replicas) >= 1) return;
     throw new SkiffError('NOT_DURABLE', `no replica had the event within ${REPLICA_MS_MAX} ms`, {
       details: { maybeAccepted: true },
     });
@@ -107,9 +113,26 @@ export class Durability {
 
   async #findProblem(): Promise<string | undefined> {
     const { redis } = this.#options;
+    const checked = await Promise.all(primariesOf(redis).map((primary) => this.#inspect(primary)));
+    if (checked.length === 0) return 'none of its servers is known';
+    const fullness = ({ used, max }: (typeof checked)[number]): number => (max === 0 ? 0 : used / max);
+    const fullest = checked.toSorted((a, b) => fullness(b) - fullness(a))[0] as (typeof checked)[number];
+    const whole = checked.reduce((sum, { max }) => sum + max, 0);
+    this.#memory = { used: fullest.used, max: fullest.max, cellMax: whole / cellsOf(redis).count };
+    return checked.find(({ problem }) => problem !== undefined)?.problem ?? findForeignLayout(redis);
+  }
+
+  async #inspect(redis: Redis): Promise<{ used: number; max: number; problem: string | undefined }> {
     const info = await redis.info();
     const read = (name: string): string => new RegExp(`^${name}:(.*?)\r?$`, 'm').exec(info)?.[1] ?? '';
-    this.#memory = { used: Number(read('used_memory')), max: Number(read('maxmemory')) };
+    return {
+      used: Number(read('used_memory')),
+      max: Number(read('maxmemory')),
+      problem: await this.#judge(redis, read),
+    };
+  }
+
+  async #judge(redis: Redis, read: (name: string) => string): Promise<string | undefined> {
     if (read('role') !== 'master') return 'it is a replica';
     if (read('loading') === '1') return 'it is still loading';
     if (read('maxmemory_policy') !== 'noeviction')
@@ -129,21 +152,28 @@ export class Durability {
   async #findForeignEpoch(): Promise<string | undefined> {
     const { redis, epochFile } = this.#options;
     this.#epoch ??= await tryRead(epochFile);
-    const stored = await redis.get(durable.epoch);
-    if (this.#epoch === undefined) {
-      this.#epoch = await remember(epochFile, stored ?? (await this.#createEpoch()));
-      return undefined;
-    }
-    if (stored === this.#epoch) return undefined;
-    const what = stored === null ? 'is empty' : 'is another one';
-    return `it ${what}: earlier promises were made in a store with another epoch (if that is meant, remove ${epochFile})`;
+    this.#epoch ??= await remember(epochFile, await this.#createEpoch());
+    const stored = await Promise.all(cellsOf(redis).all.map(({ events }) => redis.get(events.epoch)));
+    const foreign = stored.find((epoch) => epoch !== this.#epoch);
+    if (foreign === undefined) return undefined;
+    const part = stored.length === 1 || stored[0] !== this.#epoch ? 'it' : 'a part of it';
+    const what = foreign === null ? 'is empty' : 'is another one';
+    return `${part} ${what}: earlier promises were made in a store with another epoch (if that is meant, remove ${epochFile})`;
   }
 
-  /** Of two gateways that start together one writes it, and both read it. */
+  /**
+   * Of two gateways that start together one writes it, and both read it. Other cells get the first one's, once: a cell that
+   * was emptied later must not look like a new one.
+   */
   async #createEpoch(): Promise<string> {
     const { redis } = this.#options;
-    await redis.setnx(durable.epoch, randomBytes(12).toString('hex'));
-    return (await redis.get(durable.epoch)) as string;
+    const [first, ...others] = cellsOf(redis).all.map(({ events }) => events.epoch) as [string, ...string[]];
+    await redis.setnx(first, randomBytes(12).toString('hex'));
+    const epoch = (await redis.get(first)) as string;
+    if (others.length === 0 || (await redis.exists(durable.epochIsEverywhere)) === 1) return epoch;
+    for (const key of others) await redis.setnx(key, epoch);
+    await redis.set(durable.epochIsEverywhere, 1);
+    return epoch;
   }
 }
 

@@ -3,8 +3,9 @@
  * for one request until IDEMPOTENCY_KEPT_MS after its end. Invariant: of all who bring a key, one runs the call.
  */
 import type { Redis } from 'ioredis';
+import { ONE_CELL, type Cells } from '../contract/cells.ts';
 import type { BlobReference, EventResultHead } from './record.ts';
-import { defineEventScripts, type RunScript } from './scripts.ts';
+import { defineEventScripts, type RunScript, type ScriptName } from './scripts.ts';
 import type { StoredResult } from './store.ts';
 
 export type Claim =
@@ -17,14 +18,23 @@ export type Claim =
 const NOTHING = Buffer.alloc(0);
 
 export class IdempotencyRecords {
-  readonly #run: RunScript;
+  readonly #cells: Cells;
+  /** For each cell. */
+  readonly #runs: readonly RunScript[];
 
-  constructor(redis: Redis) {
-    this.#run = defineEventScripts(redis);
+  constructor(redis: Redis, cells: Cells = ONE_CELL) {
+    this.#cells = cells;
+    this.#runs = cells.all.map((cell) => defineEventScripts(redis, cell));
+  }
+
+  /** `scope` begins with the name of its function and a slash. */
+  #run(name: ScriptName, scope: string, ...args: (string | number | Buffer)[]): Promise<unknown> {
+    const { index } = this.#cells.ofFunction(scope.slice(0, scope.lastIndexOf('/')));
+    return (this.#runs[index] as RunScript)(name, [scope, ...args]);
   }
 
   async claim(scope: string, fingerprint: string, id: string, leaseMs: number): Promise<Claim> {
-    const reply = (await this.#run('idem-begin', [scope, fingerprint, id, leaseMs])) as Buffer[];
+    const reply = (await this.#run('idem-begin', scope, fingerprint, id, leaseMs)) as Buffer[];
     const [kind, holder, head, body, blob] = reply;
     switch (String(kind)) {
       case 'NEW':
@@ -50,15 +60,15 @@ export class IdempotencyRecords {
 
   async finish(scope: string, id: string, { head, body, blob }: StoredResult): Promise<void> {
     const reference = blob ? JSON.stringify(blob) : '';
-    await this.#run('idem-end', [scope, id, 'done', JSON.stringify(head), body, reference, 0]);
+    await this.#run('idem-end', scope, id, 'done', JSON.stringify(head), body, reference, 0);
   }
 
   async renew(scope: string, id: string, leaseMs: number): Promise<void> {
-    await this.#run('idem-end', [scope, id, 'renew', '', '', '', leaseMs]);
+    await this.#run('idem-end', scope, id, 'renew', '', '', '', leaseMs);
   }
 
   /** The call provably did not run: the key may be used again. */
   async release(scope: string, id: string): Promise<void> {
-    await this.#run('idem-end', [scope, id, 'release', '', '', '', 0]);
+    await this.#run('idem-end', scope, id, 'release', '', '', '', 0);
   }
 }

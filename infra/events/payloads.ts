@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { Readable, Transform } from 'node:stream';
 import type { Redis } from 'ioredis';
-import { events } from '../contract/keys.ts';
+import { payloadBlobs } from '../contract/keys.ts';
 import { PAYLOAD_REPOSITORY } from '../contract/jobs.ts';
 import type { Registry } from '../oci/registry.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -49,7 +49,7 @@ export function openPayloads(registry: Registry, redis: Redis): Payloads {
         PAYLOAD_REPOSITORY,
         Readable.from(salted(), { objectMode: false }),
       );
-      await redis.zadd(events.blobs, Date.now() + keepMs, digest);
+      await redis.zadd(payloadBlobs, Date.now() + keepMs, digest);
       return { digest, bytes };
     },
 
@@ -59,14 +59,14 @@ export function openPayloads(registry: Registry, redis: Redis): Payloads {
     },
 
     async keep({ digest }, ms) {
-      await redis.zadd(events.blobs, Date.now() + ms, digest);
+      await redis.zadd(payloadBlobs, Date.now() + ms, digest);
     },
 
     async sweep(countMax) {
-      const over = await redis.zrangebyscore(events.blobs, '-inf', Date.now(), 'LIMIT', 0, countMax);
+      const over = await redis.zrangebyscore(payloadBlobs, '-inf', Date.now(), 'LIMIT', 0, countMax);
       for (const digest of over) {
         await registry.deleteBlob(PAYLOAD_REPOSITORY, digest);
-        await redis.zrem(events.blobs, digest);
+        await redis.zrem(payloadBlobs, digest);
       }
       return over.length;
     },

@@ -1,10 +1,12 @@
 /**
  * The Lua scripts of ./scripts as commands. Each is loaded with the names of all keys (from infra/contract/keys.ts) and
- * the constants in front, then queue.lua, then itself. A script's contract is its header.
+ * the constants in front, then queue.lua, then itself. A script's contract is its header. Its KEYS[1] is the epoch of the
+ * cell that it works in, and tells it that cell's tag: no script touches keys of two.
  */
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
-import { events } from '../contract/keys.ts';
+import type { Cell } from '../contract/cells.ts';
+import { eventKeys } from '../contract/keys.ts';
 import {
   DEAD_KEPT_MS,
   EVENT_AGE_MS_MAX,
@@ -17,39 +19,38 @@ import {
   STEPS_BYTES_MAX,
   STEPS_MAX,
 } from '../../sdk/protocol/limits.ts';
-import { JOB_IDS_MAX, SHARDS } from './shards.ts';
+import { JOB_IDS_MAX, shardsOf } from './shards.ts';
 
-const KEY_COUNTS = {
-  accept: 1,
-  begin: 0,
-  cancel: 0,
-  expire: 0,
-  finish: 0,
-  'idem-begin': 0,
-  'idem-end': 0,
-  lead: 0,
-  'outbox-settle': 0,
-  'outbox-take': 0,
-  promote: 0,
-  'put-schedule': 0,
-  purge: 0,
-  reap: 0,
-  redrive: 0,
-  renew: 0,
-  signal: 0,
-  'step-load': 0,
-  'step-put': 0,
-  sweep: 0,
-  tick: 1,
-  'tick-pending': 1,
-} as const;
+const SCRIPTS = [
+  'accept',
+  'begin',
+  'cancel',
+  'expire',
+  'finish',
+  'idem-begin',
+  'idem-end',
+  'lead',
+  'outbox-settle',
+  'outbox-take',
+  'promote',
+  'put-schedule',
+  'purge',
+  'reap',
+  'redrive',
+  'renew',
+  'signal',
+  'step-load',
+  'step-put',
+  'sweep',
+  'tick',
+  'tick-pending',
+] as const;
 
-export type ScriptName = keyof typeof KEY_COUNTS;
+export type ScriptName = (typeof SCRIPTS)[number];
 type Argument = string | number | Buffer;
 type Command = (...args: Argument[]) => Promise<unknown>;
 
 const CONSTANTS = {
-  SHARDS,
   CHUNK: JOB_IDS_MAX,
   KEPT_MS: RECORD_KEPT_MS,
   DEAD_KEPT_MS,
@@ -62,33 +63,55 @@ const CONSTANTS = {
   GROUP_MS: EVENT_AGE_MS_MAX + EVENT_DELAY_MS_MAX,
 };
 
-let prelude: string | undefined;
+const preludes = new Map<number, string>();
 
 function readScript(name: string): string {
   return readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
 }
 
-function createPrelude(): string {
-  const names = Object.entries(events).map(
-    ([name, key]) => `${name} = '${typeof key === 'function' ? key('') : key}'`,
+/** `N.<name>` is a key of the cell, or a channel, which is the same in all. */
+function createPrelude(shards: number): string {
+  const entries = Object.entries(eventKeys('')).map(
+    ([name, key]) => [name, typeof key === 'function' ? key('') : key] as const,
   );
-  const constants = Object.entries(CONSTANTS).map(([name, value]) => `local ${name} = ${value}`);
-  return `local N = { ${names.join(', ')} }\n${constants.join('\n')}\n${readScript('queue')}\n`;
+  const list = (isWhole: boolean): string =>
+    entries
+      .filter(([, key]) => key.startsWith('{') === isWhole)
+      .map(([name, key]) => `${name} = '${key}'`)
+      .join(', ');
+  const constants = Object.entries({ SHARDS: shards, ...CONSTANTS }).map(
+    ([name, value]) => `local ${name} = ${value}`,
+  );
+  return `local N
+do
+  local tag = string.match(KEYS[1], '^{[^}]*}')
+  local rest = { ${list(false)} }
+  N = setmetatable({ ${list(true)} }, { __index = function(names, name)
+    local key = tag .. rest[name]
+    rawset(names, name, key)
+    return key
+  end })
+end
+${constants.join('\n')}
+${readScript('queue')}
+`;
 }
 
 /** Runs a script on this connection. Replies come as Buffers: bodies are bytes. */
 export type RunScript = (name: ScriptName, args: readonly Argument[]) => Promise<unknown>;
 
 /** What Redis is given for a script. */
-export function scriptText(name: ScriptName): string {
-  prelude ??= createPrelude();
+export function scriptText(name: ScriptName, shards = shardsOf({ of: 1 })): string {
+  const prelude = preludes.get(shards) ?? createPrelude(shards);
+  preludes.set(shards, prelude);
   return `${prelude}${readScript(name)}`;
 }
 
-export function defineEventScripts(redis: Redis): RunScript {
-  for (const [name, numberOfKeys] of Object.entries(KEY_COUNTS) as [ScriptName, number][]) {
-    redis.defineCommand(`events-${name}`, { numberOfKeys, lua: scriptText(name) });
+export function defineEventScripts(redis: Redis, cell: Cell): RunScript {
+  for (const name of SCRIPTS) {
+    redis.defineCommand(`events-${name}`, { numberOfKeys: 1, lua: scriptText(name, shardsOf(cell)) });
   }
   const commands = redis as unknown as Record<string, Command>;
-  return (name, args) => (commands[`events-${name}Buffer`] as Command).apply(redis, [...args]);
+  return (name, args) =>
+    (commands[`events-${name}Buffer`] as Command).apply(redis, [cell.events.epoch, ...args]);
 }

@@ -1,17 +1,17 @@
 /**
- * The BullMQ queues that carry released invocations: a fixed number, whatever the number of functions, as every queue
- * costs each consumer a connection. The wire between those who release (gateways, consumers) and those who run.
+ * The BullMQ queues that carry released invocations of a cell: a fixed number, whatever the number of functions, as every
+ * queue costs each consumer a connection. The wire between those who release (gateways, consumers) and those who run.
  */
 import { Queue, type ConnectionOptions } from 'bullmq';
-import { durable } from '../contract/keys.ts';
+import { ONE_CELL, type Cell } from '../contract/cells.ts';
 
-export const SHARDS = 4;
+const SHARDS = 4;
+/** Queues of one cell: as many as a single server has, over all cells together, and one each when there are more cells. */
+export const shardsOf = ({ of }: Pick<Cell, 'of'>): number => Math.ceil(SHARDS / of);
 /** Invocations of one job. Several share a job only when a backlog is released. */
 export const JOB_IDS_MAX = 16;
 
 export const shardQueue = (shard: number): string => `events-${shard}`;
-/** What stands in front of a shard's number, ':' and a job id in the key of a BullMQ job. */
-export const JOB_KEY_PREFIX = `${durable.bullPrefix}:events-`;
 
 /** Payload of a job: the invocations to begin. The record says whether they are still to be run, not the job. */
 export interface ShardJob {
@@ -33,6 +33,8 @@ export function parseJobs(reply: readonly unknown[]): ReleasedJob[] {
 }
 
 export interface ShardQueues {
+  /** What stands in front of a shard's number, ':' and a job id in the key of a BullMQ job. */
+  readonly jobKeyPrefix: string;
   /** Adds the jobs. One that is not added is found by sweep.lua within seconds. */
   add(jobs: readonly ReleasedJob[]): Promise<void>;
   /** Waiting jobs of each shard. */
@@ -42,11 +44,16 @@ export interface ShardQueues {
   close(): Promise<void>;
 }
 
-export function openShardQueues(connection: ConnectionOptions, onError: (error: Error) => void): ShardQueues {
-  const queues = Array.from({ length: SHARDS }, (_, shard) => {
+export function openShardQueues(
+  connection: ConnectionOptions,
+  onError: (error: Error) => void,
+  cell: Cell = ONE_CELL.first,
+): ShardQueues {
+  const prefix = cell.events.bullPrefix;
+  const queues = Array.from({ length: shardsOf(cell) }, (_, shard) => {
     const queue = new Queue<ShardJob>(shardQueue(shard), {
       connection,
-      prefix: durable.bullPrefix,
+      prefix,
       // Nobody reads BullMQ's own events: the record is the truth.
       streams: { events: { maxLen: 100 } },
     });
@@ -54,6 +61,7 @@ export function openShardQueues(connection: ConnectionOptions, onError: (error: 
     return queue;
   });
   return {
+    jobKeyPrefix: `${prefix}:events-`,
     async add(jobs) {
       await Promise.all(
         jobs.map(({ shard, jobId, ids }) =>

@@ -8,7 +8,8 @@
 import type { Redis } from 'ioredis';
 import type { InvocationStep } from '../../sdk/protocol/events.ts';
 import type { StepKind, StoredStep } from '../../sdk/protocol/workflow/steps.ts';
-import { events } from '../contract/keys.ts';
+import { ONE_CELL, type Cell } from '../contract/cells.ts';
+import type { EventKeys } from '../contract/keys.ts';
 import { defineEventScripts, type RunScript } from './scripts.ts';
 import { parseJobs, type ReleasedJob } from './shards.ts';
 import type { Reply } from './wire.ts';
@@ -38,11 +39,13 @@ const SIGNAL_BATCH = 200;
 
 export class StepStore {
   readonly #redis: Redis;
+  readonly #keys: EventKeys;
   readonly #run: RunScript;
 
-  constructor(redis: Redis) {
+  constructor(redis: Redis, cell: Cell = ONE_CELL.first) {
     this.#redis = redis;
-    this.#run = defineEventScripts(redis);
+    this.#keys = cell.events;
+    this.#run = defineEventScripts(redis, cell);
   }
 
   /** By name. Undefined when the invocation is somebody else's. */
@@ -78,7 +81,7 @@ export class StepStore {
 
   /** What is stored, without values, in no order. */
   async list(id: string): Promise<InvocationStep[]> {
-    return Object.entries(await this.#redis.hgetall(events.steps(id))).map(([name, json]) => {
+    return Object.entries(await this.#redis.hgetall(this.#keys.steps(id))).map(([name, json]) => {
       const { k, due, event } = JSON.parse(json) as { k: StepKind; due?: number; event?: string };
       return {
         name,

@@ -1,5 +1,5 @@
 /**
- * Asynchronous invocations: the record, which is the truth, and BullMQ, which carries it to a consumer.
+ * Asynchronous invocations of one cell: the record, which is the truth, and BullMQ, which carries it to a consumer.
  *
  * Owns: acceptance, attempts, retries, ends, replays, as atomic scripts on the durable Redis. Invariants: an invocation
  * has one final state; states move only along states.ts; fence tokens strictly grow, and only the holder of the newest
@@ -9,7 +9,8 @@
  */
 import type { Redis } from 'ioredis';
 import type { InvocationRecord, InvocationState } from '../../sdk/protocol/events.ts';
-import { durable, events } from '../contract/keys.ts';
+import { ONE_CELL, type Cell } from '../contract/cells.ts';
+import type { EventKeys } from '../contract/keys.ts';
 import {
   readJson,
   toInvocationRecord,
@@ -45,12 +46,14 @@ const NOTHING = Buffer.alloc(0);
 
 export class EventStore {
   readonly redis: Redis;
+  readonly #keys: EventKeys;
   readonly #run: RunScript;
 
   /** `redis` is a fail-fast connection to the durable store, or one that waits, for a consumer. */
-  constructor(redis: Redis) {
+  constructor(redis: Redis, cell: Cell = ONE_CELL.first) {
     this.redis = redis;
-    this.#run = defineEventScripts(redis);
+    this.#keys = cell.events;
+    this.#run = defineEventScripts(redis, cell);
   }
 
   /**
@@ -62,10 +65,7 @@ export class EventStore {
     epoch: string,
   ): Promise<{ replies: AcceptReply[]; jobs: ReleasedJob[] } | undefined> {
     const args = accepted.flatMap(acceptArguments);
-    const [first, ...replies] = (await this.#run('accept', [durable.epoch, epoch, ...args])) as [
-      unknown,
-      ...Reply[],
-    ];
+    const [first, ...replies] = (await this.#run('accept', [epoch, ...args])) as [unknown, ...Reply[]];
     if (!Array.isArray(first)) return undefined;
     return {
       replies: replies.map((reply, i) => toAcceptReply(reply, (accepted[i] as Acceptance).id)),
@@ -187,7 +187,7 @@ export class EventStore {
 
   /** The rules it was accepted with. */
   async getPolicy(id: string): Promise<EventPolicy | undefined> {
-    const json = await this.redis.hget(events.record(id), 'pol');
+    const json = await this.redis.hget(this.#keys.record(id), 'pol');
     return json === null ? undefined : (JSON.parse(json) as EventPolicy);
   }
 
@@ -199,7 +199,7 @@ export class EventStore {
   /** In order, without those that are not there. */
   async getMany(ids: readonly string[]): Promise<InvocationRecord[]> {
     const pipeline = this.redis.pipeline();
-    for (const id of ids) pipeline.hgetallBuffer(events.record(id)).hgetallBuffer(events.request(id));
+    for (const id of ids) pipeline.hgetallBuffer(this.#keys.record(id)).hgetallBuffer(this.#keys.request(id));
     const replies = ((await pipeline.exec()) ?? []).map(([error, value]) => {
       if (error) throw error;
       return value as Hash;
@@ -212,12 +212,12 @@ export class EventStore {
   }
 
   async getState(id: string): Promise<InvocationState | undefined> {
-    return ((await this.redis.hget(events.record(id), 's')) ?? undefined) as InvocationState | undefined;
+    return ((await this.redis.hget(this.#keys.record(id), 's')) ?? undefined) as InvocationState | undefined;
   }
 
   /** Undefined when it has expired, or there never was one. */
   async getResult(id: string): Promise<StoredResult | undefined> {
-    const hash = await this.redis.hgetallBuffer(events.result(id));
+    const hash = await this.redis.hgetallBuffer(this.#keys.result(id));
     if (hash['h'] === undefined) return undefined;
     return {
       head: readJson<EventResultHead>(hash, 'h'),
@@ -230,7 +230,7 @@ export class EventStore {
   async getRequest(
     id: string,
   ): Promise<{ head: EventHead; body: Buffer; blob: BlobReference | undefined } | undefined> {
-    const hash = await this.redis.hgetallBuffer(events.request(id));
+    const hash = await this.redis.hgetallBuffer(this.#keys.request(id));
     if (hash['h'] === undefined) return undefined;
     return {
       head: readJson<EventHead>(hash, 'h'),
@@ -241,27 +241,35 @@ export class EventStore {
 
   /** Ids of dead and expired invocations, newest first, at most `count`, older than `before` (epoch ms). */
   async listDead(before: number, count: number): Promise<string[]> {
-    return this.redis.zrevrangebyscore(events.dead, `(${before}`, '-inf', 'LIMIT', 0, count);
+    return this.redis.zrevrangebyscore(this.#keys.dead, `(${before}`, '-inf', 'LIMIT', 0, count);
+  }
+
+  /** As `listDead`, with when each ended: lists of several cells are put together by it. */
+  async listDeadTimes(before: number, count: number): Promise<{ id: string; endedMs: number }[]> {
+    const { dead } = this.#keys;
+    const limit = ['LIMIT', 0, count] as const;
+    const pairs = await this.redis.zrevrangebyscore(dead, `(${before}`, '-inf', 'WITHSCORES', ...limit);
+    return pairs.flatMap((id, i) => (i % 2 === 0 ? [{ id, endedMs: Number(pairs[i + 1]) }] : []));
   }
 
   async countDead(): Promise<number> {
-    return this.redis.zcard(events.dead);
+    return this.redis.zcard(this.#keys.dead);
   }
 
   /** Forgets dead ones whose records have expired. */
   async trimDead(untilMs: number): Promise<number> {
-    return this.redis.zremrangebyscore(events.dead, '-inf', untilMs);
+    return this.redis.zremrangebyscore(this.#keys.dead, '-inf', untilMs);
   }
 
   /** Counters by name: `accepted`, one for each final state, `outcome:…` for all but ok, `bytes`, `redriven`, `purged`. */
   async stats(): Promise<Record<string, number>> {
-    const { seq = '0', ...hash } = await this.redis.hgetall(events.stats);
+    const { seq = '0', ...hash } = await this.redis.hgetall(this.#keys.stats);
     const counters = Object.fromEntries(Object.entries(hash).map(([name, value]) => [name, Number(value)]));
     // Every place in the order of acceptance was given to a new invocation or to a replayed one.
     return { accepted: Number(seq) - (counters['redriven'] ?? 0), ...counters };
   }
 
   async countUnfinished(): Promise<number> {
-    return this.redis.zcard(events.expiry);
+    return this.redis.zcard(this.#keys.expiry);
   }
 }

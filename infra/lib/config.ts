@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { CELLS_MAX } from '../contract/cells.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 
 /** A value that never prints itself. `reveal()` is the only way to it. */
@@ -35,6 +36,8 @@ export const commonSettings = {
   SKIFF_DATA_DIR: z.string().startsWith('/', 'must be an absolute path').default('/var/lib/skiff'),
   SKIFF_REDIS_URL: z.string().optional(),
   SKIFF_REDIS_FAST_URL: z.string().optional(),
+  /** Cells that functions are spread over (infra/contract/cells.ts): the same in all processes, from the first start on. */
+  SKIFF_CELLS: z.coerce.number().int().min(1).max(CELLS_MAX).default(1),
   SKIFF_REGISTRY_URL: z.url().optional(),
   SKIFF_REGISTRY_USER: z.string().optional(),
   SKIFF_REGISTRY_PASSWORD: secretSetting.optional(),

@@ -5,11 +5,14 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Redis, type RedisOptions } from 'ioredis';
+import { Cells, CELLS_MAX, ONE_CELL } from '../contract/cells.ts';
+import { durable as durableKeys } from '../contract/keys.ts';
 import { dataPaths } from '../contract/paths.ts';
 import { clientTls } from '../swarm/identity.ts';
+import { isClusterUrl, openCluster, openClusterSubscriber } from './redis-cluster.ts';
 
 export interface RedisUrls {
-  /** `redis://…`, `rediss://…`, `redis+sentinel://…` or `unix:/path`. */
+  /** `redis://…`, `rediss://…`, `redis+sentinel://…`, `redis+cluster://…` or `unix:/path`; `?cells=` says how it is laid out. */
   readonly durable: string;
   readonly fast: string;
 }
@@ -19,11 +22,51 @@ export function redisUrls(config: {
   readonly SKIFF_DATA_DIR: string;
   readonly SKIFF_REDIS_URL?: string | undefined;
   readonly SKIFF_REDIS_FAST_URL?: string | undefined;
+  readonly SKIFF_CELLS?: number | undefined;
 }): RedisUrls {
   const paths = dataPaths(config.SKIFF_DATA_DIR);
   const durable = config.SKIFF_REDIS_URL ?? `unix:${paths.redisDurableSocket}`;
   const fast = config.SKIFF_REDIS_FAST_URL ?? config.SKIFF_REDIS_URL ?? `unix:${paths.redisFastSocket}`;
-  return { durable, fast };
+  return { durable: withCells(durable, config.SKIFF_CELLS), fast: withCells(fast, config.SKIFF_CELLS) };
+}
+
+const CELLS = /([?&])cells=(\d+)(?:&|$)/;
+
+function withCells(url: string, count = 1): string {
+  return count === 1 || CELLS.test(url) ? url : `${url}${url.includes('?') ? '&' : '?'}cells=${count}`;
+}
+
+/** @throws Error when there are more than CELLS_MAX */
+function takeCells(url: string): { readonly url: string; readonly cells: Cells } {
+  const count = Number(CELLS.exec(url)?.[2] ?? 1);
+  if (count < 1 || count > CELLS_MAX)
+    throw new Error(`a store has 1 to ${CELLS_MAX} cells, "cells=${count}" says otherwise`);
+  return {
+    url: url.replace(CELLS, '$1').replace(/[?&]$/, ''),
+    cells: count === 1 ? ONE_CELL : new Cells(count),
+  };
+}
+
+const layouts = new WeakMap<Redis, Cells>();
+
+/** How the store is laid out that this connection leads to. */
+export function cellsOf(redis: Redis): Cells {
+  return layouts.get(redis) ?? ONE_CELL;
+}
+
+/**
+ * Whether the durable store is laid out as this connection says; an empty one is from now on. A text that says what is
+ * wrong, or undefined.
+ */
+export async function findForeignLayout(redis: Redis): Promise<string | undefined> {
+  const { count } = cellsOf(redis);
+  defineScript(redis, 'skiffPutCells', new URL('put-cells.lua', import.meta.url), 3);
+  const { skiffPutCells } = redis as unknown as Record<string, (...args: string[]) => Promise<number>>;
+  const keys = [durableKeys.cells, durableKeys.epoch, durableKeys.functions];
+  const held = await skiffPutCells?.call(redis, ...keys, String(count));
+  return held === count
+    ? undefined
+    : `the store is laid out for ${held} cells, and SKIFF_CELLS says ${count}: all processes must say the same, from the first start on`;
 }
 
 /** Lies beside the embedded stores' sockets, in the same private folder. A store without one takes no password. */
@@ -139,9 +182,17 @@ function keepProbing(redis: Redis): void {
   redis.on('end', () => clearInterval(timer));
 }
 
-function open(url: string, options: RedisOptions): Redis {
+function open(address: string, options: RedisOptions): Redis {
+  const { url, cells } = takeCells(address);
+  const redis = openAt(url, options);
+  layouts.set(redis, cells);
+  return redis;
+}
+
+function openAt(url: string, options: RedisOptions): Redis {
   const isLocal = url.startsWith('unix:');
   const network = isLocal ? {} : NETWORK;
+  if (isClusterUrl(url)) return openCluster(url, { ...shared, ...network, ...options }, watchNode);
   const redis: Redis = new Redis({
     ...shared,
     ...network,
@@ -154,6 +205,11 @@ function open(url: string, options: RedisOptions): Redis {
   redis.on('error', () => {});
   if (!isLocal) keepProbing(redis);
   return SENTINEL.test(url) ? keepOpen(redis) : redis;
+}
+
+function watchNode(redis: Redis): void {
+  redis.on('error', () => {});
+  keepProbing(redis);
 }
 
 const REOPEN_MS = 100;
@@ -193,9 +249,18 @@ export function openRedis(url: string, options: RedisOptions = {}): Redis {
   return open(url, { enableOfflineQueue: false, commandTimeout: 2_000, maxRetriesPerRequest: 0, ...options });
 }
 
-/** For blocking reads, BullMQ workers and subscribers: waits for Redis as long as it takes. */
+/** For blocking reads and BullMQ workers: waits for Redis as long as it takes. */
 export function openBlockingRedis(url: string, options: RedisOptions = {}): Redis {
   return open(url, { maxRetriesPerRequest: null, ...options });
+}
+
+/** For pub/sub, and nothing else: as `openBlockingRedis`, and says `ready` whenever messages may have been missed. */
+export function openSubscriber(url: string): Redis {
+  const { url: address } = takeCells(url);
+  if (!isClusterUrl(address)) return openBlockingRedis(url);
+  const redis = openClusterSubscriber(address, { ...shared, ...NETWORK, maxRetriesPerRequest: null });
+  watchNode(redis);
+  return redis;
 }
 
 /**

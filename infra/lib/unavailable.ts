@@ -16,11 +16,15 @@ const SOCKET_CODES: ReadonlySet<string> = new Set([
   'UND_ERR_SOCKET',
 ]);
 
-const NAMES: ReadonlySet<string> = new Set(['MaxRetriesPerRequestError', 'ConnectionClosedError']);
+const NAMES: ReadonlySet<string> = new Set([
+  'MaxRetriesPerRequestError',
+  'ConnectionClosedError',
+  'ClusterAllFailedError',
+]);
 
 /** Texts of ioredis errors that carry no code or name of their own. */
 const MESSAGES =
-  /^(?:Connection is closed|Stream isn't writeable|Command timed out|Socket timeout|Connection is already closed)/;
+  /^(?:Connection is closed|Stream isn't writeable|Command timed out|Socket timeout|Connection is already closed|Cluster isn't ready|Too many Cluster redirections|Cluster is ended|None of startup nodes)/;
 
 /** What a Redis server answers while it cannot serve: starting, full, read-only, unable to persist, failing over. */
 const SERVER_STATES = /^(?:LOADING|OOM|READONLY|MISCONF|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|TRYAGAIN|BUSY) /;

@@ -11,7 +11,8 @@ import type { Redis } from 'ioredis';
 import type { Schedule, ScheduleInput } from '../../sdk/protocol/workflow/schedules.ts';
 import { SCHEDULES_MAX } from '../../sdk/protocol/limits.ts';
 import { derivedId } from '../../sdk/protocol/ids.ts';
-import { durable, events } from '../contract/keys.ts';
+import { ONE_CELL, type Cell } from '../contract/cells.ts';
+import type { EventKeys } from '../contract/keys.ts';
 import { defineEventScripts, type RunScript } from '../events/scripts.ts';
 import { parseJobs, type ReleasedJob } from '../events/shards.ts';
 import { acceptArguments, type Acceptance } from '../events/wire.ts';
@@ -56,31 +57,44 @@ export function timingOf({ input, createdMs }: { input: ScheduleInput; createdMs
 
 /** `inv-` with the planned instant as its time and a hash in place of random bits. */
 export function tickId(
-  schedule: Pick<ScheduleDefinition, 'name' | 'version' | 'createdMs'>,
+  schedule: Pick<ScheduleDefinition, 'name' | 'version' | 'createdMs'> & {
+    readonly input: Pick<ScheduleInput, 'function'>;
+  },
   plannedMs: number,
 ): string {
   const hash = createHash('sha256')
     .update(`${schedule.name}\n${schedule.version}\n${schedule.createdMs}\n${plannedMs}`)
     .digest();
-  return derivedId('inv', plannedMs, hash);
+  return derivedId('inv', schedule.input.function, plannedMs, hash);
 }
 
 export class ScheduleStore {
   readonly #redis: Redis;
+  readonly #keys: EventKeys;
   readonly #run: RunScript;
 
-  constructor(redis: Redis) {
+  constructor(redis: Redis, cell: Cell = ONE_CELL.first) {
     this.#redis = redis;
-    this.#run = defineEventScripts(redis);
+    this.#keys = cell.events;
+    this.#run = defineEventScripts(redis, cell);
   }
 
-  /** Creates or replaces. Undefined when there are SCHEDULES_MAX. Ticks up to `nowMs` are not made up for. */
-  async put(name: string, input: ScheduleInput, nowMs: number): Promise<Schedule | undefined> {
-    const known = await this.get(name);
+  /**
+   * Creates or replaces. Undefined when there are SCHEDULES_MAX. Ticks up to `nowMs` are not made up for. `from`: what it
+   * was in another cell.
+   */
+  async put(
+    name: string,
+    input: ScheduleInput,
+    nowMs: number,
+    from?: Pick<Schedule, 'version' | 'createdMs'>,
+  ): Promise<Schedule | undefined> {
+    const known = (await this.get(name)) ?? from;
     const createdMs = known?.createdMs ?? nowMs;
     const next = input.paused ? undefined : nextInstant(timingOf({ input, createdMs }), nowMs);
     const stored = JSON.stringify({ input, createdMs, updatedMs: nowMs });
-    const version = await this.#run('put-schedule', [name, stored, next ?? '', SCHEDULES_MAX, nowMs]);
+    const args = [name, stored, next ?? '', SCHEDULES_MAX, nowMs, from?.version ?? 0];
+    const version = await this.#run('put-schedule', args);
     return Number(version) === 0 ? undefined : this.get(name);
   }
 
@@ -91,17 +105,22 @@ export class ScheduleStore {
 
   /** By name. */
   async list(): Promise<Schedule[]> {
-    return this.#read((await this.#redis.hkeys(events.schedules)).sort());
+    return this.#read((await this.#redis.hkeys(this.#keys.schedules)).sort());
+  }
+
+  /** Fires nothing until it is put again. */
+  async pause(name: string): Promise<void> {
+    await this.#redis.multi().zrem(this.#keys.nextTicks, name).srem(this.#keys.pendingTicks, name).exec();
   }
 
   /** False when there is none. What it has fired goes on. */
   async remove(name: string): Promise<boolean> {
     const replies = await this.#redis
       .multi()
-      .hdel(events.schedules, name)
-      .del(events.schedule(name))
-      .zrem(events.nextTicks, name)
-      .srem(events.pendingTicks, name)
+      .hdel(this.#keys.schedules, name)
+      .del(this.#keys.schedule(name))
+      .zrem(this.#keys.nextTicks, name)
+      .srem(this.#keys.pendingTicks, name)
       .exec();
     return replies?.[0]?.[1] === 1;
   }
@@ -109,8 +128,8 @@ export class ScheduleStore {
   async #read(names: readonly string[]): Promise<Schedule[]> {
     if (names.length === 0) return [];
     const pipeline = this.#redis.pipeline();
-    pipeline.hmget(events.schedules, ...names).zmscore(events.nextTicks, ...names);
-    for (const name of names) pipeline.hgetall(events.schedule(name));
+    pipeline.hmget(this.#keys.schedules, ...names).zmscore(this.#keys.nextTicks, ...names);
+    for (const name of names) pipeline.hgetall(this.#keys.schedule(name));
     const [definitions, scores, ...states] = ((await pipeline.exec()) ?? []).map(([error, value]) => {
       if (error) throw error;
       return value;
@@ -124,24 +143,24 @@ export class ScheduleStore {
 
   /** Names of schedules with a tick up to `nowMs`. */
   async listDue(nowMs: number, countMax: number): Promise<string[]> {
-    return this.#redis.zrangebyscore(events.nextTicks, '-inf', nowMs, 'LIMIT', 0, countMax);
+    return this.#redis.zrangebyscore(this.#keys.nextTicks, '-inf', nowMs, 'LIMIT', 0, countMax);
   }
 
   /** Names of schedules with a tick that waits for the end of the one before it. */
   async listPending(): Promise<string[]> {
-    return this.#redis.smembers(events.pendingTicks);
+    return this.#redis.smembers(this.#keys.pendingTicks);
   }
 
   /** When the next tick of all is; undefined when there is none. */
   async nextDueMs(): Promise<number | undefined> {
-    const [, score] = await this.#redis.zrange(events.nextTicks, 0, '0', 'WITHSCORES');
+    const [, score] = await this.#redis.zrange(this.#keys.nextTicks, 0, '0', 'WITHSCORES');
     return score === undefined ? undefined : Number(score);
   }
 
   async getDefinition(name: string): Promise<ScheduleDefinition | undefined> {
     const [json, state] = await Promise.all([
-      this.#redis.hget(events.schedules, name),
-      this.#redis.hgetall(events.schedule(name)),
+      this.#redis.hget(this.#keys.schedules, name),
+      this.#redis.hgetall(this.#keys.schedule(name)),
     ]);
     if (json === null) return undefined;
     const { input, createdMs, updatedMs } = parseDefinition(json);
@@ -171,7 +190,6 @@ export class ScheduleStore {
     epoch: string,
   ): Promise<TickReply> {
     const reply = await this.#run('tick', [
-      durable.epoch,
       epoch,
       leader,
       schedule.name,
@@ -194,7 +212,7 @@ export class ScheduleStore {
     epoch: string,
   ): Promise<TickReply> {
     const { name, version, pendingMs = 0 } = schedule;
-    const args = [durable.epoch, epoch, leader, name, version, pendingMs, ...acceptArguments(event)];
+    const args = [epoch, leader, name, version, pendingMs, ...acceptArguments(event)];
     return toTickReply((await this.#run('tick-pending', args)) as unknown[]);
   }
 }

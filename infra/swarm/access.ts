@@ -5,7 +5,10 @@
  * Invariant: `revokeAccess` also ends the connections that are open (Redis does so with ACL DELUSER).
  */
 import type { Redis } from 'ioredis';
+import type { Cells } from '../contract/cells.ts';
 import { durable, fast, swarm } from '../contract/keys.ts';
+import { cellsOf } from '../lib/redis.ts';
+import { serversOf } from '../lib/redis-cluster.ts';
 import type { NodeRole } from '../../sdk/protocol/swarm/resources.ts';
 
 export type StoreKind = 'durable' | 'fast';
@@ -47,7 +50,7 @@ const WORKER_DURABLE: readonly string[] = [
   `&${durable.changes}`,
 ];
 
-const workerFast = (node: string): string[] => [
+const workerFast = (node: string, cells: Cells): string[] => [
   ...BASE,
   ...['get', 'mget', 'set', 'del', 'expire', 'exists', 'publish'].map((name) => `+${name}`),
   ...['llen', 'lrange', 'lrem', 'lpop', 'rpop', 'lpush', 'rpush', 'blpop', 'blmpop', 'lmpop'].map(
@@ -57,22 +60,33 @@ const workerFast = (node: string): string[] => [
     (name) => `+${name}`,
   ),
   ...['hdel', 'hget', 'hexists', 'xadd', 'xtrim', 'incr'].map((name) => `+${name}`),
-  // The queues that runners share.
-  ...readWrite(fast.idle('*'), fast.wait('*'), fast.starting('*'), fast.live('*'), fast.demand),
-  ...readWrite(fast.startResult('*'), fast.logs('*'), fast.nodes, fast.pending),
-  // What is this node's own. Others' signs of life and records it reads: that is how it knows them.
-  ...readWrite(fast.inbox(node), fast.alive(node), fast.node(node), fast.leases(node)),
-  ...readWrite(fast.orders(node), fast.replicas(node)),
-  ...readOnly(fast.alive('*'), fast.node('*')),
+  ...cells.all.flatMap(({ fast: keys }) => [
+    // The queues that runners share.
+    ...readWrite(keys.idle('*'), keys.wait('*'), keys.starting('*'), keys.live('*'), keys.demand),
+    ...readWrite(keys.logs('*')),
+    // What is this node's own. Others' signs of life and records it reads: that is how it knows them.
+    ...readWrite(keys.inbox(node), keys.alive(node), keys.leases(node)),
+    ...readOnly(keys.alive('*')),
+  ]),
+  ...readWrite(fast.startResult('*'), fast.nodes, fast.pending),
+  ...readWrite(fast.node(node), fast.orders(node), fast.replicas(node)),
+  ...readOnly(fast.node('*')),
   `&${fast.runners}`,
 ];
 
 export const redisUser = (nodeId: string): string => nodeId;
 
 /** ACL rules of a node's user, without name, state and password. */
-export function accessRules(store: StoreKind, role: NodeRole, nodeId: string): readonly string[] {
+export function accessRules(
+  store: StoreKind,
+  role: NodeRole,
+  nodeId: string,
+  cells: Cells,
+): readonly string[] {
   if (role === 'manager') return ['~*', '&*', '+@all'];
-  return store === 'fast' ? workerFast(nodeId) : [...WORKER_DURABLE, ...readOnly(swarm.nodeSettings(nodeId))];
+  return store === 'fast'
+    ? workerFast(nodeId, cells)
+    : [...WORKER_DURABLE, ...readOnly(swarm.nodeSettings(nodeId))];
 }
 
 /** `passwordHash`: SHA-256 in hex, as Redis itself keeps it. */
@@ -81,19 +95,32 @@ export async function grantAccess(
   store: StoreKind,
   node: { readonly id: string; readonly role: NodeRole; readonly passwordHash: string },
 ): Promise<void> {
-  const rules = accessRules(store, node.role, node.id);
-  await redis.call('ACL', 'SETUSER', redisUser(node.id), 'reset', 'on', `#${node.passwordHash}`, ...rules);
-  await save(redis);
+  const rules = accessRules(store, node.role, node.id, cellsOf(redis));
+  const user = ['SETUSER', redisUser(node.id), 'reset', 'on', `#${node.passwordHash}`, ...rules];
+  await Promise.all(
+    serversOf(redis).map(async (server) => {
+      await server.call('ACL', ...user);
+      await save(server);
+    }),
+  );
 }
 
 export async function revokeAccess(redis: Redis, nodeId: string): Promise<void> {
-  await redis.call('ACL', 'DELUSER', redisUser(nodeId));
-  await save(redis);
+  await Promise.all(
+    serversOf(redis).map(async (server) => {
+      await server.call('ACL', 'DELUSER', redisUser(nodeId));
+      await save(server);
+    }),
+  );
 }
 
-/** Users that nodes have now. */
+/** Users that nodes have now, on every server of the store. */
 export async function listUsers(redis: Redis): Promise<string[]> {
-  return (await redis.call('ACL', 'USERS')) as string[];
+  const lists = await Promise.all(
+    serversOf(redis).map(async (server) => (await server.call('ACL', 'USERS')) as string[]),
+  );
+  const [first = [], ...others] = lists;
+  return first.filter((user) => others.every((list) => list.includes(user)));
 }
 
 async function save(redis: Redis): Promise<void> {

@@ -10,7 +10,7 @@ import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { type JoinAnswer, type JoinRequest, type NodeRole } from '../../sdk/protocol/swarm/resources.ts';
 import { agreeOn, describeSpoken, SWARM_SPOKEN } from '../../sdk/protocol/versions.ts';
 import { fast as fastKeys } from '../contract/keys.ts';
-import { withCredentials } from '../lib/redis.ts';
+import { cellsOf, withCredentials } from '../lib/redis.ts';
 import { grantAccess, redisUser, revokeAccess } from './access.ts';
 import { issueLeaf, type Authority } from './certificates.ts';
 import { readAuthority, readTokens, swarmPorts, type NodeFile } from './identity.ts';
@@ -120,9 +120,10 @@ async function join(options: AdmissionOptions, request: JoinRequest, from: strin
 
 async function remove({ members, durable, fast }: AdmissionOptions, nodeId: string): Promise<void> {
   await Promise.all([revokeAccess(durable, nodeId), revokeAccess(fast, nodeId)]);
+  await Promise.all(cellsOf(fast).all.map((cell) => fast.del(cell.fast.alive(nodeId))));
   await fast
     .multi()
-    .del(fastKeys.alive(nodeId), fastKeys.node(nodeId), fastKeys.replicas(nodeId), fastKeys.orders(nodeId))
+    .del(fastKeys.node(nodeId), fastKeys.replicas(nodeId), fastKeys.orders(nodeId))
     .zrem(fastKeys.nodes, nodeId)
     .exec();
   if (!(await members.remove(nodeId)))

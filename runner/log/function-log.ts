@@ -4,7 +4,7 @@
  * over is dropped and counted), a stream at LOG_LINES_KEPT_PER_FUNCTION and LOG_BYTES_KEPT_PER_FUNCTION.
  * Deliberately absent: reading (the gateway does).
  */
-import type { Redis } from 'ioredis';
+import type { ChainableCommander, Redis } from 'ioredis';
 import { LRUCache } from 'lru-cache';
 import type { Deployment, LogLine } from '../../sdk/protocol/api.ts';
 import {
@@ -12,7 +12,8 @@ import {
   LOG_LINE_BYTES_MAX,
   LOG_LINES_KEPT_PER_FUNCTION,
 } from '../../sdk/protocol/limits.ts';
-import { fast } from '../../infra/contract/keys.ts';
+import type { Cell } from '../../infra/contract/cells.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import type { Redact } from './redaction.ts';
 
 const FLUSH_MS = 20;
@@ -82,23 +83,34 @@ export class FunctionLog {
     this.#timer = undefined;
     const lines = this.#queue.splice(0);
     if (lines.length === 0) return;
-    const pipeline = this.#redis.pipeline();
+    const pipelines = new Map<Cell, ChainableCommander>();
+    const pipelineOf = (functionName: string): ChainableCommander => {
+      const cell = cellsOf(this.#redis).ofFunction(functionName);
+      const pipeline = pipelines.get(cell) ?? this.#redis.pipeline();
+      pipelines.set(cell, pipeline);
+      return pipeline;
+    };
     const names = new Set<string>();
     for (const { functionName, json } of lines) {
       names.add(functionName);
       this.#unchecked.set(functionName, (this.#unchecked.get(functionName) ?? 0) + json.length);
-      pipeline.xadd(fast.logs(functionName), 'MAXLEN', '~', LOG_LINES_KEPT_PER_FUNCTION, '*', 'l', json);
+      const max = ['MAXLEN', '~', LOG_LINES_KEPT_PER_FUNCTION] as const;
+      pipelineOf(functionName).xadd(this.#keyOf(functionName), ...max, '*', 'l', json);
     }
-    for (const name of names) pipeline.expire(fast.logs(name), LOG_TTL_S);
+    for (const name of names) pipelineOf(name).expire(this.#keyOf(name), LOG_TTL_S);
     // Logs are not promised: when Redis is away these lines are lost, and counted.
-    await pipeline.exec().catch(() => (this.#dropped += lines.length));
+    await Promise.all(
+      [...pipelines.values()].map((pipeline) =>
+        pipeline.exec().catch(() => (this.#dropped += pipeline.length)),
+      ),
+    );
     for (const name of names) if ((this.#unchecked.get(name) ?? 0) > CHECK_BYTES) await this.#trim(name);
   }
 
   /** A stream is capped by its number of lines as it grows; its bytes are looked at now and then. */
   async #trim(name: string): Promise<void> {
     this.#unchecked.delete(name);
-    const key = fast.logs(name);
+    const key = this.#keyOf(name);
     try {
       const [bytes, lines] = await Promise.all([this.#redis.memory('USAGE', key), this.#redis.xlen(key)]);
       if (Number(bytes) <= LOG_BYTES_KEPT_PER_FUNCTION) return;
@@ -107,6 +119,10 @@ export class FunctionLog {
     } catch {
       // Redis is away; the next lines bring us here again.
     }
+  }
+
+  #keyOf(functionName: string): string {
+    return cellsOf(this.#redis).ofFunction(functionName).fast.logs(functionName);
   }
 
   get dropped(): number {

@@ -8,7 +8,9 @@ import { LRUCache } from 'lru-cache';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import type { NodeFacts } from '../../sdk/protocol/swarm/constraint.ts';
 import type { StartOrder, StopOrder } from '../../infra/contract/jobs.ts';
+import type { Cell, Cells } from '../../infra/contract/cells.ts';
 import { fast } from '../../infra/contract/keys.ts';
+import type { Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { HEARTBEAT_MS } from '../../sdk/protocol/limits.ts';
 import { judge, type Verdict } from './placement.ts';
@@ -16,9 +18,10 @@ import type { Standing } from './standing.ts';
 
 export interface DemandOptions {
   readonly id: string;
-  /** For commands, and one that blocks. */
-  readonly redis: Redis;
-  readonly demandRedis: Redis;
+  readonly cells: Cells;
+  readonly dispatcher: Pick<Dispatcher, 'giveOn'>;
+  /** One that blocks for each cell. */
+  readonly demandRedis: readonly Redis[];
   readonly standing: Standing;
   readonly memoryBytesMax: number;
   readonly log: Log;
@@ -58,7 +61,13 @@ export class Demand {
 
   /** Resolves after `stop`, when the blocking connection is closed. */
   async run(): Promise<void> {
+    await Promise.all(this.#options.cells.all.map((cell) => this.#read(cell)));
+  }
+
+  /** Orders for this node alone are in the first cell. */
+  async #read({ index, fast: keys }: Cell): Promise<void> {
     const { demandRedis, standing, log, id } = this.#options;
+    const redis = demandRedis[index] as Redis;
     const own = fast.orders(id);
     while (!this.#isStopping) {
       try {
@@ -66,8 +75,13 @@ export class Demand {
           await sleep(BUSY_MS);
           continue;
         }
-        const keys = standing.availability === 'active' ? [own, fast.demand] : [own];
-        const reply = await demandRedis.blpop(...keys, BLOCK_S);
+        const isActive = standing.availability === 'active';
+        if (index > 0 && !isActive) {
+          await sleep(RETRY_MS);
+          continue;
+        }
+        const lists = [...(index === 0 ? [own] : []), ...(isActive ? [keys.demand] : [])];
+        const reply = await redis.blpop(...lists, BLOCK_S);
         if (!reply) continue;
         const order = JSON.parse(reply[1]) as StartOrder | StopOrder;
         if ('stop' in order) this.#options.onStop(order.stop);
@@ -85,9 +99,9 @@ export class Demand {
 
   /** `text` is the order as it was popped: given on unchanged, so that whoever gave it can take it back. */
   async #consider(order: StartOrder, text: string): Promise<void> {
-    const { redis, standing, onStart, onImpossible } = this.#options;
+    const { dispatcher, standing, onStart, onImpossible } = this.#options;
     if (standing.availability !== 'active' || this.#isStopping) {
-      await redis.lpush(fast.demand, text);
+      await dispatcher.giveOn(order, text, true);
       return;
     }
     // One that cannot be read fails where it is started, with a reason.
@@ -101,7 +115,7 @@ export class Demand {
     if (verdict.kind === 'impossible' && seenMs > HEARTBEAT_MS * 3)
       return onImpossible(order, verdict.message);
     if (seenAt === undefined) this.#seen.set(order.id, performance.now());
-    await redis.rpush(fast.demand, text);
+    await dispatcher.giveOn(order, text);
     await sleep(verdict.kind === 'pass' ? verdict.waitMs : UNSETTLED_MS);
   }
 

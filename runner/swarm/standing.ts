@@ -6,6 +6,7 @@ import type { Redis } from 'ioredis';
 import { NodeRecord } from '../../sdk/protocol/api.ts';
 import type { NodeSettings } from '../../sdk/protocol/swarm/resources.ts';
 import { fast } from '../../infra/contract/keys.ts';
+import { cellsOf } from '../../infra/lib/redis.ts';
 import type { Members } from '../../infra/swarm/members.ts';
 
 export interface StandingOptions {
@@ -62,7 +63,7 @@ export class Standing {
       }
       const [records, epochs] = await Promise.all([
         redis.mget(ids.map(fast.node)),
-        redis.mget(ids.map(fast.alive)),
+        redis.mget(ids.map(cellsOf(redis).first.fast.alive)),
       ]);
       this.#peers = records.flatMap((json, index) => {
         if (json === null || epochs[index] === null) return [];

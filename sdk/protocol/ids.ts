@@ -49,6 +49,33 @@ export function createId(prefix: IdPrefix, nowMs: number = Date.now()): string {
   return `${prefix}-${text}`;
 }
 
+/**
+ * An id of something that belongs to a function: its last two characters say where the function's keys are kept
+ * (infra/contract/cells.ts), so that who has only the id finds them. 70 bits are random.
+ */
+export function createOwnedId(prefix: IdPrefix, functionName: string, nowMs?: number): string {
+  return placeId(createId(prefix, nowMs), functionName);
+}
+
+function placeId(id: string, functionName: string): string {
+  const bucket = bucketOf(functionName);
+  return `${id.slice(0, -2)}${ALPHABET[bucket >> 5] as string}${ALPHABET[bucket & 31] as string}`;
+}
+
+/** 0…1023: FNV-1a of the function's name. */
+export function bucketOf(functionName: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < functionName.length; i++)
+    hash = Math.imul(hash ^ functionName.charCodeAt(i), 0x01000193);
+  return (hash ^ (hash >>> 10) ^ (hash >>> 20)) & 1023;
+}
+
+/** Of the function that an id belongs to, if it was made for one; of others any, always the same. */
+export function bucketOfId(id: string): number {
+  const high = ALPHABET.indexOf(id.at(-2) ?? '0');
+  return (Math.max(0, high) << 5) | Math.max(0, ALPHABET.indexOf(id.at(-1) ?? '0'));
+}
+
 export function isId(prefix: IdPrefix, text: string): boolean {
   return (
     text.length === prefix.length + 27 &&
@@ -65,11 +92,14 @@ export function timeOfId(id: string): number {
   return time;
 }
 
-/** An id that is the same for the same time and hash, for what may be made twice. `hash` has at least 16 bytes. */
-export function derivedId(prefix: IdPrefix, timeMs: number, hash: Uint8Array): string {
+/**
+ * An id that is the same for the same function, time and hash, for what may be made twice. `hash` has at least 16 bytes.
+ * Its last two characters are as in `createOwnedId`.
+ */
+export function derivedId(prefix: IdPrefix, functionName: string, timeMs: number, hash: Uint8Array): string {
   let text = '';
   for (let time = timeMs, i = 0; i < 10; i++, time = Math.floor(time / 32))
     text = (ALPHABET[time % 32] as string) + text;
   for (let i = 0; i < 16; i++) text += ALPHABET[(hash[i] as number) & 31] as string;
-  return `${prefix}-${text}`;
+  return placeId(`${prefix}-${text}`, functionName);
 }

@@ -8,7 +8,7 @@ import { mkdtempSync, mkdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { durable } from '../../infra/contract/keys.ts';
+import { durable } from '../helpers/keys.ts';
 import { EventStore } from '../../infra/events/store.ts';
 import { openRedis } from '../../infra/lib/redis.ts';
 import { acceptOne, createAcceptance, EPOCH } from '../helpers/event-store.ts';

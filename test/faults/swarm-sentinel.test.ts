@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openRedis, withCredentials } from '../../infra/lib/redis.ts';
+import { ONE_CELL } from '../../infra/contract/cells.ts';
 import { accessRules, revokeAccess } from '../../infra/swarm/access.ts';
 import { openMembers } from '../../infra/swarm/members.ts';
 import { Upkeep } from '../../gateway/swarm/upkeep.ts';
@@ -102,7 +103,7 @@ it('gives every node its own user with its rights again on the next primary, and
     await new Upkeep(members, own, own).run();
     // It may not even ask who it is: the least rights.
     expect(await asNode()).toMatch(/NOPERM/);
-    expect(accessRules('fast', 'worker', id)).not.toContain('+@all');
+    expect(accessRules('fast', 'worker', id, ONE_CELL)).not.toContain('+@all');
     const before = await stores.primaryPort();
     await stores.kill(before);
     await waitFor('another primary', async () => (await stores.primaryPort()) !== before, RECOVERY_MS_MAX);

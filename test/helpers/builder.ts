@@ -28,7 +28,7 @@ import {
   type StartOrder,
   type StartResult,
 } from '../../infra/contract/jobs.ts';
-import { durable, fast } from '../../infra/contract/keys.ts';
+import { durable, fast } from './keys.ts';
 import { openBlockingRedis, openRedis } from '../../infra/lib/redis.ts';
 import { packLayer } from '../../infra/oci/layer-pack.ts';
 import { MEDIA } from '../../infra/oci/manifest.ts';

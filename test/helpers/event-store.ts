@@ -1,6 +1,6 @@
 /** An event store on a real Redis of its own, and acceptances with every field filled in. */
 import type { Redis } from 'ioredis';
-import { durable } from '../../infra/contract/keys.ts';
+import { durable } from './keys.ts';
 import type { ReleasedJob } from '../../infra/events/shards.ts';
 import { EventStore } from '../../infra/events/store.ts';
 import {

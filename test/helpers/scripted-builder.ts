@@ -5,7 +5,7 @@
 import { Worker } from 'bullmq';
 import { openCatalog } from '../../infra/catalog/catalog.ts';
 import { BUILD_QUEUE, type SourceJob } from '../../infra/contract/jobs.ts';
-import { durable } from '../../infra/contract/keys.ts';
+import { durable } from './keys.ts';
 import { openBlockingRedis } from '../../infra/lib/redis.ts';
 import type { BuildEvent, BuildRecord, BuildStep } from '../../sdk/protocol/api.ts';
 import { FunctionConfig } from '../../sdk/protocol/manifest.ts';

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import type { Deployment } from '../../../sdk/protocol/api.ts';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { type EventOptions, type InvocationState, PRIORITIES } from '../../../sdk/protocol/events.ts';
-import { createId } from '../../../sdk/protocol/ids.ts';
+import { createOwnedId } from '../../../sdk/protocol/ids.ts';
 import {
   DEAD_KEPT_MS,
   EVENT_BACKOFF_MS_MAX,
@@ -22,8 +22,9 @@ import type { FunctionConfig } from '../../../sdk/protocol/manifest.ts';
 import type { Durability } from '../../../infra/events/durability.ts';
 import type { Payloads } from '../../../infra/events/payloads.ts';
 import type { BlobReference, EventHead, EventPolicy } from '../../../infra/events/record.ts';
+import { ONE_CELL, type Cells } from '../../../infra/contract/cells.ts';
+import type { EventRecords } from '../../../infra/events/cells/event-cells.ts';
 import type { ShardQueues } from '../../../infra/events/shards.ts';
-import type { EventStore } from '../../../infra/events/store.ts';
 import type { Acceptance, AcceptReply } from '../../../infra/events/wire.ts';
 import { Batcher } from '../../../infra/lib/batcher.ts';
 import type { Log } from '../../../infra/lib/log.ts';
@@ -52,8 +53,10 @@ export interface Receipt {
 }
 
 export interface AcceptorOptions {
-  readonly store: EventStore;
-  readonly queues: ShardQueues;
+  readonly store: Pick<EventRecords, 'acceptMany' | 'getState'>;
+  readonly queues: Pick<ShardQueues, 'add'>;
+  /** Default: one. */
+  readonly cells?: Cells;
   readonly payloads: Payloads;
   readonly durability: Durability;
   readonly log: Log;
@@ -87,21 +90,28 @@ export function scopeOf(functionName: string, key: string): string {
 
 export class Acceptor {
   readonly #options: AcceptorOptions;
-  readonly #batcher: Batcher<Acceptance, AcceptReply>;
+  readonly #cells: Cells;
+  /** One for each cell. */
+  readonly #batchers: readonly Batcher<Acceptance, AcceptReply>[];
 
   constructor(options: AcceptorOptions) {
     this.#options = options;
-    this.#batcher = new Batcher({
-      run: (batch) => this.#write(batch),
-      countMax: BATCH_MAX,
-      inFlightMax: BATCHES_MAX,
-    });
+    this.#cells = options.cells ?? ONE_CELL;
+    this.#batchers = this.#cells.all.map(
+      () =>
+        new Batcher({
+          run: (batch) => this.#write(batch),
+          countMax: BATCH_MAX,
+          inFlightMax: BATCHES_MAX,
+        }),
+    );
   }
 
   /** @throws SkiffError NOT_DURABLE · THROTTLED · OVERLOADED · IDEMPOTENCY_MISMATCH · BODY_TOO_LARGE · UNAVAILABLE */
   async accept(event: NewEvent): Promise<Receipt> {
     const { acceptance } = await this.prepare(event);
-    const reply = await this.#translate(this.#batcher.add(acceptance));
+    const batcher = this.#batchers[this.#cells.ofId(acceptance.id).index] as Batcher<Acceptance, AcceptReply>;
+    const reply = await this.#translate(batcher.add(acceptance));
     return this.#settle(reply, event, acceptance.id);
   }
 
@@ -152,10 +162,10 @@ export class Acceptor {
     return written.replies;
   }
 
-  /** Of unfinished events, in the store's memory. */
+  /** Of unfinished events, in the store's memory, in one cell. */
   get bytesMax(): number {
-    const { max } = this.#options.durability.memory;
-    return max === 0 ? Number.MAX_SAFE_INTEGER : Math.floor(max * EVENTS_MEMORY_SHARE);
+    const { cellMax } = this.#options.durability.memory;
+    return cellMax === 0 ? Number.MAX_SAFE_INTEGER : Math.floor(cellMax * EVENTS_MEMORY_SHARE);
   }
 
   /** The epoch to write with. @throws SkiffError NOT_DURABLE */
@@ -167,7 +177,7 @@ export class Acceptor {
   async prepare(event: NewEvent): Promise<{ acceptance: Acceptance; epoch: string }> {
     const epoch = await this.#options.durability.assertDurable();
     this.#assertMemory();
-    const id = event.id ?? createId('inv');
+    const id = event.id ?? createOwnedId('inv', event.deployment.functionName);
     const maxAgeMs = event.options.maxAge ?? event.deployment.config.async.maxAge;
     const body = await splitBody(event.body);
     const stored = await this.#storeBody(body, maxAgeMs + (event.options.delay ?? 0));

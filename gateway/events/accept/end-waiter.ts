@@ -4,18 +4,18 @@
  */
 import type { Redis } from 'ioredis';
 import { isFinal, type InvocationState } from '../../../sdk/protocol/events.ts';
-import { events } from '../../../infra/contract/keys.ts';
-import type { EventStore } from '../../../infra/events/store.ts';
+import { endedChannel } from '../../../infra/contract/keys.ts';
+import type { EventRecords } from '../../../infra/events/cells/event-cells.ts';
 
 const POLL_MS = 1_000;
 
 export class EndWaiter {
   readonly #subscriber: Redis;
-  readonly #store: EventStore;
+  readonly #store: Pick<EventRecords, 'getState'>;
   readonly #waiters = new Map<string, Set<() => void>>();
 
   /** `subscriber` is a connection of its own, for pub/sub. */
-  constructor(subscriber: Redis, store: EventStore) {
+  constructor(subscriber: Redis, store: Pick<EventRecords, 'getState'>) {
     this.#subscriber = subscriber;
     this.#store = store;
     subscriber.on('message', (channel: string) => {
@@ -46,7 +46,7 @@ export class EndWaiter {
     isEnough: (value: Value) => boolean,
     signal?: AbortSignal,
   ): Promise<Value> {
-    const channel = events.ended(id);
+    const channel = endedChannel(id);
     const deadline = performance.now() + ms;
     const bell = new Bell();
     try {

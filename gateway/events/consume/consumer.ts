@@ -1,5 +1,5 @@
 /**
- * Takes jobs from the shard queues and runs the invocations they name. BullMQ says when and how many at a time; whether
+ * Takes jobs from the shard queues of a cell and runs the invocations they name. BullMQ says when and how many at a time; whether
  * an invocation is to be run, the record says.
  * Invariant: every held attempt is renewed, or cancelled as soon as it is not ours any more. This process does nothing
  * heavy, since locks and leases are renewed on its event loop.
@@ -8,8 +8,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type ConnectionOptions, type Job, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { EVENT_LEASE_MS } from '../../../sdk/protocol/limits.ts';
-import { durable, events } from '../../../infra/contract/keys.ts';
-import { SHARDS, shardQueue, type ShardJob, type ShardQueues } from '../../../infra/events/shards.ts';
+import { ONE_CELL, type Cell } from '../../../infra/contract/cells.ts';
+import { cancelsChannel } from '../../../infra/contract/keys.ts';
+import { shardQueue, shardsOf, type ShardJob, type ShardQueues } from '../../../infra/events/shards.ts';
 import type { EventStore } from '../../../infra/events/store.ts';
 import type { AttemptEnd, Begun, EndReply } from '../../../infra/events/wire.ts';
 import { Batcher } from '../../../infra/lib/batcher.ts';
@@ -18,11 +19,13 @@ import { Attempt, type AttemptParts } from './attempt.ts';
 
 export interface ConsumerOptions extends Omit<AttemptParts, 'finish'> {
   readonly store: EventStore;
+  /** Default: the one there is. */
+  readonly cell?: Cell;
   readonly id: string;
   readonly queues: ShardQueues;
   /** For BullMQ's workers: waits for Redis as long as it takes. Each worker makes a second one from it, that blocks. */
   readonly connection: ConnectionOptions;
-  /** Connection of its own, for pub/sub. */
+  /** For pub/sub. Consumers of several cells may share one. */
   readonly subscriber: Redis;
   /** Jobs of one shard at a time. */
   readonly concurrency: number;
@@ -73,6 +76,10 @@ export class Consumer {
     this.#parts = { ...options, finish: (end) => this.#ends.add(end) };
   }
 
+  get #cell(): Cell {
+    return this.#options.cell ?? ONE_CELL.first;
+  }
+
   get #deafMs(): number {
     return this.#options.deafMs ?? DEAF_MS;
   }
@@ -89,10 +96,10 @@ export class Consumer {
   async open(): Promise<void> {
     const { subscriber } = this.#options;
     subscriber.on('message', (channel: string, id: string) => {
-      if (channel === events.cancels) this.#held.get(id)?.cancel();
+      if (channel === cancelsChannel) this.#held.get(id)?.cancel();
     });
-    await subscriber.subscribe(events.cancels);
-    this.#shards = Array.from({ length: SHARDS }, (_, shard) => this.#openShard(shard));
+    await subscriber.subscribe(cancelsChannel);
+    this.#shards = Array.from({ length: shardsOf(this.#cell) }, (_, shard) => this.#openShard(shard));
     this.#timers.push(
       setInterval(() => void this.#renew(), RENEW_MS),
       setInterval(() => void this.#watch(), Math.min(WATCH_MS, this.#deafMs / 3)),
@@ -116,7 +123,7 @@ export class Consumer {
       worker: new Worker<ShardJob>(shardQueue(index), (job) => this.#process(shard, job), {
         connection,
         concurrency,
-        prefix: durable.bullPrefix,
+        prefix: this.#cell.events.bullPrefix,
         runRetryDelay: 500,
         drainDelay: 2,
         ...LOCK,

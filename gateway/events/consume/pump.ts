@@ -1,12 +1,12 @@
 /**
  * What must happen by itself: due events become ready, ends of leases and ages are noticed, jobs that a crash forgot are
- * added, what has had its time is removed. Invariant: every duty is one atomic script that any number of pumps may run
+ * added, what has had its time is removed; each in one cell. Invariant: every duty is one atomic script that any number of pumps may run
  * at once; nothing is lost when one dies in the middle.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { DEAD_KEPT_MS } from '../../../sdk/protocol/limits.ts';
 import type { Payloads } from '../../../infra/events/payloads.ts';
-import { JOB_KEY_PREFIX, type ReleasedJob, type ShardQueues } from '../../../infra/events/shards.ts';
+import type { ReleasedJob, ShardQueues } from '../../../infra/events/shards.ts';
 import type { EventStore } from '../../../infra/events/store.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
@@ -50,7 +50,7 @@ export class Pump {
   }
 
   #duties(): Duty[] {
-    const { store, payloads, sweepAfterMs = SWEEP_AFTER_MS } = this.#options;
+    const { store, queues, payloads, sweepAfterMs = SWEEP_AFTER_MS } = this.#options;
     return [
       { name: 'promote', everyMs: 100, run: () => this.#promote() },
       { name: 'reap', everyMs: 500, run: () => this.#drain(() => store.reap(BATCH), 'attempts lost') },
@@ -58,7 +58,8 @@ export class Pump {
       {
         name: 'sweep',
         everyMs: 1_000,
-        run: () => this.#drain(() => store.sweep(sweepAfterMs, BATCH, JOB_KEY_PREFIX), 'jobs added again'),
+        run: () =>
+          this.#drain(() => store.sweep(sweepAfterMs, BATCH, queues.jobKeyPrefix), 'jobs added again'),
       },
       {
         name: 'trim',

@@ -121,8 +121,9 @@ export class Outbox {
         `destinations follow each other ${depth} deep; the limit is ${CALL_DEPTH_MAX}`,
       );
     }
+    const hash = createHash('sha256').update(`${event.id}\n${name}`).digest();
     await acceptor.accept({
-      id: derivedId('inv', record.endedMs ?? 0, createHash('sha256').update(`${event.id}\n${name}`).digest()),
+      id: derivedId('inv', name, record.endedMs ?? 0, hash),
       deployment: chooseTarget(route, Math.random()),
       head: {
         method: 'POST',

@@ -33,7 +33,7 @@ export function createInvocationHandlers(
       : notFound(id);
   }
 
-  /** An id cannot be guessed (80 random bits), so for a public function to know it is to be allowed. */
+  /** An id cannot be guessed (70 random bits), so for a public function to know it is to be allowed. */
   async function assertReadable(c: ApiContext, record: InvocationRecord): Promise<void> {
     const route = await events.routes.get(record.functionName);
     if (route?.targets.every(({ deployment }) => deployment.config.access === 'public')) return;

@@ -2,16 +2,14 @@
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { SIGNAL_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
 import { owns } from '../../middleware/auth.ts';
-import { StepStore } from '../../../infra/events/steps.ts';
 import type { GatewayParts } from '../../parts.ts';
 import type { Handlers } from '../../routes/route.ts';
 import type { EventParts } from '../parts.ts';
 
 export function createSignalHandlers(
   { log }: Pick<GatewayParts, 'log'>,
-  { store, acceptor, queues }: EventParts,
+  { store, steps, acceptor, queues }: EventParts,
 ): Pick<Handlers, 'sendSignal' | 'listInvocationSteps'> {
-  const steps = new StepStore(store.redis);
   return {
     async listInvocationSteps({ id }, c) {
       const record = await store.get(id);

@@ -6,7 +6,7 @@ import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { isFinal, type InvocationRecord } from '../../../sdk/protocol/events.ts';
 import { FOLLOWERS_MAX } from '../../../sdk/protocol/limits.ts';
 import type { EndWaiter } from '../accept/end-waiter.ts';
-import type { EventStore } from '../../../infra/events/store.ts';
+import type { EventRecords } from '../../../infra/events/cells/event-cells.ts';
 
 export type StateStreamer = (id: string, signal: AbortSignal) => Response;
 
@@ -15,7 +15,7 @@ const LOOK_MS = 250;
 const QUIET_MS = 15_000;
 
 export function createStateStreamer(
-  store: EventStore,
+  store: EventRecords,
   waiter: EndWaiter,
   stopping: AbortSignal,
 ): StateStreamer {
@@ -56,7 +56,7 @@ export function createStateStreamer(
 }
 
 async function* follow(
-  store: EventStore,
+  store: EventRecords,
   waiter: EndWaiter,
   id: string,
   hasEnded: () => boolean,

@@ -28,7 +28,7 @@ export interface SchedulerOptions {
   readonly id: string;
   readonly store: ScheduleStore;
   readonly acceptor: Acceptor;
-  readonly queues: ShardQueues;
+  readonly queues: Pick<ShardQueues, 'add'>;
   readonly routes: Routes;
   readonly log: Log;
   /** Wall clock, epoch milliseconds. */

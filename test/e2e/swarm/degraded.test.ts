@@ -4,7 +4,7 @@
  * (SWARM_SEED repeats one). Every call of a steady load is accounted for.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { fast } from '../../../infra/contract/keys.ts';
+import { fast } from '../../helpers/keys.ts';
 import { openRedis } from '../../../infra/lib/redis.ts';
 import { functionFixture } from '../../helpers/fixtures.ts';
 import { HostNetwork, type Host } from '../../helpers/hosts.ts';

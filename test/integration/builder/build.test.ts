@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, afterEach, expect, test } from 'vitest';
 import type { StartOrder, StartResult } from '../../../infra/contract/jobs.ts';
-import { fast } from '../../../infra/contract/keys.ts';
+import { fast } from '../../helpers/keys.ts';
 import { unpackArchive } from '../../../infra/oci/layer-unpack.ts';
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';

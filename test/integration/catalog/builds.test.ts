@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { type Catalog, openCatalog } from '../../../infra/catalog/catalog.ts';
-import { durable } from '../../../infra/contract/keys.ts';
+import { durable } from '../../helpers/keys.ts';
 import { openRedis } from '../../../infra/lib/redis.ts';
 import type { BuildEvent, BuildRecord } from '../../../sdk/protocol/api.ts';
 import { BUILD_LOG_LINES_KEPT } from '../../../sdk/protocol/limits.ts';

@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Catalog, openCatalog } from '../../../infra/catalog/catalog.ts';
 import { subscribeChanges } from '../../../infra/catalog/changes.ts';
-import { durable } from '../../../infra/contract/keys.ts';
+import { durable } from '../../helpers/keys.ts';
 import { openBlockingRedis, openRedis } from '../../../infra/lib/redis.ts';
 import { DEPLOYMENTS_KEPT_PER_FUNCTION } from '../../../sdk/protocol/limits.ts';
 import { createDeployment } from '../../helpers/deployment.ts';

@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { type Catalog, openCatalog } from '../../../infra/catalog/catalog.ts';
 import { ADMIN_TOKEN_ID, createTokenText } from '../../../infra/catalog/tokens.ts';
-import { durable } from '../../../infra/contract/keys.ts';
+import { durable } from '../../helpers/keys.ts';
 import { openRedis } from '../../../infra/lib/redis.ts';
 import { TOKENS_MAX } from '../../../sdk/protocol/limits.ts';
 import { type TestRedis, startRedis } from '../../helpers/redis.ts';

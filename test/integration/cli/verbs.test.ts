@@ -1,7 +1,7 @@
 /** The verbs that look at things and move them, as processes against a real gateway. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openCatalog } from '../../../infra/catalog/catalog.ts';
-import { fast } from '../../../infra/contract/keys.ts';
+import { fast } from '../../helpers/keys.ts';
 import type { LogLine, NodeRecord } from '../../../sdk/protocol/api.ts';
 import { createCli, type TestCli } from '../../helpers/cli.ts';
 import { createDeployment } from '../../helpers/deployment.ts';

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Redis } from 'ioredis';
-import { fast } from '../../../infra/contract/keys.ts';
+import { fast } from '../../helpers/keys.ts';
 import { Dispatcher, formatToken, parseToken, type Scaling } from '../../../infra/dispatch/dispatcher.ts';
 import { openRedis } from '../../../infra/lib/redis.ts';
 import { QUEUE_DEPTH_MAX } from '../../../sdk/protocol/limits.ts';

@@ -1,7 +1,7 @@
 /** Accepting events at a real gateway, with nobody to run them. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { openCatalog } from '../../../infra/catalog/catalog.ts';
-import { durable, events } from '../../../infra/contract/keys.ts';
+import { durable, events } from '../../helpers/keys.ts';
 import { EventStore } from '../../../infra/events/store.ts';
 import type { EventReceipt, InvocationRecord } from '../../../sdk/protocol/events.ts';
 import type { FunctionConfigInput } from '../../../sdk/protocol/manifest.ts';

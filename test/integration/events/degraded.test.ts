@@ -8,7 +8,7 @@ import { Consumer } from '../../../gateway/events/consume/consumer.ts';
 import type { Call } from '../../../gateway/invoke/call.ts';
 import { openPayloads } from '../../../infra/events/payloads.ts';
 import { EventStore } from '../../../infra/events/store.ts';
-import { durable } from '../../../infra/contract/keys.ts';
+import { durable } from '../../helpers/keys.ts';
 import { openBlockingRedis, openRedis } from '../../../infra/lib/redis.ts';
 import { openRegistry } from '../../../infra/oci/registry.ts';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';

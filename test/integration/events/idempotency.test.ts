@@ -1,6 +1,6 @@
 /** Idempotency records of synchronous calls, on a real Redis. */
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { events } from '../../../infra/contract/keys.ts';
+import { events } from '../../helpers/keys.ts';
 import { IdempotencyRecords } from '../../../infra/events/idempotency.ts';
 import {
   acceptOne,

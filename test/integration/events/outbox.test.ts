@@ -6,7 +6,7 @@ import { type EndedQueues, openEndedQueues } from '../../../gateway/events/outbo
 import { Outbox } from '../../../gateway/events/outbox/outbox.ts';
 import { parseOpened } from '../../../gateway/events/outbox/webhook-address.ts';
 import { openWebhookSender, type WebhookSender } from '../../../gateway/events/outbox/webhook.ts';
-import { durable, events } from '../../../infra/contract/keys.ts';
+import { durable, events } from '../../helpers/keys.ts';
 import type { AttemptEnd } from '../../../infra/events/wire.ts';
 import type { InvocationRecord } from '../../../sdk/protocol/events.ts';
 import { DESTINATION_QUEUE_JOBS_MAX } from '../../../sdk/protocol/limits.ts';

@@ -2,7 +2,7 @@
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Scheduler } from '../../../gateway/events/schedule/scheduler.ts';
-import { durable, events } from '../../../infra/contract/keys.ts';
+import { durable, events } from '../../helpers/keys.ts';
 import { tickId, type PlannedTick } from '../../../infra/schedules/store.ts';
 import { ScheduleInput, type ScheduleRequest } from '../../../sdk/protocol/workflow/schedules.ts';
 import { openTestEventParts, type TestEventParts } from '../../helpers/event-parts.ts';

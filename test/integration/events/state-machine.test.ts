@@ -1,7 +1,7 @@
 /** Random orders of everything that can happen to invocations, on the real scripts, checked against the table of states. */
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { durable, events } from '../../../infra/contract/keys.ts';
+import { durable, events } from '../../helpers/keys.ts';
 import { isLegal, type Transition } from '../../../infra/events/states.ts';
 import { StepStore } from '../../../infra/events/steps.ts';
 import type { AttemptEnd } from '../../../infra/events/wire.ts';

@@ -1,6 +1,6 @@
 /** Durable steps on the real scripts: stored once under a fence token, suspended without a place, woken in time. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { events } from '../../../infra/contract/keys.ts';
+import { events } from '../../helpers/keys.ts';
 import { StepStore, type NewStep } from '../../../infra/events/steps.ts';
 import type { Begun } from '../../../infra/events/wire.ts';
 import { STEPS_BYTES_MAX, STEPS_MAX } from '../../../sdk/protocol/limits.ts';
@@ -89,9 +89,12 @@ test('a sleeping invocation holds no place, keeps its attempt and does not age',
   const held = await begin({ window: 1, maxAgeMs: 300 });
   const other = createAcceptance({ window: 1 });
   await acceptOne(on.store, other);
+  const beganMs = Date.now();
   await put(held, { step: 'sleep', kind: 'sleep', ms: 700 });
   const { expiresMs = 0 } = (await on.store.get(held.id)) ?? {};
   expect(await suspend(held)).toMatchObject({ kind: 'written', state: 'waiting' });
+  // Until here it was awake, and aged.
+  const awakeMs = Date.now() - beganMs + 1;
   expect(await jobOf(other.id)).not.toBe('');
   expect(await on.store.get(held.id)).toMatchObject({
     state: 'waiting',
@@ -105,7 +108,7 @@ test('a sleeping invocation holds no place, keeps its attempt and does not age',
   await finishOne(on.store, createEnd(await again(other.id)));
   await untilReady(held.id);
   const record = await on.store.get(held.id);
-  expect(record?.expiresMs).toBeGreaterThanOrEqual(expiresMs + 690);
+  expect(record?.expiresMs).toBeGreaterThanOrEqual(expiresMs + 700 - awakeMs);
   const next = await again(held.id);
   expect(next).toMatchObject({ number: 1, fence: 2 });
   expect(await steps.load(next)).toEqual(new Map([['sleep', { kind: 'sleep' }]]));

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { events } from '../../../infra/contract/keys.ts';
+import { events } from '../../helpers/keys.ts';
 import type { Begun } from '../../../infra/events/wire.ts';
 import type { ReleasedJob } from '../../../infra/events/shards.ts';
 import {

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ROUTES, type RouteSpec } from '../../../gateway/routes/table.ts';
 import type { Scope } from '../../../sdk/protocol/api.ts';
 import { openCatalog } from '../../../infra/catalog/catalog.ts';
-import { events } from '../../../infra/contract/keys.ts';
+import { events } from '../../helpers/keys.ts';
 import { createDeployment } from '../../helpers/deployment.ts';
 import { type TestGateway, startGateway } from '../../helpers/gateway.ts';
 

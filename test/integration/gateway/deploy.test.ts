@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Catalog, openCatalog } from '../../../infra/catalog/catalog.ts';
 import { subscribeChanges } from '../../../infra/catalog/changes.ts';
 import { BUILD_QUEUE, type BuildJob, SOURCE_REPOSITORY } from '../../../infra/contract/jobs.ts';
-import { durable } from '../../../infra/contract/keys.ts';
+import { durable } from '../../helpers/keys.ts';
 import { openBlockingRedis } from '../../../infra/lib/redis.ts';
 import { openRegistry } from '../../../infra/oci/registry.ts';
 import type { BuildEvent, BuildRecord } from '../../../sdk/protocol/api.ts';

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type Catalog, openCatalog } from '../../../infra/catalog/catalog.ts';
 import { functionRepository } from '../../../infra/contract/jobs.ts';
-import { fast } from '../../../infra/contract/keys.ts';
+import { fast } from '../../helpers/keys.ts';
 import { openRegistry } from '../../../infra/oci/registry.ts';
 import { Alias, FunctionRecord } from '../../../sdk/protocol/api.ts';
 import { createDeployment } from '../../helpers/deployment.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { fast } from '../../../infra/contract/keys.ts';
+import { fast } from '../../helpers/keys.ts';
 import { LogLine } from '../../../sdk/protocol/api.ts';
 import { LOG_LINES_KEPT_PER_FUNCTION } from '../../../sdk/protocol/limits.ts';
 import { type TestGateway, startGateway } from '../../helpers/gateway.ts';

@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Catalog, openCatalog } from '../../../infra/catalog/catalog.ts';
-import { fast } from '../../../infra/contract/keys.ts';
+import { fast } from '../../helpers/keys.ts';
 import { NodeRecord, Usage } from '../../../sdk/protocol/api.ts';
 import { API_BODY_BYTES_MAX, HEAD_BYTES_MAX, URL_BYTES_MAX } from '../../../sdk/protocol/limits.ts';
 import { createDeployment } from '../../helpers/deployment.ts';

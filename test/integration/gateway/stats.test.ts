@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openCatalog } from '../../../infra/catalog/catalog.ts';
-import { fast } from '../../../infra/contract/keys.ts';
+import { fast } from '../../helpers/keys.ts';
 import type { BuildRecord, StatsSnapshot, TokenRecord } from '../../../sdk/protocol/api.ts';
 import { createDeployment } from '../../helpers/deployment.ts';
 import { startGateway, type TestGateway } from '../../helpers/gateway.ts';

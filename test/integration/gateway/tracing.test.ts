@@ -1,7 +1,7 @@
 import { Queue } from 'bullmq';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BUILD_QUEUE, type BuildJob } from '../../../infra/contract/jobs.ts';
-import { durable } from '../../../infra/contract/keys.ts';
+import { durable } from '../../helpers/keys.ts';
 import { type TestGateway, startGateway } from '../../helpers/gateway.ts';
 import { type CollectedSpan, type OtlpReceiver, startOtlpReceiver } from '../../helpers/otlp.ts';
 import { waitFor } from '../../helpers/wait.ts';

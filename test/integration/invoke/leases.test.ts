@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Redis } from 'ioredis';
 import { Leases } from '../../../gateway/invoke/leases.ts';
-import { fast } from '../../../infra/contract/keys.ts';
+import { fast } from '../../helpers/keys.ts';
 import { Dispatcher, formatToken } from '../../../infra/dispatch/dispatcher.ts';
 import { openRedis } from '../../../infra/lib/redis.ts';
 import { LEASE_MS } from '../../../sdk/protocol/limits.ts';

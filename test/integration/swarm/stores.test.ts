@@ -1,11 +1,7 @@
 /** The swarm's records, rights and orders against real Redis servers. */
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import {
-  durable as durableKeys,
-  fast as fastKeys,
-  swarm as swarmKeys,
-} from '../../../infra/contract/keys.ts';
+import { durable as durableKeys, fast as fastKeys, swarm as swarmKeys } from '../../helpers/keys.ts';
 import { Dispatcher } from '../../../infra/dispatch/dispatcher.ts';
 import { openCatalog } from '../../../infra/catalog/catalog.ts';
 import { openBlockingRedis, openRedis } from '../../../infra/lib/redis.ts';
