@@ -56,7 +56,7 @@ else say('no dockerd here: the rows against B1 are left out');
 
 for (const subject of [leased, queued]) {
   // As many calls in one process as the bare baseline takes.
-  await subject.deploy(WARM, join(apps, 'hello'), { concurrency: 100 });
+  await subject.deploy(WARM, join(apps, 'hello'), { concurrency: 200 });
   await subject.deploy(COLD, join(apps, 'hello'), { keepAlive: 0, concurrency: 1, max: 100 });
   await subject.deploy('slow', join(apps, 'slow'));
   await subject.deploy('slow-single', join(apps, 'slow'), { concurrency: 1, max: 30, memory: '128MB' });

@@ -11,7 +11,8 @@ export interface WarmParts {
 }
 
 export const WARM = 'hello';
-const SATURATING = 64;
+/** The rate at saturation is the best of these: more connections than one process needs to be busy, and many more. */
+const SATURATING = [64, 128];
 
 export async function warmRound(parts: WarmParts, seconds: number): Promise<void> {
   const { record, barePort, leased, queued } = parts;
@@ -25,8 +26,14 @@ export async function warmRound(parts: WarmParts, seconds: number): Promise<void
     const one = await wrk(url, 1, seconds);
     record.of(`${name}, 1 connection`, 'ms').add(one.p50Ms);
     record.of(`${name}, 1 connection, p99`, 'ms').add(one.p99Ms);
-    const many = await wrk(url, SATURATING, seconds);
-    record.of(`${name}, saturated`, '/s').add(many.requestsPerSecond);
-    record.of(`${name}, errors`, '').add(one.errors + many.errors);
+    let errors = one.errors;
+    let best = 0;
+    for (const connections of SATURATING) {
+      const many = await wrk(url, connections, seconds);
+      best = Math.max(best, many.requestsPerSecond);
+      errors += many.errors;
+    }
+    record.of(`${name}, saturated`, '/s').add(best);
+    record.of(`${name}, errors`, '').add(errors);
   }
 }

@@ -147,13 +147,6 @@ export class SandboxBench {
 
   /** What belongs to this bench on the host now. */
   leftovers(): string[] {
-    const find = (root: string): string[] =>
-      execFileSync('find', [root, '-name', `${this.cgroupParent}*`], {
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'ignore'],
-      })
-        .split('\n')
-        .filter(Boolean);
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .filter((line) => line.includes(this.folder));
@@ -161,15 +154,13 @@ export class SandboxBench {
       const folder = join(this.folder, 'state', name);
       return existsSync(folder) ? readdirSync(folder).map((entry) => join(folder, entry)) : [];
     });
-    return [...find('/sys/fs/cgroup'), ...mounts, ...this.processes(), ...kept];
+    return [...findCgroups('-name', `${this.cgroupParent}*`), ...mounts, ...this.processes(), ...kept];
   }
 
   /** Folders of sandboxes below the parent group, in every hierarchy. */
   cgroupFolders(): string[] {
-    const args = ['/sys/fs/cgroup', '-type', 'd', '-path', `*/${this.cgroupParent}/*`];
-    return execFileSync('find', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
-      .split('\n')
-      .filter((path) => path !== '' && !path.includes('/_launchers-'));
+    const found = findCgroups('-type', 'd', '-path', `*/${this.cgroupParent}/*`);
+    return found.filter((path) => !path.includes('/_launchers-'));
   }
 
   async close(): Promise<void> {
@@ -189,4 +180,12 @@ export async function finish(sandbox: Sandbox): Promise<Finished> {
   const exit = await sandbox.exited;
   await closed;
   return { ...exit, stdout, stderr };
+}
+
+/** Groups of others may go while they are looked at: that is no error here, whatever `find` makes of it. */
+function findCgroups(...tests: string[]): string[] {
+  const args = ['/sys/fs/cgroup', '-ignore_readdir_race', ...tests];
+  const { stdout, error } = spawnSync('find', args, { encoding: 'utf8' });
+  if (error) throw error;
+  return stdout.split('\n').filter(Boolean);
 }

@@ -48,6 +48,26 @@ describe('dispatch scripts', () => {
     expect(entry?.toString()).toBe(`${token(1)}\none`);
   });
 
+  it('calls of one turn go out together, each as if alone: to slots as far as there are any, the rest into the queue', async () => {
+    await live();
+    await dispatcher.offer('dep-1', [token(0), token(1)]);
+    const results = await Promise.all(['one', 'two', 'three', 'four', 'five'].map((text) => send(text)));
+    expect(results).toEqual([
+      { kind: 'sent', token: token(1) },
+      { kind: 'sent', token: token(0) },
+      { kind: 'queued', waiting: 1, isStarting: true },
+      { kind: 'queued', waiting: 2, isStarting: false },
+      { kind: 'queued', waiting: 3, isStarting: true },
+    ]);
+    expect(await redis.lrange(fast.inbox('r1'), 0, '-1')).toEqual([`${token(1)}\none`, `${token(0)}\ntwo`]);
+    const orders = (await redis.lrange(fast.demand, 0, '-1')).map((text) => JSON.parse(text) as unknown);
+    expect(orders).toEqual([
+      { id: expect.stringMatching(/^sbx-/), dep: 'dep-1' },
+      { id: expect.stringMatching(/^sbx-/), dep: 'dep-1' },
+    ]);
+    expect(await redis.zcard(fast.starting('dep-1'))).toBe(2);
+  });
+
   it('never sends to a runner that is dead or has another epoch', async () => {
     await redis.set(fast.alive('r1'), 'e2');
     await dispatcher.offer('dep-1', [token(0), token(1, 'gone')]);
