@@ -117,9 +117,13 @@ export const eventKeys = (tag: string) =>
     room: (functionName: string) => `${tag}:ev:room:${functionName}`,
     /** Sorted set of ids of one function that are in BullMQ or run; score = when it was last made sure that they are. */
     window: (functionName: string) => `${tag}:ev:window:${functionName}`,
+    /** The same of a namespace ('' for functions without one), over all its functions. */
+    space: (namespace: string) => `${tag}:ev:space:${namespace}`,
+    /** Sorted set of functions of a namespace that wait for a place in `space`; score = their turn. */
+    held: (namespace: string) => `${tag}:ev:held:${namespace}`,
     /** Sorted set of unfinished ids with one ordering key, in order of acceptance. `key` is `function/sha1`. */
     line: (key: string) => `${tag}:ev:line:${key}`,
-    /** Hash function name -> JSON limits: what `window` may hold, starts a second. */
+    /** Hash function name -> `window:rate`, what `window` may hold and starts a second; `*` -> what each `space` may hold. */
     limits: `${tag}:ev:limits`,
     /** Set of function names whose room is not empty. */
     rooms: `${tag}:ev:rooms`,

@@ -14,6 +14,7 @@ import {
   EVENT_LOST_DELAY_MS,
   EVENT_LOST_MAX,
   EVENT_RUNNERS_DIED_MAX,
+  EVENTS_NAMESPACE_WINDOW_MAX,
   IDEMPOTENCY_KEPT_MS,
   RECORD_KEPT_MS,
   STEPS_BYTES_MAX,
@@ -58,6 +59,7 @@ const CONSTANTS = {
   LOST_MAX: EVENT_LOST_MAX,
   LOST_DELAY_MS: EVENT_LOST_DELAY_MS,
   DIED_MAX: EVENT_RUNNERS_DIED_MAX,
+  NAMESPACE_WINDOW: EVENTS_NAMESPACE_WINDOW_MAX,
   STEPS_MAX,
   STEPS_BYTES_MAX,
   GROUP_MS: EVENT_AGE_MS_MAX + EVENT_DELAY_MS_MAX,
@@ -93,7 +95,7 @@ do
   end })
 end
 ${constants.join('\n')}
-${readScript('queue')}
+${['gather', 'queue', 'acceptance'].map(readScript).join('\n')}
 `;
 }
 
@@ -104,7 +106,7 @@ export type RunScript = (name: ScriptName, args: readonly Argument[]) => Promise
 export function scriptText(name: ScriptName, shards = shardsOf({ of: 1 })): string {
   const prelude = preludes.get(shards) ?? createPrelude(shards);
   preludes.set(shards, prelude);
-  return `${prelude}${readScript(name)}`;
+  return `${prelude}local function script()\n${readScript(name)}\nend\nlocal reply = script()\nflush()\nreturn reply\n`;
 }
 
 export function defineEventScripts(redis: Redis, cell: Cell): RunScript {

@@ -172,6 +172,11 @@ export const EVENTS_MEMORY_SHARE = 0.4;
 export const REDIS_MEMORY_SHARE_MAX = 0.85;
 /** Asynchronous invocations of one function that are in the queue proper or run; the others wait in its room. */
 export const EVENTS_WINDOW_MAX = 256;
+/**
+ * And of all functions of one namespace together, unless SKIFF_EVENTS_NAMESPACE_MAX says otherwise: three eighths of what
+ * one consumer runs, so that even when all of it is in two of the four shards, other namespaces begin at once.
+ */
+export const EVENTS_NAMESPACE_WINDOW_MAX = 384;
 export const EVENT_DELAY_MS_MAX = 30 * 86_400_000;
 export const EVENT_AGE_MS_DEFAULT = 6 * 3_600_000;
 export const EVENT_AGE_MS_MAX = 31 * 86_400_000;

@@ -6,8 +6,8 @@ its own.
 Input:  KEYS[1] epoch of the durable store
         ARGV[1] expected epoch   ARGV[2...] for each invocation, 20 of them:
         id · function name · delay, ms · maximum age, ms · priority (0 first) · line (ordering key) or '' · policy, JSON ·
-        how long its result is kept, ms · whom to tell: s (success), f (failure), sf or '' · `window:rate` · origin, JSON · head of the request, JSON · body · reference to the
-        body, JSON or '' · idempotency scope or '' · fingerprint · unfinished of this function at most · unfinished bytes
+        how long its result is kept, ms · whom to tell: s (success), f (failure), sf or '' · `window:rate` · origin, JSON ·
+        head of the request, JSON · body · reference to the body, JSON or '' · idempotency scope or '' · fingerprint · unfinished of this function at most · unfinished bytes
         at most · id of the one that waits for it and others, or '' · 1 if it waits for those that name it (they come after it in this very call)
 Output: { jobs, reply... } with one reply for each invocation, in order:
         { 'OK', now, state }               accepted
@@ -28,6 +28,7 @@ for first = 2, #ARGV, #EVENT do
   replies[#replies + 1] = accept_event(event, now, jobs)
   if event.waits == '1' then waiting[#waiting + 1] = event.id end
 end
+enter_rooms(now, jobs)
 for _, id in ipairs(waiting) do
   -- None of its group was accepted, or all of it had been before.
   local r = call('HGET', N.record .. id, 'gn') == '0' and read(id)

@@ -11,7 +11,7 @@ local now = clock()
 local jobs = {}
 local reply = { jobs }
 for i = 4, #ARGV do
-  local r = read(ARGV[i])
+  local r = read(ARGV[i], ALL_FIELDS)
   if r and r.s == 'ready' and r.job == ARGV[3] then
     if tonumber(r.exp) <= now then
       finalize(r, 'expired', 'max_age', now, jobs)

@@ -11,9 +11,9 @@ local count = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', N.expiry, '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local r = read(id)
   if not r then
-    redis.call('ZREM', N.expiry, id)
+    mark(N.expiry, id, false)
   elseif r.s == 'running' then
-    redis.call('ZADD', N.expiry, now + 2000, id)
+    mark(N.expiry, id, now + 2000)
   else
     finalize(r, 'expired', 'max_age', now, jobs)
     count = count + 1

@@ -19,9 +19,9 @@ local consumer, lease = ARGV[1], tonumber(ARGV[2])
 
 -- The reply was lost, and with it that a next one was begun (which may be this very one).
 local function begun_before(r, takes)
-  local next = takes == '1' and r.nx and read(r.nx)
+  local next = takes == '1' and r.nx and read(r.nx, ALL_FIELDS)
   if not next or next.s ~= 'running' or next.cs ~= consumer then return false end
-  return describe_begun(next.id)
+  return describe_begun(next)
 end
 
 local function finish(first, jobs)
@@ -37,7 +37,7 @@ local function finish(first, jobs)
   if follows == 'lost' then
     state = lose(r, died, attempt, fence, now, jobs)
   elseif follows == 'wait' then
-    call('HINCRBY', N.stats, 'outcome:suspended', 1)
+    bump(N.stats, 'outcome:suspended', 1)
     state = suspend(r, fence, now, jobs)
   else
     local fields = { 'df', fence, 'a' .. r.n, attempt }
@@ -53,7 +53,7 @@ local function finish(first, jobs)
       fields[5], fields[6] = 'resx', string.format('%d', now + r.rms)
     end
     if counts == '1' then call('HINCRBY', record, 'c', 1) end
-    if outcome ~= 'ok' then call('HINCRBY', N.stats, 'outcome:' .. outcome, 1) end
+    if outcome ~= 'ok' then bump(N.stats, 'outcome:' .. outcome, 1) end
     if follows == 'succeeded' or follows == 'dead' then
       state = follows
       finalize(r, state, reason, now, jobs, fields)
@@ -66,11 +66,8 @@ local function finish(first, jobs)
     end
   end
   local begun = taker and taker.begun or false
-  if begun then
-    call('HSET', record, 'nx', begun[1])
-  elseif r.nx then
-    call('HDEL', record, 'nx')
-  end
+  if begun and not is_final(state) then call('HSET', record, 'nx', begun[1]) end
+  if r.nx and not begun then call('HDEL', record, 'nx') end
   taker = nil
   return { 'OK', state, begun }
 end

@@ -17,7 +17,7 @@ for _, id in ipairs(ids) do
     attempt.message = 'its lease ended: the consumer died or was paused'
     lose(r, '', cjson.encode(attempt), '', now, jobs)
   else
-    call('ZREM', N.leases, id)
+    mark(N.leases, id, false)
   end
 end
 return { #ids, unpack(jobs) }

@@ -19,23 +19,20 @@ local function has_job(name)
 end
 
 for _, fn in ipairs(call('HKEYS', N.unfinished)) do
-  local window = N.window .. fn
+  local window, space = N.window .. fn, space_of(fn).key
   for _, id in ipairs(call('ZRANGEBYSCORE', window, '-inf', now - ARGV[1], 'LIMIT', 0, ARGV[2])) do
     local r = read(id)
-    if r and r.s == 'ready' and r.job and r.job ~= '' then
-      if not has_job(r.job) then
-        local job = new_job(id, fn)
-        call('HSET', N.record .. id, 'job', job[2])
-        job[3] = id
-        jobs[#jobs + 1] = job
-        count = count + 1
-      end
-      call('ZADD', window, now, id)
-    elseif r and r.s == 'running' then
-      call('ZADD', window, now, id)
-    else
-      call('ZREM', window, id)
+    local is_released = r and r.s == 'ready' and r.job and r.job ~= ''
+    if is_released and not has_job(r.job) then
+      local job = new_job(id, fn)
+      call('HSET', N.record .. id, 'job', job[2])
+      job[3] = id
+      jobs[#jobs + 1] = job
+      count = count + 1
     end
+    local is_there = is_released or r and r.s == 'running'
+    mark(window, id, is_there and now)
+    mark(space, id, is_there and now)
   end
 end
 for _, fn in ipairs(call('SRANDMEMBER', N.rooms, 100)) do release(fn, now, jobs) end

@@ -20,8 +20,10 @@ if last and not is_final(last) then
   return { 'WAITING' }
 end
 local jobs = {}
-local reply = accept_event(read_event(6), clock(), jobs)
+local now = clock()
+local reply = accept_event(read_event(6), now, jobs)
 if reply[1] == 'FULL' then return reply end
+enter_rooms(now, jobs)
 redis.call('HINCRBY', state, 'fired', 1)
 redis.call('HSET', state, 'inv', ARGV[6])
 redis.call('HDEL', state, 'pending')

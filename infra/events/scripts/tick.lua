@@ -52,8 +52,10 @@ if ARGV[8] ~= 'allow' and held[3] then
   end
 end
 local jobs = {}
-local reply = accept_event(read_event(10), clock(), jobs)
+local now = clock()
+local reply = accept_event(read_event(10), now, jobs)
 if reply[1] == 'FULL' then return reply end
+enter_rooms(now, jobs)
 advance('fired')
 redis.call('HSET', state, 'inv', ARGV[10])
 redis.call('HDEL', state, 'pending')
