@@ -1,5 +1,6 @@
 /** Settings of the events process. See infra/lib/config.ts. */
 import { z } from 'zod';
+import { EVENTS_NAMESPACE_WINDOW_MAX } from '../../sdk/protocol/limits.ts';
 import { DURABILITY_CLASSES } from '../../infra/events/durability.ts';
 import { commonSettings, loadConfig } from '../../infra/lib/config.ts';
 
@@ -22,6 +23,13 @@ const settings = {
     ),
   /** Jobs that this process runs at a time, in each of the shard queues. */
   SKIFF_EVENTS_CONCURRENCY: z.coerce.number().int().min(1).max(10_000).default(256),
+  /** Events of one namespace that run or are in these queues, on all hosts together; the others wait in their rooms. */
+  SKIFF_EVENTS_NAMESPACE_MAX: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(EVENTS_NAMESPACE_WINDOW_MAX),
 } as const;
 
 export function loadEventsConfig(env: Readonly<Record<string, string | undefined>>) {

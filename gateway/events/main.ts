@@ -162,6 +162,7 @@ const cells = cellsOf(storeRedis).all.map((cell) => {
     connection: workerRedis,
     subscriber: cancelsRedis,
     concurrency: config.SKIFF_EVENTS_CONCURRENCY,
+    namespaceMax: config.SKIFF_EVENTS_NAMESPACE_MAX,
     log,
   });
   return { cell, store, steps, consumer, pump: new Pump({ store, queues, payloads: events.payloads, log }) };

@@ -112,6 +112,10 @@ export const eventKeys = (tag: string) =>
     sleeping: (id: string) => `${tag}:inv-sleeping:${id}`,
     /** Sorted set of `invocation step` that wait for an event of this name; score = since when. */
     waiters: (name: string) => `${tag}:ev:waiters:${name}`,
+    /** Sorted set of `number data` of events of this name that are kept for later waits; score = when it was sent. Expires. */
+    kept: (name: string) => `${tag}:ev:kept:${name}`,
+    /** Their bytes together. */
+    keptBytes: (name: string) => `${tag}:ev:kept-bytes:${name}`,
     ended: endedChannel,
     /** Sorted set of ids of one function that wait to be put into BullMQ; score = priority, then order of acceptance. */
     room: (functionName: string) => `${tag}:ev:room:${functionName}`,

@@ -1,6 +1,7 @@
 /**
  * The Lua scripts of ./scripts as commands. Each is loaded with the names of all keys (from infra/contract/keys.ts) and
- * the constants in front, then queue.lua, then itself. A script's contract is its header. Its KEYS[1] is the epoch of the
+ * the constants in front, then gather.lua, queue.lua, acceptance.lua and events.lua, then itself, then the writes that were
+ * gathered. A script's contract is its header. Its KEYS[1] is the epoch of the
  * cell that it works in, and tells it that cell's tag: no script touches keys of two.
  */
 import { readFileSync } from 'node:fs';
@@ -17,6 +18,9 @@ import {
   EVENTS_NAMESPACE_WINDOW_MAX,
   IDEMPOTENCY_KEPT_MS,
   RECORD_KEPT_MS,
+  SIGNAL_KEPT_MS,
+  SIGNALS_BYTES_KEPT,
+  SIGNALS_KEPT,
   STEPS_BYTES_MAX,
   STEPS_MAX,
 } from '../../sdk/protocol/limits.ts';
@@ -62,6 +66,9 @@ const CONSTANTS = {
   NAMESPACE_WINDOW: EVENTS_NAMESPACE_WINDOW_MAX,
   STEPS_MAX,
   STEPS_BYTES_MAX,
+  SIGNAL_KEPT_MS,
+  SIGNALS_KEPT,
+  SIGNALS_BYTES_KEPT,
   GROUP_MS: EVENT_AGE_MS_MAX + EVENT_DELAY_MS_MAX,
 };
 
@@ -95,7 +102,7 @@ do
   end })
 end
 ${constants.join('\n')}
-${['gather', 'queue', 'acceptance'].map(readScript).join('\n')}
+${['gather', 'queue', 'acceptance', 'events'].map(readScript).join('\n')}
 `;
 }
 

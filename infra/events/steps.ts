@@ -2,7 +2,7 @@
  * Durable steps: what an invocation's function has done already, and what it sleeps or waits for. Invariant: a step is
  * stored once, by the holder of the newest fence token; whoever comes later is told what is stored.
  *
- * Entries, JSON: k kind (step, sleep, wait) · v value · due until when it sleeps or waits · event, match: what it waits for.
+ * Entries, JSON: k kind (step, sleep, wait) · e number of the event that came · v value · due until when it sleeps or waits · event, match: what it waits for.
  * One with `due` is pending.
  */
 import type { Redis } from 'ioredis';
@@ -93,16 +93,18 @@ export class StepStore {
     });
   }
 
-  /** Ids of those that waited for it, each as often as it did. */
-  async signal(name: string, data: unknown): Promise<{ ids: string[]; jobs: ReleasedJob[] }> {
+  /** Ids of those that waited for it, each as often as it did. `isKept`: also for invocations that wait later. */
+  async signal(name: string, data: unknown, isKept = true): Promise<{ ids: string[]; jobs: ReleasedJob[] }> {
     const json = JSON.stringify(data ?? null);
     const ids: string[] = [];
     const jobs: ReleasedJob[] = [];
-    for (let since: string | number = '', passed = 0; passed >= 0;) {
-      const args = [name, json, since, passed, SIGNAL_BATCH];
-      const reply = (await this.#run('signal', args)) as [unknown, unknown, Reply, ...Reply[]];
-      const [at, next, given, ...released] = reply;
+    let [since, number]: [string | number, string] = ['', ''];
+    for (let passed = 0; passed >= 0;) {
+      const args = [name, json, since, number, passed, SIGNAL_BATCH, isKept ? 1 : ''];
+      const reply = (await this.#run('signal', args)) as [unknown, unknown, unknown, Reply, ...Reply[]];
+      const [at, of, next, given, ...released] = reply;
       since = Number(at);
+      number = String(of);
       passed = Number(next);
       ids.push(...given.map(String));
       jobs.push(...parseJobs(released));

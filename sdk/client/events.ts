@@ -78,7 +78,10 @@ export interface Events<R extends ClientResponse> {
   capturedRequest(id: string, options?: CallOptions): Promise<CapturedRequest>;
   /** Durable steps that an invocation has stored, and what it sleeps or waits for. */
   invocationSteps(id: string, options?: CallOptions): Promise<InvocationStep[]>;
-  /** Gives an event to the invocations that wait for one of this name (`ctx.waitForEvent`) with matching data. */
+  /**
+   * Gives an event to the invocations that wait for one of this name (`ctx.waitForEvent`) with matching data, and for an
+   * hour to those that were accepted before it and begin to wait later: once to each.
+   */
   sendEvent(name: string, data?: unknown, options?: CallOptions): Promise<SignalReceipt>;
   /** Counters, what waits, and how safely events are kept. */
   eventStats(options?: CallOptions): Promise<EventStats>;

@@ -99,9 +99,10 @@ export interface FunctionContext {
    */
   sleep(time: string | number | Date, name?: string): Promise<void>;
   /**
-   * Waits, suspended as in `sleep`, for an event of this name (`skiff event send <name> <json>`, `POST /v1/signals`) that
-   * is sent from now on. Resolves with its data, or undefined when it has not come in time. Rejects in an invocation
-   * that somebody waits for.
+   * Waits, suspended as in `sleep`, for an event of this name (`skiff event send <name> <json>`, `POST /v1/signals`). One
+   * that was sent before, but after the invocation was accepted, is kept for an hour and given to the wait at once; no
+   * event is given to an invocation twice. Resolves with its data, or undefined when none has come in time. Rejects in
+   * an invocation that somebody waits for.
    */
   waitForEvent<Data = unknown>(name: string, options?: EventWait): Promise<Data | undefined>;
   /**

@@ -226,6 +226,10 @@ export const STEP_SLEEP_MS_MAX = 366 * 86_400_000;
 export const STEP_WAIT_MS_DEFAULT = 7 * 86_400_000;
 /** Data of an event that invocations wait for. */
 export const SIGNAL_BYTES_MAX = 64 * KB;
+/** How long such an event is kept for invocations that begin to wait after it was sent; of each name, the newest. */
+export const SIGNAL_KEPT_MS = 3_600_000;
+export const SIGNALS_KEPT = 1_000;
+export const SIGNALS_BYTES_KEPT = 1 * MB;
 /** Schedules of one server: each is looked at when it is due. */
 export const SCHEDULES_MAX = 10_000;
 export const SCHEDULE_EVERY_MS_MAX = 366 * 86_400_000;

@@ -29,6 +29,8 @@ export interface ConsumerOptions extends Omit<AttemptParts, 'finish'> {
   readonly subscriber: Redis;
   /** Jobs of one shard at a time. */
   readonly concurrency: number;
+  /** Invocations of one namespace in the queue proper or running, on all consumers and in all cells. */
+  readonly namespaceMax: number;
   /** A worker that takes nothing for this long while its queue has jobs is replaced. */
   readonly deafMs?: number;
   readonly onEnd?: (outcome: string, state: string) => void;
@@ -94,11 +96,15 @@ export class Consumer {
   }
 
   async open(): Promise<void> {
-    const { subscriber } = this.#options;
+    const { subscriber, store, namespaceMax, log } = this.#options;
     subscriber.on('message', (channel: string, id: string) => {
       if (channel === cancelsChannel) this.#held.get(id)?.cancel();
     });
     await subscriber.subscribe(cancelsChannel);
+    // Until the store is there, the limit is the one before.
+    await store
+      .limitNamespaces(Math.ceil(namespaceMax / this.#cell.of))
+      .catch((error: unknown) => log.warn({ error }, 'limit not set'));
     this.#shards = Array.from({ length: shardsOf(this.#cell) }, (_, shard) => this.#openShard(shard));
     this.#timers.push(
       setInterval(() => void this.#renew(), RENEW_MS),

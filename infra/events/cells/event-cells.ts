@@ -41,9 +41,9 @@ export function openStepRecords(redis: Redis): StepRecords {
   const stores = cells.all.map((cell) => new StepStore(redis, cell));
   return {
     list: (id) => (stores[cells.ofId(id).index] as StepStore).list(id),
-    async signal(name, data) {
+    async signal(name, data, isKept) {
       // Whoever waits may be of any function.
-      const replies = await Promise.all(stores.map((store) => store.signal(name, data)));
+      const replies = await Promise.all(stores.map((store) => store.signal(name, data, isKept)));
       return { ids: replies.flatMap(({ ids }) => ids), jobs: replies.flatMap(({ jobs }) => jobs) };
     },
   };

@@ -117,6 +117,7 @@ test('H8: workers that hear nothing any more are noticed by their lack of progre
     connection,
     subscriber,
     concurrency: 4,
+    namespaceMax: 100,
     deafMs: 1_500,
     log: pino({ level: 'silent' }),
   });

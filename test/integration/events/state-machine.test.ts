@@ -27,7 +27,7 @@ afterAll(() => test_?.close());
 const step = fc.oneof(
   fc.record({
     kind: fc.constant('accept' as const),
-    fn: fc.constantFrom('a', 'b'),
+    fn: fc.constantFrom('a', 'b', 'team.a', 'team.b'),
     key: fc.constantFrom(undefined, undefined, 'k', 'k'),
     delayMs: fc.constantFrom(0, 0, 1, 100_000),
     maxAgeMs: fc.constantFrom(1, 100_000, 100_000),
@@ -196,6 +196,14 @@ async function checkKeys(world: World): Promise<void> {
   const waits = new Set<InvocationState>(['delayed', 'retry_wait', 'waiting']);
   const waiting = [...world.states].filter(([, state]) => waits.has(state));
   expect((await redis.zrange(events.due, 0, '-1')).sort()).toEqual(waiting.map(([id]) => id).sort());
+  // A namespace's window is that of its functions together.
+  for (const space of ['', 'team']) {
+    const names = space === '' ? ['a', 'b'] : ['team.a', 'team.b'];
+    const windows = await Promise.all(names.map((name) => redis.zrange(events.window(name), 0, '-1')));
+    const taken = (await redis.zrange(events.space(space), 0, '-1')).sort();
+    expect(taken).toEqual(windows.flat().sort());
+    expect(taken.length).toBeLessThanOrEqual(3);
+  }
   const counts = await redis.hvals(events.unfinished);
   expect(counts.reduce((sum, count) => sum + Number(count), 0)).toBe(unfinished.length);
   for (const key of await redis.keys(events.sleeping('*')))
@@ -232,6 +240,7 @@ test(
       fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
         await test_.redis.flushall();
         await test_.redis.set(durable.epoch, EPOCH);
+        await test_.store.limitNamespaces(3);
         const world = new World();
         for (const each of steps) {
           await world.run(each as Step);
@@ -252,6 +261,7 @@ test(
       fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
         await test_.redis.flushall();
         await test_.redis.set(durable.epoch, EPOCH);
+        await test_.store.limitNamespaces(3);
         const world = new World();
         for (const each of steps) {
           await world.run(each as Step);

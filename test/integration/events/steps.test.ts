@@ -3,7 +3,13 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { events } from '../../helpers/keys.ts';
 import { StepStore, type NewStep } from '../../../infra/events/steps.ts';
 import type { Begun } from '../../../infra/events/wire.ts';
-import { STEPS_BYTES_MAX, STEPS_MAX } from '../../../sdk/protocol/limits.ts';
+import {
+  SIGNAL_KEPT_MS,
+  SIGNALS_BYTES_KEPT,
+  SIGNALS_KEPT,
+  STEPS_BYTES_MAX,
+  STEPS_MAX,
+} from '../../../sdk/protocol/limits.ts';
 import {
   acceptOne,
   CONSUMER,
@@ -157,6 +163,62 @@ test('an event that comes while the function still runs wakes it when it is susp
   await suspend(held);
   await untilReady(held.id);
   expect((await steps.load(await again(held.id)))?.get('w')).toEqual({ kind: 'wait', value: 1 });
+});
+
+test('an event that was sent before the wait began is given to it, once to each invocation, the oldest first', async () => {
+  const [held, other] = await Promise.all([begin(), begin()]);
+  expect((await steps.signal('early', { order: 7, n: 1 })).ids).toEqual([]);
+  await steps.signal('early', { order: 8, n: 2 });
+  await steps.signal('early', { order: 7, n: 3 });
+  const wait = (each: Begun, step: string, order: number) =>
+    put(each, { step, kind: 'wait', event: 'early', ms: 60_000, match: { order } });
+  const given = (n: number, order: number) => ({
+    kind: 'stored',
+    stored: { kind: 'wait', value: { order, n } },
+  });
+  expect(await wait(held, 'a', 7)).toEqual(given(1, 7));
+  expect(await wait(held, 'b', 7)).toEqual(given(3, 7));
+  expect(await wait(held, 'c', 8)).toEqual(given(2, 8));
+  // What is stored stays so, and what was given is not given again.
+  expect(await wait(held, 'a', 7)).toEqual(given(1, 7));
+  expect(await wait(held, 'd', 7)).toEqual({ kind: 'stored', stored: { kind: 'wait', isPending: true } });
+  expect(await wait(other, 'a', 7)).toEqual(given(1, 7));
+  // One that came while it waited is not given to its next wait.
+  expect((await steps.signal('early', { order: 7, n: 4 })).ids).toEqual([held.id]);
+  expect(await wait(held, 'e', 7)).toMatchObject({ stored: { isPending: true } });
+  expect(await wait(other, 'b', 7)).toEqual(given(3, 7));
+  expect(await wait(other, 'c', 7)).toEqual(given(4, 7));
+});
+
+test('events are kept for a bounded time, in a bounded number and size, and not for later invocations', async () => {
+  const early = await begin();
+  await steps.signal('old', 1);
+  await waitFor(
+    'the next millisecond',
+    async () => Date.now() > ((await on.store.get(early.id))?.acceptedMs ?? Infinity) + 2,
+  );
+  const late = await begin();
+  const wait = (each: Begun, event: string, step = event) =>
+    put(each, { step, kind: 'wait', event, ms: 60_000 });
+  expect(await wait(late, 'old')).toMatchObject({ stored: { isPending: true } });
+  expect(await on.redis.pttl(events.kept('old'))).toBeGreaterThan(SIGNAL_KEPT_MS - 60_000);
+  // Older than they are kept, but of a name that is still in use.
+  await on.redis.zadd(
+    events.kept('old'),
+    Date.now() - SIGNAL_KEPT_MS - 1,
+    (await on.redis.zrange(events.kept('old'), 0, '0'))[0] as string,
+  );
+  await on.redis.hset(events.record(early.id), 'acc', 0);
+  expect(await wait(early, 'old')).toMatchObject({ stored: { isPending: true } });
+  await Promise.all(Array.from({ length: SIGNALS_KEPT + 5 }, (_, i) => steps.signal('many', i)));
+  expect(await on.redis.zcard(events.kept('many'))).toBe(SIGNALS_KEPT);
+  const large = 'x'.repeat(SIGNALS_BYTES_KEPT / 4);
+  for (let i = 0; i < 6; i++) await steps.signal('large', `${i}${large}`);
+  expect(await on.redis.zcard(events.kept('large'))).toBe(3);
+  expect(Number(await on.redis.get(events.keptBytes('large')))).toBe(3 * (large.length + 3));
+  // No room in the store: whoever waits gets it, and that is all.
+  await steps.signal('unkept', 1, false);
+  expect(await on.redis.exists(events.kept('unkept'))).toBe(0);
 });
 
 test('an event that does not come in time is undefined, for good', async () => {

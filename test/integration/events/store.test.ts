@@ -275,6 +275,41 @@ test('a backlog of one function does not stand in front of another function', as
   expect(await events_.redis.zcard(events.window('busy'))).toBe(4);
 });
 
+test('a namespace with many functions and a flood does not stand in front of another, and serves its own in turn', async () => {
+  await events_.store.limitNamespaces(8);
+  const jobs: ReleasedJob[] = [];
+  const names = Array.from({ length: 20 }, (_, i) => `flood.f${String(i).padStart(2, '0')}`);
+  // The first of them alone could fill the window.
+  for (const functionName of names)
+    for (let i = 0; i < 10; i++) jobs.push(...(await accept({ functionName, window: 16 })).jobs);
+  expect(jobs.flatMap(({ ids }) => ids)).toHaveLength(8);
+  expect(await events_.redis.zcard(events.space('flood'))).toBe(8);
+  const quiet = await accept({ functionName: 'quiet.f', window: 16 });
+  expect(quiet.jobs).toHaveLength(1);
+  expect((await accept({ functionName: 'operators', window: 16 })).jobs).toHaveLength(1);
+  // Ends make room for each of its functions before one has a second turn, also when the consumer would go on with its own.
+  const begun = await begin(jobs);
+  const served: string[] = [];
+  for (let i = 0; i < 40; i++) {
+    const reply = await finishOne(events_.store, end(begun.shift() as Begun, { takesNext: true }));
+    const next = reply.kind === 'written' && reply.next ? [reply.next] : await begin(reply.jobs);
+    expect(next).toHaveLength(1);
+    served.push(...next.map(({ functionName }) => functionName));
+    begun.push(...next);
+    expect(await events_.redis.zcard(events.space('flood'))).toBe(8);
+  }
+  const inTurn = [...served].sort();
+  expect(inTurn.filter((name, i) => name !== inTurn[i - 1])).toEqual(names);
+  expect(new Set(served.slice(0, 20)).size).toBe(20);
+  // To the last one, and nothing is left of it.
+  while (begun.length > 0) {
+    const reply = await finishOne(events_.store, end(begun.shift() as Begun));
+    begun.push(...(await begin(reply.jobs)));
+  }
+  expect(await events_.redis.zcard(events.expiry)).toBe(2);
+  expect(await events_.redis.exists(events.space('flood'), events.held('flood'))).toBe(0);
+});
+
 test('invocations with one ordering key go one at a time in the order accepted, also over retries', async () => {
   const line = 'hello/key';
   const a = await accept({ line });
