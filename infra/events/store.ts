@@ -75,7 +75,7 @@ export class EventStore {
 
   /** How many invocations of one namespace may be in the queue proper or run, from now on. */
   async limitNamespaces(countMax: number): Promise<void> {
-    await this.redis.hset(events.limits, '*', countMax);
+    await this.redis.hset(this.#keys.limits, '*', countMax);
   }
 
   /** Those of `ids` that are this job's to run, with their new fence tokens. */
