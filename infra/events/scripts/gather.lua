@@ -2,6 +2,9 @@
 Writes that the invocations of one call have in common: gathered while its script runs, and made once at its end. It
 stands in front of queue.lua, and infra/events/scripts.ts puts `flush` behind every script.
 
+Input:  `mark` and `bump` say what is to be written; `total` and `send` take keys as they are
+Output: `flush` writes all of it
+
 Invariant: what is gathered here is read here alone, through `total` and the counts of queue.lua's lanes, until the
 call has ended. The last word about a member of a sorted set holds.
 ]]
