@@ -31,6 +31,7 @@ import { Networks } from './network/networks.ts';
 import { Current } from './pool/current.ts';
 import type { Instance } from './pool/instance.ts';
 import { NamespaceQuota } from './pool/namespace-quota.ts';
+import { GuestSandbox } from './pool/guest-sandbox.ts';
 import { Pool } from './pool/pool.ts';
 import { withRuntimeClasses } from './pool/runtime-hosts.ts';
 import { Stems } from './pool/stems.ts';
@@ -135,7 +136,10 @@ const linkServer = new LinkServer({
 });
 await subscribeChanges(changesRedis, onChange, () => current.onGap());
 
-const stems = new Stems(host, paths.sandboxes, log);
+const stems = new Stems({
+  launch: (spec, background) => GuestSandbox.start(host, spec, paths.sandboxes, background),
+  log,
+});
 const tokensOf = (instance: Instance): string[] => instance.slots.map((slot) => instance.token(slot));
 // When Redis is away the tokens die with this runner's epoch, or are refused one by one.
 const withdraw = (instance: Instance): void =>

@@ -58,12 +58,20 @@ export async function launchSandbox(
     const process = await startRuntime({
       id: spec.id,
       enter: stage.enter,
-      procsFiles: (launchers ?? cgroup).procsFiles,
+      joinFiles: (launchers ?? cgroup).joinFiles,
       runtime,
       files: runFiles(bundle),
       hasNetwork: network !== undefined,
     });
-    return new RunningSandbox({ id: spec.id, uid, process, cgroup, resources: resources.move(), log });
+    return new RunningSandbox({
+      id: spec.id,
+      uid,
+      process,
+      cgroup,
+      cpu: spec.cpu,
+      resources: resources.move(),
+      log,
+    });
   } finally {
     network?.close();
   }

@@ -12,7 +12,7 @@ import { runCommand, type RunFiles, type RuntimePaths, runtimeTraits, tryReadFai
 /** Paths and arguments travel as positional parameters, never inside the script. */
 const JOIN_AND_EXEC = `
 count=$1; shift
-while [ "$count" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; count=$((count - 1)); done
+while [ "$count" -gt 0 ]; do echo 0 > "$1" || exit 125; shift; count=$((count - 1)); done
 exec "$@"
 `;
 const START_MS_MAX = 10_000;
@@ -30,7 +30,7 @@ export interface RuntimeProcess {
 export interface StartInput {
   readonly id: string;
   readonly enter: readonly string[];
-  readonly procsFiles: readonly string[];
+  readonly joinFiles: readonly string[];
   readonly runtime: RuntimePaths;
   readonly files: RunFiles;
   readonly hasNetwork: boolean;
@@ -38,9 +38,9 @@ export interface StartInput {
 
 /** Rejects with SkiffError COLD_START_FAILED; the caller cleans up whatever the runtime left. */
 export async function startRuntime(input: StartInput): Promise<RuntimeProcess> {
-  const { enter, procsFiles, files } = input;
+  const { enter, joinFiles, files } = input;
   const command = runCommand(input.runtime, input.id, files, input);
-  const shell = ['/bin/sh', '-c', JOIN_AND_EXEC, 'skiff', String(procsFiles.length), ...procsFiles];
+  const shell = ['/bin/sh', '-c', JOIN_AND_EXEC, 'skiff', String(joinFiles.length), ...joinFiles];
   const [program, ...args] = [...enter, ...shell, ...command] as [string, ...string[]];
   using pidFile = new PidFileWatch(files);
   // Detached: a Ctrl-C at the terminal is for the server, which then ends its sandboxes in order.

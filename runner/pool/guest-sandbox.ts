@@ -80,8 +80,16 @@ export class GuestSandbox implements Guest {
     });
   }
 
-  /** Launches a sandbox and waits until its guest is ready for LOAD. Rejects with COLD_START_FAILED. */
-  static async start(host: SandboxHost, spec: GuestSpec, sandboxesDir: string): Promise<GuestSandbox> {
+  /**
+   * Launches a sandbox and waits until its guest is ready for LOAD. With `background` nobody waits for it: until that
+   * resolves, or it is ready, it gets what processor time other sandboxes leave. Rejects with COLD_START_FAILED.
+   */
+  static async start(
+    host: SandboxHost,
+    spec: GuestSpec,
+    sandboxesDir: string,
+    background?: Promise<void>,
+  ): Promise<GuestSandbox> {
     const id = createId('sbx');
     const folder = join(sandboxesDir, id);
     const channel = join(folder, 'c');
@@ -97,12 +105,17 @@ export class GuestSandbox implements Guest {
       sandbox = await host.launch({
         ...spec,
         id,
+        isBackground: background !== undefined,
         mounts: [
           { source: channel, target: '/run/skiff' },
           { source: join(folder, 'task'), target: '/var/task', propagate: true },
         ],
       });
-      return await GuestSandbox.#greet(id, folder, sandbox, server);
+      const { promote } = sandbox;
+      void background?.then(promote);
+      const guest = await GuestSandbox.#greet(id, folder, sandbox, server);
+      if (background) promote();
+      return guest;
     } catch (error) {
       sandbox?.kill();
       await rm(folder, { recursive: true, force: true });

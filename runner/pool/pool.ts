@@ -80,6 +80,7 @@ export class Pool {
     await this.#makeRoom(config.memory);
     this.#reservedBytes += config.memory;
     let isStarted = false;
+    const release = this.#options.stems.holdRefill();
     try {
       const instance = await (deployment.container
         ? this.#startContainer(deployment, receivedMs)
@@ -92,6 +93,7 @@ export class Pool {
         throw new SkiffError('COLD_START_FAILED', 'the sandbox ended right after it was loaded');
       return instance;
     } finally {
+      release();
       if (!isStarted) this.#reservedBytes -= config.memory;
     }
   }
@@ -256,7 +258,7 @@ export class Pool {
       Promise.all(image.layers.map((layer) => store.ensureLayer(repository, layer))),
     ]);
     if (stemsPerBase > 0) stems.keep(kind.key, kind.spec, stemsPerBase);
-    const { guest } = await stems.claim(kind.key, kind.spec);
+    const guest = await stems.claim(kind.key, kind.spec);
     try {
       const limits =
         config.cpu === kind.spec.cpu

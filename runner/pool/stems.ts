@@ -1,15 +1,37 @@
 /**
  * Stems: sandboxes of a base image, booted and trained ahead of time, not yet given a function.
  * Invariant: a stem is handed out once and never comes back; it holds nothing of any deployment before that.
- * Refill never competes with requests: one launch at a time, and only after the host was free of starts for a moment.
+ *
+ * Refill never takes from requests: one launch at a time, at a tenth of a sandbox's weight, and only
+ * when no sandbox is being started and the call behind the last start has had time to be answered. Under starts without
+ * end it goes on all the same, after a while, and a start that finds the shelf empty takes over the launch that is under
+ * way, which from then on has its full weight.
  */
 import type { Log } from '../../infra/lib/log.ts';
-import type { SandboxHost } from '../../infra/sandbox/contract.ts';
-import { GuestSandbox, type GuestSpec } from './guest-sandbox.ts';
+import type { GuestSandbox, GuestSpec } from './guest-sandbox.ts';
 
-interface Shelf {
+export interface StemsOptions<Stem extends StemGuest> {
+  /** Launches one; with `background`, see GuestSandbox.start. */
+  readonly launch: (spec: GuestSpec, background?: Promise<void>) => Promise<Stem>;
+  readonly log: Log;
+  /** How long starts can hold a refill up. */
+  readonly heldMsMax?: number;
+}
+
+/** What is asked of a sandbox that waits. */
+export type StemGuest = Pick<GuestSandbox, 'isGone' | 'exited' | 'kill'>;
+
+interface Boot<Stem> {
+  readonly stem: Promise<Stem>;
+  hurry(): void;
+  isTaken: boolean;
+}
+
+interface Shelf<Stem> {
   readonly spec: GuestSpec;
-  readonly ready: GuestSandbox[];
+  readonly ready: Stem[];
+  /** The refill that is under way. */
+  boot: Boot<Stem> | undefined;
   target: number;
   lastUsedMs: number;
   failures: number;
@@ -18,21 +40,22 @@ interface Shelf {
 
 /** A class of stem nobody asked for in this time is given up. */
 const SHELF_IDLE_MS = 600_000;
+/** From the end of a start: the call that waited for it is being answered. */
+const CALM_MS = 30;
+const HELD_MS_MAX = 400;
+const LOOK_MS = 5;
 
-export class Stems {
-  readonly #host: SandboxHost;
-  readonly #sandboxesDir: string;
-  readonly #log: Log;
-  readonly #shelves = new Map<string, Shelf>();
+export class Stems<Stem extends StemGuest = GuestSandbox> {
+  readonly #options: StemsOptions<Stem>;
+  readonly #shelves = new Map<string, Shelf<Stem>>();
   #isRefilling = false;
   #isClosed = false;
-  /** How many starts run now: refill waits for zero. */
-  #claims = 0;
+  /** How many starts run now, and when the last one began or ended (performance.now()). */
+  #starts = 0;
+  #lastStartAt = -Infinity;
 
-  constructor(host: SandboxHost, sandboxesDir: string, log: Log) {
-    this.#host = host;
-    this.#sandboxesDir = sandboxesDir;
-    this.#log = log;
+  constructor(options: StemsOptions<Stem>) {
+    this.#options = options;
   }
 
   get count(): number {
@@ -54,36 +77,49 @@ export class Stems {
       shelf.target = Math.max(shelf.target, target);
       shelf.lastUsedMs = Date.now();
     } else {
-      this.#shelves.set(key, { spec, ready: [], target, lastUsedMs: Date.now(), failures: 0, retryAtMs: 0 });
+      const empty = { ready: [], boot: undefined, failures: 0, retryAtMs: 0 };
+      this.#shelves.set(key, { ...empty, spec, target, lastUsedMs: Date.now() });
     }
     this.#refillSoon();
   }
 
-  /** A ready stem, or a new sandbox when there is none. `wasReady` tells which. */
-  async claim(key: string, spec: GuestSpec): Promise<{ guest: GuestSandbox; wasReady: boolean }> {
+  /** A sandbox is being started, from a stem or not: refills wait until the returned function is called. */
+  holdRefill(): () => void {
+    this.#starts++;
+    this.#lastStartAt = performance.now();
+    let isHeld = true;
+    return () => {
+      if (!isHeld) return;
+      isHeld = false;
+      this.#starts--;
+      this.#lastStartAt = performance.now();
+    };
+  }
+
+  /** A ready stem; else the one that is being launched, or a new sandbox. */
+  async claim(key: string, spec: GuestSpec): Promise<Stem> {
     const shelf = this.#shelves.get(key);
     if (shelf) shelf.lastUsedMs = Date.now();
-    for (let guest = shelf?.ready.pop(); guest; guest = shelf?.ready.pop()) {
-      if (!guest.isGone) {
-        this.#refillSoon();
-        return { guest, wasReady: true };
-      }
-    }
-    this.#claims++;
-    try {
-      return { guest: await GuestSandbox.start(this.#host, spec, this.#sandboxesDir), wasReady: false };
-    } finally {
-      this.#claims--;
+    for (let stem = shelf?.ready.pop(); stem; stem = shelf?.ready.pop()) {
+      if (stem.isGone) continue;
       this.#refillSoon();
+      return stem;
     }
+    const boot = shelf?.boot;
+    if (boot && !boot.isTaken) {
+      boot.isTaken = true;
+      boot.hurry();
+      return boot.stem;
+    }
+    return this.#options.launch(spec);
   }
 
   /** Gives up one stem to make room. */
   trySacrifice(): boolean {
     for (const shelf of this.#shelves.values()) {
-      const guest = shelf.ready.pop();
-      if (guest) {
-        guest.kill();
+      const stem = shelf.ready.pop();
+      if (stem) {
+        stem.kill();
         return true;
       }
     }
@@ -92,48 +128,61 @@ export class Stems {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    const guests = [...this.#shelves.values()].flatMap((shelf) => shelf.ready.splice(0));
-    for (const guest of guests) guest.kill();
-    await Promise.all(guests.map((guest) => guest.exited));
+    const stems = [...this.#shelves.values()].flatMap((shelf) => shelf.ready.splice(0));
+    for (const stem of stems) stem.kill();
+    await Promise.all(stems.map((stem) => stem.exited));
   }
 
   #refillSoon(): void {
     if (this.#isRefilling || this.#isClosed) return;
     this.#isRefilling = true;
-    setTimeout(() => void this.#refill(), 5);
+    setTimeout(() => void this.#refill(), LOOK_MS);
   }
 
   async #refill(): Promise<void> {
     try {
       for (let shelf = this.#neediest(); shelf && !this.#isClosed; shelf = this.#neediest()) {
-        if (this.#claims > 0) await new Promise((resolve) => setTimeout(resolve, 5));
-        else await this.#addOne(shelf);
+        await this.#untilCalm();
+        if (!this.#isClosed) await this.#addOne(shelf);
       }
     } finally {
       this.#isRefilling = false;
     }
   }
 
-  async #addOne(shelf: Shelf): Promise<void> {
+  async #untilCalm(): Promise<void> {
+    const deadline = performance.now() + (this.#options.heldMsMax ?? HELD_MS_MAX);
+    const isCalm = (now: number): boolean => this.#starts === 0 && now - this.#lastStartAt >= CALM_MS;
+    for (let now = performance.now(); !isCalm(now) && now < deadline; now = performance.now())
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+
+  async #addOne(shelf: Shelf<Stem>): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const boot = { stem: this.#options.launch(shelf.spec, promise), hurry: resolve, isTaken: false };
+    shelf.boot = boot;
     try {
-      const guest = await GuestSandbox.start(this.#host, shelf.spec, this.#sandboxesDir);
+      const stem = await boot.stem;
       shelf.failures = 0;
-      if (this.#isClosed) return guest.kill();
-      shelf.ready.push(guest);
-      void guest.exited.then(() => {
-        const at = shelf.ready.indexOf(guest);
+      if (boot.isTaken) return;
+      if (this.#isClosed) return stem.kill();
+      shelf.ready.push(stem);
+      void stem.exited.then(() => {
+        const at = shelf.ready.indexOf(stem);
         if (at !== -1) shelf.ready.splice(at, 1);
         this.#refillSoon();
       });
     } catch (error) {
       shelf.failures++;
       shelf.retryAtMs = Date.now() + Math.min(30_000, 500 * 2 ** shelf.failures);
-      this.#log.error({ error, failures: shelf.failures }, 'a stem could not be started');
+      this.#options.log.error({ error, failures: shelf.failures }, 'a stem could not be started');
       setTimeout(() => this.#refillSoon(), shelf.retryAtMs - Date.now() + 10).unref();
+    } finally {
+      shelf.boot = undefined;
     }
   }
 
-  #neediest(): Shelf | undefined {
+  #neediest(): Shelf<Stem> | undefined {
     const now = Date.now();
     for (const [key, shelf] of this.#shelves) {
       if (now - shelf.lastUsedMs > SHELF_IDLE_MS && this.#shelves.size > 1) {

@@ -12,7 +12,7 @@ import { GuestConnection } from './channel/connection.ts';
 import { captureConsole } from './report/console-capture.ts';
 import { currentInvocation, type Handler } from './channel/invocation.ts';
 import { writeCodeCache } from './code-cache.ts';
-import { loadHandler } from './loader.ts';
+import { loadHandler, rehearseLoading } from './loader.ts';
 import { patchMemory, patchProcessors } from './machine-facts.ts';
 import { describeError, mapStackTraces } from './report/stack-traces.ts';
 import { warmUp } from './warm-up.ts';
@@ -57,6 +57,8 @@ async function callByFetch(target: string, read: () => Request): Promise<Respons
 
 async function serveChannel(): Promise<void> {
   await warmUp();
+  rehearseLoading();
+  process.title = 'skiff stem';
   const socket = connect(CHANNEL);
   let exitCode = 0;
   const exitSoon = (code: number): void => {

@@ -41,6 +41,7 @@ function createDouble(id: string, socket: Socket): Sandbox {
     stderr: new PassThrough(),
     exited: exit.promise,
     setLimits: async () => {},
+    promote: () => {},
     freeze: async () => {},
     thaw: async () => {},
     usage: async () => ({ memoryBytes: 0, cpuMs: 0, pids: 0 }),

@@ -1,6 +1,6 @@
 /**
  * Control groups of sandboxes: one parent group that caps all sandboxes of this host together, one child for each.
- * Invariant: a process that wrote its pid to every one of `procsFiles` and what it starts afterwards are bound by
+ * Invariant: a process that wrote 0 to every one of `joinFiles` and what it starts afterwards are bound by
  * the limits, and `remove` never succeeds while one of them lives. Two implementations, v1.ts and v2.ts, behind
  * this interface; layout.ts finds out which one this host needs. The files are written by us, not by the OCI
  * runtime: crun refuses hybrid hosts, and limits must change while a sandbox runs (a stem becomes a function).
@@ -18,14 +18,18 @@ export interface CgroupLimits {
   /** Cores; fractions allowed. */
   readonly cpu: number;
   readonly pidsMax: number;
+  /** BACKGROUND_CPU's weight instead of one that goes with `cpu`. */
+  readonly isBackground?: boolean;
 }
 
 export interface Cgroup {
   readonly name: string;
-  /** Writing one's pid to all of them moves the writer in. */
-  readonly procsFiles: readonly string[];
+  /** Writing 0 to all of them moves the writer in, which must have one thread. */
+  readonly joinFiles: readonly string[];
   /** Throws SkiffError INVALID_CONFIG when the kernel refuses a limit, for example below what is in use. */
   setLimits(limits: CgroupLimits): void;
+  /** Weight against its siblings, as that of so many cores. */
+  setWeight(cpu: number): void;
   freeze(): Promise<void>;
   thaw(): void;
   usage(): SandboxUsage;
@@ -55,6 +59,8 @@ export interface CgroupParent {
 export const EXIT_SIGKILL = 137;
 /** Period of the CPU quota, the kernel's default. */
 export const CPU_PERIOD_US = 100_000;
+/** Little, but with less a start amid busy sandboxes would not end in time, and it holds locks that others wait for. */
+export const BACKGROUND_CPU = 0.1;
 /** The kernel refuses quotas below 1 ms. */
 export const CPU_QUOTA_US_MIN = 1_000;
 const EMPTY_MS_MAX = 5_000;

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import {
+  BACKGROUND_CPU,
   type Cgroup,
   type CgroupLimits,
   type CgroupParent,
@@ -25,9 +26,15 @@ export type V1Folders = Readonly<Record<V1Controller, string>>;
 
 /** null, zero, full, random, urandom: to read and write, never to make (no "m"). */
 const DEVICES_ALLOWED = ['c 1:3 rw', 'c 1:5 rw', 'c 1:7 rw', 'c 1:8 rw', 'c 1:9 rw'];
-/** Default weight of one core. */
+/** Default weight of one core, and the least. */
 const CPU_SHARES_PER_CORE = 1024;
+const CPU_SHARES_MIN = 2;
 const FREEZE_RETRY_MS = 20;
+/**
+ * Not cgroup.procs: moving a whole process makes the kernel wait until no thread of the host can be forking (10 to 30 ms
+ * measured); a thread that moves itself waits for nobody.
+ */
+const JOIN_FILE = 'tasks';
 /** How far below the limit a group may be when a charge fails: the kernel charges ahead, for each core. */
 const CHARGE_BATCH_BYTES = 1024 * 1024;
 
@@ -79,7 +86,7 @@ export function createV1Parent(
     createUnlimited(child) {
       const folder = join(folders.pids, child);
       makeFolder(folder);
-      return { ...at(child), procsFiles: [join(folder, 'cgroup.procs')] };
+      return { ...at(child), joinFiles: [join(folder, JOIN_FILE)] };
     },
     open: (child) => at(child),
     list() {
@@ -110,16 +117,21 @@ function createV1Cgroup(
 ): Cgroup {
   const state = join(folders.freezer, 'freezer.state');
   const thaw = (): void => writeKnob(state, 'THAWED');
+  const setWeight = (cpu: number): void => {
+    const shares = Math.max(CPU_SHARES_MIN, Math.round(cpu * CPU_SHARES_PER_CORE));
+    writeKnob(join(folders.cpu, 'cpu.shares'), shares);
+  };
   return {
     name,
-    procsFiles: eachFolder(folders).map((folder) => join(folder, 'cgroup.procs')),
+    joinFiles: eachFolder(folders).map((folder) => join(folder, JOIN_FILE)),
     setLimits(limits: CgroupLimits) {
       writeMemoryLimit(folders.memory, limits.memoryBytes);
       writeKnob(join(folders.cpu, 'cpu.cfs_period_us'), CPU_PERIOD_US);
       writeKnob(join(folders.cpu, 'cpu.cfs_quota_us'), cpuQuotaUs(limits.cpu));
-      writeKnob(join(folders.cpu, 'cpu.shares'), Math.max(2, Math.round(limits.cpu * CPU_SHARES_PER_CORE)));
+      setWeight(limits.isBackground ? BACKGROUND_CPU : limits.cpu);
       writeKnob(join(folders.pids, 'pids.max'), limits.pidsMax);
     },
+    setWeight,
     async freeze() {
       let triedMs = performance.now();
       writeKnob(state, 'FROZEN');

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import {
+  BACKGROUND_CPU,
   type Cgroup,
   type CgroupLimits,
   type CgroupParent,
@@ -108,16 +109,20 @@ function listOwnPids(folder: string): number[] {
 function createV2Cgroup(name: string, folder: string): Cgroup {
   const freezeFile = join(folder, 'cgroup.freeze');
   const procs = join(folder, 'cgroup.procs');
+  const setWeight = (cpu: number): void => {
+    const weight = Math.round(cpu * CPU_WEIGHT_PER_CORE);
+    writeKnob(join(folder, 'cpu.weight'), Math.min(CPU_WEIGHT_MAX, Math.max(1, weight)));
+  };
   return {
     name,
-    procsFiles: [procs],
+    joinFiles: [procs],
     setLimits(limits: CgroupLimits) {
       writeKnob(join(folder, 'memory.max'), limits.memoryBytes);
       writeKnob(join(folder, 'cpu.max'), `${cpuQuotaUs(limits.cpu)} ${CPU_PERIOD_US}`);
-      const weight = Math.round(limits.cpu * CPU_WEIGHT_PER_CORE);
-      writeKnob(join(folder, 'cpu.weight'), Math.min(CPU_WEIGHT_MAX, Math.max(1, weight)));
+      setWeight(limits.isBackground ? BACKGROUND_CPU : limits.cpu);
       writeKnob(join(folder, 'pids.max'), limits.pidsMax);
     },
+    setWeight,
     async freeze() {
       writeKnob(freezeFile, 1);
       const events = join(folder, 'cgroup.events');

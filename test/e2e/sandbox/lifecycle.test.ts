@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Sandbox } from '../../../infra/sandbox/contract.ts';
 import { openSandboxHost } from '../../../infra/sandbox/host.ts';
 import { waitFor } from '../../helpers/wait.ts';
 import { finish, MB, RUNTIMES, SandboxBench } from './sandbox-bench.ts';
@@ -64,6 +66,33 @@ describe.each(RUNTIMES)('life of a sandbox of %s', (runtime) => {
     await sandbox.freeze();
     sandbox.kill();
     expect(await sandbox.exited).toMatchObject({ killed: true });
+  });
+
+  test('leaves the processor to the others while it is in the background', async () => {
+    const busy = { args: ['/bin/sh', '-c', 'while :; do :; done'] };
+    // Several for each core, so that there is one wherever the kernel puts the quiet one.
+    const launches = Array.from({ length: 4 * availableParallelism() }, () => bench.launch(busy));
+    const others = await Promise.all(launches);
+    const quiet = await bench.launch({ ...busy, isBackground: true });
+    const cpuMs = async (sandbox: Sandbox): Promise<number> => (await sandbox.usage()).cpuMs;
+    const all = async (): Promise<number> =>
+      (await Promise.all(others.map(cpuMs))).reduce((sum, ms) => sum + ms, 0);
+    try {
+      const began = { quiet: await cpuMs(quiet), others: await all() };
+      const fairMs = 300;
+      await waitFor(
+        'work of the others',
+        async () => (await all()) - began.others > fairMs * others.length,
+        60_000,
+      );
+      const gotMs = (await cpuMs(quiet)) - began.quiet;
+      expect(gotMs).toBeLessThan(fairMs / 3);
+      quiet.promote();
+      await waitFor('its own turn', async () => (await cpuMs(quiet)) - began.quiet > gotMs + fairMs, 60_000);
+    } finally {
+      for (const sandbox of [...others, quiet]) sandbox.kill();
+      await Promise.all([...others, quiet].map((sandbox) => sandbox.exited));
+    }
   });
 
   test('is frozen and thawed again and again while it forks', async () => {

@@ -103,7 +103,7 @@ describe('v2', () => {
       '200000 100000',
       '10',
     ]);
-    expect(cgroup.procsFiles).toEqual([join(root, 'skiff/sbx-1/cgroup.procs')]);
+    expect(cgroup.joinFiles).toEqual([join(root, 'skiff/sbx-1/cgroup.procs')]);
   });
 
   test('never asks for less CPU than the kernel takes, nor for more weight', () => {
@@ -111,6 +111,10 @@ describe('v2', () => {
     expect([get('skiff/sbx-1/cpu.max'), get('skiff/sbx-1/cpu.weight')]).toEqual(['1000 100000', '1']);
     cgroup.setLimits({ ...limits, cpu: 500 });
     expect(get('skiff/sbx-1/cpu.weight')).toBe('10000');
+    cgroup.setLimits({ ...limits, isBackground: true });
+    expect([get('skiff/sbx-1/cpu.max'), get('skiff/sbx-1/cpu.weight')]).toEqual(['50000 100000', '10']);
+    cgroup.setWeight(1);
+    expect(get('skiff/sbx-1/cpu.weight')).toBe('100');
   });
 
   test('freezes, waits until the kernel says so, and thaws', async () => {
@@ -169,12 +173,14 @@ describe('v1', () => {
     expect(get('memory/skiff/sbx-1/memory.limit_in_bytes')).toBe(String(128 * MB));
     expect(get('cpu/skiff/sbx-1/cpu.cfs_quota_us')).toBe('50000');
     expect(get('cpu/skiff/sbx-1/cpu.shares')).toBe('512');
+    cgroup.setLimits({ ...limits, isBackground: true });
+    expect(get('cpu/skiff/sbx-1/cpu.shares')).toBe('102');
+    cgroup.setWeight(1);
+    expect(get('cpu/skiff/sbx-1/cpu.shares')).toBe('1024');
     expect(get('pids/skiff/sbx-1/pids.max')).toBe('64');
     expect(get('devices/skiff/sbx-1/devices.deny')).toBe('a');
     expect(get('devices/skiff/sbx-1/devices.allow')).toBe('c 1:9 rw');
-    expect(cgroup.procsFiles).toEqual(
-      V1_CONTROLLERS.map((name) => join(root, name, 'skiff/sbx-1/cgroup.procs')),
-    );
+    expect(cgroup.joinFiles).toEqual(V1_CONTROLLERS.map((name) => join(root, name, 'skiff/sbx-1/tasks')));
   });
 
   test('limits memory with swap only where the kernel counts swap', () => {
