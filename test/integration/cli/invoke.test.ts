@@ -51,6 +51,26 @@ describe('the request', () => {
     expect([code, stdout]).toEqual([0, expected]);
   });
 
+  test('--async says everything about an event that the API knows, and prints its id', async () => {
+    const env = await serve((_request, response) =>
+      answerJson(response, 202, { id: 'inv-1', state: 'delayed', location: '/v1/invocations/inv-1' }),
+    );
+    const flags = ['--delay', '10m', '--max-age', '1h', '--priority', 'low', '--ordering-key', 'k 1'];
+    const { code, stdout } = await cli.run(
+      ['invoke', 'hello', '--async', ...flags, '--idempotency-key', 'once'],
+      { env },
+    );
+    expect([code, stdout]).toEqual([0, 'inv-1\n']);
+    expect(server?.seen[0]?.headers).toMatchObject({
+      prefer: 'respond-async',
+      'skiff-delay': '10m',
+      'skiff-max-age': '1h',
+      'skiff-priority': 'low',
+      'skiff-ordering-key': 'k 1',
+      'idempotency-key': 'once',
+    });
+  });
+
   test('a header may be given several times', async () => {
     const env = await serve(echo);
     await cli.run(['invoke', 'hello', '-H', 'X-A: 1', '-H', 'x-a: 2:3'], { env });
@@ -63,6 +83,9 @@ describe('the request', () => {
     [['invoke', 'hello', '-H', 'a b: c'], 'is not a header'],
     [['invoke', 'hello', '-d', '@absent'], 'absent does not exist'],
     [['invoke', 'hello', '-q', 'x'], 'not of the form name=value'],
+    [['invoke', 'hello', '--max-age', '1h'], '--max-age needs --async'],
+    [['invoke', 'hello', '--ordering-key', 'k'], '--ordering-key needs --async'],
+    [['invoke', 'hello', '--async', '--priority', 'urgent'], 'Allowed choices are high, normal, low'],
   ])('%j is refused with 2', async (args, reason) => {
     const { code, stderr } = await cli.run(args);
     expect([code, stderr]).toEqual([2, expect.stringContaining(reason)]);

@@ -10,9 +10,20 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from inspect import isawaitable
+from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["AsyncRequest", "Context", "Headers", "Request", "Response"]
+from skiff_guest.calls import CallError
+from skiff_guest.steps import Suspended, current_step, parse_sleep, parse_span
+
+__all__ = ["Answer", "AsyncContext", "AsyncRequest", "CallError", "Context", "Headers", "Request", "Response", "Suspended"]
+
+_MAP_CONCURRENCY = 8
+# As sdk/protocol/http.ts; a call's length and host are those of the channel.
+_NOT_SENT = {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 
 
 class Headers(Mapping):
@@ -180,7 +191,71 @@ class _Log:
         self._invocation.log("error", message, fields)
 
 
-class Context:
+class Answer:
+    """What another function answered, whole."""
+
+    def __init__(self, answer):
+        self.status = answer.status
+        self.headers = Headers(answer.headers)
+        self.body = answer.body
+
+    @property
+    def ok(self):
+        return 200 <= self.status < 300
+
+    def text(self):
+        return self.body.decode()
+
+    def json(self):
+        return json.loads(self.body)
+
+
+def _describe_call(path, method, headers, body, given):
+    if body is not None and given is not None:
+        raise TypeError("give body or json, not both")
+    pairs = [(name.lower(), str(value)) for name, value in (headers.items() if isinstance(headers, Mapping) else headers or ())]
+    has_type = any(name == "content-type" for name, _ in pairs)
+    if given is not None:
+        body = json.dumps(given, ensure_ascii=False, separators=(",", ":"))
+    if isinstance(body, str):
+        kind = "application/json" if given is not None else "text/plain;charset=UTF-8"
+        pairs += [] if has_type else [("content-type", kind)]
+        body = body.encode()
+    return {
+        "method": (method or ("GET" if body is None else "POST")).upper(),
+        "path": path if path.startswith("/") else f"/{path}",
+        "headers": [pair for pair in pairs if pair[0] not in _NOT_SENT],
+        "body": bytes(body or b""),
+    }
+
+
+def _describe_wait(event, timeout, match):
+    command = {"event": event, "timeoutMs": None if timeout is None else parse_span(timeout), "match": match}
+    return {name: value for name, value in command.items() if value is not None}
+
+
+def _refuse_wait(event):
+    return TypeError(
+        f'wait_for_event("{event}") needs an asynchronous invocation (Prefer: respond-async); this one was called '
+        "directly, and its caller waits"
+    )
+
+
+def _pause_seconds(time_to_sleep):
+    parsed = parse_sleep(time_to_sleep)
+    ms = parsed["ms"] if "ms" in parsed else parsed["untilMs"] - time.time() * 1000
+    return max(0, ms) / 1000
+
+
+def _run_step(step, run):
+    token = current_step.set(step)
+    try:
+        return run()
+    finally:
+        current_step.reset(token)
+
+
+class _ContextBase:
     def __init__(self, invocation):
         self._invocation = invocation
         identity = invocation.host.identity
@@ -191,6 +266,7 @@ class Context:
         self.traceparent = invocation.head.get("traceparent")
         self.env = os.environ
         self.log = _Log(invocation)
+        self._steps = invocation.steps
 
     @property
     def deadline(self):
@@ -219,3 +295,106 @@ class Context:
     def wait_until(self, work):
         """Keeps the invocation open for work after the answer: an awaitable, or a function that runs in a thread."""
         self._invocation.wait_until(work)
+
+
+class Context(_ContextBase):
+    """
+    Of an ordinary handler. In an asynchronous invocation `step`, `map`, `sleep`, `wait_for_event` and `invoke` are
+    durable: their results are stored once, and a later call of the handler passes over them. A sleep or wait that
+    is not over ends this call of the handler with skiff.Suspended, a BaseException: `finally` is run, and what follows
+    is done by another call. In one that somebody waits for, steps just run.
+    """
+
+    def _wait(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self._invocation.host.loop).result()
+
+    def step(self, name, run):
+        """What run() returned, as JSON keeps it; it is called once for all attempts."""
+        steps = self._steps
+        if steps is None:
+            return run()
+        step, known = self._wait(steps.begin(name, "step", current_step.get()))
+        try:
+            return known.get("value") if known else self._wait(steps.store(step, _run_step(step, run)))
+        finally:
+            self._invocation.host.loop.call_soon_threadsafe(steps.leave)
+
+    def map(self, name, items, run, concurrency=_MAP_CONCURRENCY):
+        """A step `name 1`, `name 2` … for each item, some at a time, in threads."""
+        with ThreadPoolExecutor(max(1, concurrency), "map") as threads:
+            contexts = [(copy_context(), i, item) for i, item in enumerate(items, 1)]
+            futures = [
+                threads.submit(context.run, self.step, f"{name} {i}", lambda item=item: run(item))
+                for context, i, item in contexts
+            ]
+        return [future.result() for future in futures]
+
+    def sleep(self, time, name="sleep"):
+        """"30s", "2 days", a timedelta, or until a datetime."""
+        if self._steps is not None:
+            self._wait(self._steps.pause(name, "sleep", parse_sleep(time), current_step.get()))
+            return
+        self.on_cancel((ended := Event()).set)
+        if ended.wait(_pause_seconds(time)):
+            raise self._invocation.cancelled
+
+    def wait_for_event(self, event, timeout=None, match=None):
+        """The data of an event of this name whose fields match; None when it does not come in time."""
+        if self._steps is None:
+            raise _refuse_wait(event)
+        return self._wait(self._steps.pause(f"wait for {event}", "wait", _describe_wait(event, timeout, match), current_step.get()))
+
+    def invoke(self, name, path="/", method=None, headers=None, body=None, json=None):
+        """Calls another function that this one's `calls` names. Raises CallError when there is no answer."""
+        call = _describe_call(path, method, headers, body, json)
+        is_step = self._steps is not None and current_step.get() is None
+        return Answer(self._wait(self._steps.invoke(name, call) if is_step else self._invocation.call(name, **call)))
+
+
+class AsyncContext(_ContextBase):
+    """The same of an `async def` handler: everything is awaited, and what a step runs may be."""
+
+    async def step(self, name, run):
+        steps = self._steps
+        if steps is None:
+            result = run()
+            return await result if isawaitable(result) else result
+        step, known = await steps.begin(name, "step", current_step.get())
+        try:
+            if known:
+                return known.get("value")
+            token = current_step.set(step)
+            try:
+                result = run()
+                result = await result if isawaitable(result) else result
+            finally:
+                current_step.reset(token)
+            return await steps.store(step, result)
+        finally:
+            steps.leave()
+
+    async def map(self, name, items, run, concurrency=_MAP_CONCURRENCY):
+        room = asyncio.Semaphore(max(1, concurrency))
+
+        async def one(i, item):
+            async with room:
+                return await self.step(f"{name} {i}", lambda: run(item))
+
+        return await asyncio.gather(*(one(i, item) for i, item in enumerate(items, 1)))
+
+    async def sleep(self, time, name="sleep"):
+        if self._steps is None:
+            await asyncio.sleep(_pause_seconds(time))
+        else:
+            await self._steps.pause(name, "sleep", parse_sleep(time), current_step.get())
+
+    async def wait_for_event(self, event, timeout=None, match=None):
+        if self._steps is None:
+            raise _refuse_wait(event)
+        command = _describe_wait(event, timeout, match)
+        return await self._steps.pause(f"wait for {event}", "wait", command, current_step.get())
+
+    async def invoke(self, name, path="/", method=None, headers=None, body=None, json=None):
+        call = _describe_call(path, method, headers, body, json)
+        is_step = self._steps is not None and current_step.get() is None
+        return Answer(await (self._steps.invoke(name, call) if is_step else self._invocation.call(name, **call)))

@@ -9,6 +9,9 @@ import { readRequest } from '../../options/request.ts';
 import { printCallTrace } from '../../output/call-trace.ts';
 import type { Session } from '../../session.ts';
 
+/** As in protocol/events.ts, which costs the schema library to load. */
+const PRIORITIES = ['high', 'normal', 'low'] as const;
+
 const EXAMPLES = `
 Examples:
   $ skiff invoke hello                             GET /
@@ -19,6 +22,7 @@ Examples:
   $ skiff invoke hello -X DELETE -H 'x-key: 1' -i  method, header, show the answer's headers
   $ skiff invoke hello --trace                     queue, cold start, execution, and the calls it made
   $ skiff invoke resize -d @photo.jpg --async      runs at least once, also if this host goes down; prints its id
+  $ skiff invoke pay -d @order.json --async --ordering-key customer-7 --idempotency-key order-12 --max-age 1h
 
 Exit code: 0, 4 when the function failed or answered with 400 or above, 1 when the platform did not run it.
 `;
@@ -34,19 +38,30 @@ export function define(command: Command, session: Session): void {
     .option('-i, --include', 'print status and headers of the answer, too')
     .option('-a, --async', 'put it into the queue and print its id; see it with: skiff invocation show <id>')
     .option('--delay <duration>', 'with --async: not before this time has passed, such as 10m')
-    .option('--key <key>', 'idempotency key: repeating the command is the same invocation')
+    .option('--max-age <duration>', 'with --async: given up when it has not ended by then (default: 6h)')
+    .addOption(
+      new Option(
+        '--priority <priority>',
+        'with --async: among events of this function (default: normal)',
+      ).choices(PRIORITIES),
+    )
+    .option('--ordering-key <key>', 'with --async: one at a time with others of this key, in order')
+    .option('--idempotency-key <key>', 'repeating the command with the same key is the same invocation')
+    .addOption(new Option('--key <key>', 'the same').hideHelp())
     .addOption(new Option('--stream', 'answers are always streamed').hideHelp())
     .option('--trace', 'say where the time went, on standard error')
     .addHelpText('after', EXAMPLES)
     .action(async (name, path, options) => {
       const request = readRequest(session, path, options);
+      const { delay, maxAge, priority, orderingKey, idempotencyKey = options.key } = options;
       if (options.async) {
-        const { delay, key: idempotencyKey } = options;
-        const { id } = await openClient(session).invokeAsync(name, { ...request, delay, idempotencyKey });
+        const event = { delay, maxAge, priority, orderingKey, idempotencyKey };
+        const { id } = await openClient(session).invokeAsync(name, { ...request, ...event });
         return session.output.out.line(id);
       }
-      if (options.delay !== undefined) throw usage('--delay needs --async');
-      if (options.key !== undefined) request.headers.push(['idempotency-key', options.key]);
+      for (const [flag, value] of Object.entries({ delay, maxAge, priority, orderingKey }))
+        if (value !== undefined) throw usage(`--${toFlag(flag)} needs --async`);
+      if (idempotencyKey !== undefined) request.headers.push(['idempotency-key', idempotencyKey]);
       const client = openClient(session);
       const startMs = performance.now();
       const response = await client.fetch(name, request);
@@ -62,6 +77,8 @@ export function define(command: Command, session: Session): void {
       }
     });
 }
+
+const toFlag = (option: string): string => option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 function printHead({ output: { out } }: Session, response: HttpResponse): void {
   const color = response.status < 400 ? 'green' : 'red';

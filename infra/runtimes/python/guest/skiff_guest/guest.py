@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from . import frames, logs
+from .calls import Calls
 from .errors import describe
 from .invocation import Invocation
 from .loader import load_handler
@@ -30,6 +31,7 @@ class Guest(asyncio.Protocol):
         self.identity = {}
         self.threads = None
         self.invocations = {}
+        self.calls = Calls(self)
         self.transport = None
         self._reader = frames.Reader(self._on_frame)
         self._out = []
@@ -151,6 +153,8 @@ class Guest(asyncio.Protocol):
             reason = frames.parse_json(payload).get("reason")
             if invocation:
                 invocation.cancel(reason if isinstance(reason, str) else "unknown")
+        elif frames.CALL < kind <= frames.CALL_ERROR:
+            self.calls.on_frame(kind, is_end, stream, payload)
         elif kind == frames.PING:
             self.send(frames.encode(frames.PONG, stream, payload))
         elif kind == frames.LOAD:

@@ -26,6 +26,8 @@ class HttpGuest(Guest):
     def __init__(self, loop):
         super().__init__(loop)
         self.queues = {}
+        # There is nobody to call.
+        self.calls = None
 
     def send(self, frame):
         length, kind, stream = struct.unpack_from("<IBI", frame)

@@ -11,7 +11,11 @@ import inspect
 from . import frames, logs
 from .body import Body
 from .errors import Cancelled, describe
+from .steps import Steps, Suspended
 
+# The answer of an invocation that sleeps or waits (sdk/protocol/workflow/steps.ts).
+SUSPENDED_STATUS = 202
+SUSPENDED_HEADER = "skiff-suspended"
 # How long a head waits for the first piece of its body, so that both leave in one frame.
 HEAD_WAIT_S = 0.002
 
@@ -36,6 +40,8 @@ class Invocation:
         self._has_head_left = False
         self._is_answered = False
         self._task = None
+        # Absent in an invocation that somebody waits for.
+        self.steps = Steps(self) if head.get("isDurable") else None
 
     def start(self):
         context = contextvars.copy_context()
@@ -52,6 +58,8 @@ class Invocation:
         except asyncio.CancelledError:
             if not self.cancelled:
                 self._fail(Cancelled("the handler was cancelled"))
+        except Suspended:
+            pass
         except Cancelled as error:
             self._fail(error)
         except BaseException as error:
@@ -92,6 +100,24 @@ class Invocation:
         self._credit -= len(data)
         kind = frames.RESPONSE | (frames.END if is_end else 0)
         self.host.send(frames.encode(kind, self.stream, frames.encode_head(self._head, data)))
+
+    def suspend(self):
+        """Answers that it sleeps or waits."""
+        if self._is_answered or self.is_settled:
+            return
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._is_answered = True
+        head = frames.dump({"status": SUSPENDED_STATUS, "headers": [[SUSPENDED_HEADER, "1"]]})
+        self.host.send(frames.encode(frames.RESPONSE | frames.END, self.stream, frames.encode_head(head)))
+
+    async def call(self, target, method, path, headers, body):
+        """Calls another function; its whole answer."""
+        if self.host.calls is None:
+            raise RuntimeError("there are no other functions here; deploy this one, or run `skiff dev`")
+        if self.is_settled:
+            raise RuntimeError("the invocation has ended; it can make no calls any more")
+        return await self.host.calls.open(self.stream, target, method, path, headers, body)
 
     async def write(self, data, is_end=False):
         """A piece of the body; waits while the other side has no room."""
@@ -150,6 +176,10 @@ class Invocation:
         self.cancelled = Cancelled(f"the invocation was cancelled: {reason}")
         self.body.fail(self.cancelled)
         self._wake()
+        if self.host.calls is not None:
+            self.host.calls.end_of(self.stream)
+        if self.steps is not None:
+            self.steps.cancel(self.cancelled)
         self._answer_error("timeout" if reason == "timeout" else "platform", f"cancelled: {reason}")
         callbacks, self.on_cancel = self.on_cancel, []
         for callback in callbacks:
@@ -215,6 +245,8 @@ class Invocation:
         logs.end_lines(self)
         self.is_settled = True
         self.body.discard()
+        if self.host.calls is not None:
+            self.host.calls.end_of(self.stream)
         self.host.send(frames.encode(frames.SETTLED, self.stream))
         self.host.settled(self)
 

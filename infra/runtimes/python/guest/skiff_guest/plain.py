@@ -2,7 +2,7 @@
 
 import inspect
 
-from skiff import AsyncRequest, Context, Request, Response
+from skiff import AsyncContext, AsyncRequest, Context, Request, Response
 
 
 def call_handler(handler):
@@ -10,7 +10,7 @@ def call_handler(handler):
     arity = count_parameters(handler)
 
     async def serve(invocation):
-        context = Context(invocation)
+        context = (AsyncContext if is_async else Context)(invocation)
         request = (AsyncRequest if is_async else Request)(invocation)
         arguments = (request, context)[:arity]
         if is_async:
