@@ -27,6 +27,8 @@ const settings = {
     .default(Math.floor(totalmem() * 0.75)),
   /** Stems kept ready for each base image. */
   SKIFF_RUNNER_STEMS: z.coerce.number().int().min(0).max(64).default(3),
+  /** A node that serves nothing makes a synthetic invocation this often to know that it could; 0: never. */
+  SKIFF_RUNNER_PROBE_MS: z.coerce.number().int().min(0).default(30_000),
   SKIFF_RUNNER_STORE_BYTES_MAX: z.coerce
     .number()
     .int()

@@ -38,6 +38,8 @@ import { Stems } from './pool/stems.ts';
 import { Replicas } from './service/replicas.ts';
 import { LinkServer } from './swarm/link-server.ts';
 import { Prefetch } from './swarm/prefetch.ts';
+import { Probe } from './swarm/readiness/probe.ts';
+import { Readiness } from './swarm/readiness/readiness.ts';
 import { Standing } from './swarm/standing.ts';
 import { WorkerUpkeep } from './swarm/upkeep.ts';
 import { Worker } from './worker.ts';
@@ -139,6 +141,7 @@ await subscribeChanges(changesRedis, onChange, () => current.onGap());
 const stems = new Stems({
   launch: (spec, background) => GuestSandbox.start(host, spec, paths.sandboxes, background),
   log,
+  onFailed: () => readiness.suspect(),
 });
 const tokensOf = (instance: Instance): string[] => instance.slots.map((slot) => instance.token(slot));
 // When Redis is away the tokens die with this runner's epoch, or are refused one by one.
@@ -183,6 +186,7 @@ const intake: Intake = new Intake({
   functionLog,
   log,
   isTracing: telemetry.isOn,
+  onServed: (isFirst) => readiness.noteServed(isFirst),
 });
 const links: Links = new Links({
   log,
@@ -206,6 +210,24 @@ shutdown.add('upkeep', () => upkeep.close());
 
 const replicas = new Replicas(id, redis);
 const standing = new Standing({ id, labels: parseLabels(config.SKIFF_RUNNER_LABELS), members, redis });
+const probe = new Probe({
+  id,
+  cells,
+  redis,
+  host,
+  store,
+  registry,
+  pool,
+  sandboxesDir: paths.sandboxes,
+  dir: join(paths.runner, 'probe'),
+});
+const readiness: Readiness = new Readiness({
+  probe,
+  everyMs: config.SKIFF_RUNNER_PROBE_MS,
+  log,
+  onChange: () =>
+    void worker.follow().catch((error: unknown) => log.warn({ error }, 'readiness was not told yet')),
+});
 const prefetch = new Prefetch({ id, catalog, store, standing, log });
 const worker: Worker = new Worker({
   id,
@@ -226,6 +248,8 @@ const worker: Worker = new Worker({
     image.layers.every((layer) => store.has('layer', layer.digest)) &&
     (!image.base || store.has('rootfs', image.base.digest)),
   standing,
+  readiness,
+  probe,
   replicas,
   current,
   pool,

@@ -6,14 +6,10 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { LRUCache } from 'lru-cache';
 import type { Deployment } from '../sdk/protocol/api.ts';
-import { SkiffError, toSkiffError } from '../sdk/protocol/errors.ts';
-import { END, FrameType } from '../sdk/protocol/frame.ts';
-import { encodeTiming, parseEnvelope, type InvocationFailure } from '../sdk/protocol/invocation.ts';
+import { SkiffError } from '../sdk/protocol/errors.ts';
 import { DRAIN_GRACE_MS, HEARTBEAT_MS, RUNNER_DEAD_MS, SERVICE_FENCE_MS } from '../sdk/protocol/limits.ts';
 import type { NodeRole } from '../sdk/protocol/swarm/resources.ts';
-import { replicaDeployment, type StartOrder, type StartResult } from '../infra/contract/jobs.ts';
 import type { Cell, Cells } from '../infra/contract/cells.ts';
 import { fast } from '../infra/contract/keys.ts';
 import { parseToken, type Dispatcher } from '../infra/dispatch/dispatcher.ts';
@@ -28,7 +24,11 @@ import type { Pool } from './pool/pool.ts';
 import type { Stems } from './pool/stems.ts';
 import type { Replicas } from './service/replicas.ts';
 import { Demand } from './swarm/demand.ts';
+import { Rebalance } from './swarm/rebalance.ts';
+import { Starts } from './swarm/starts.ts';
 import { describeFacts, describeNode } from './swarm/node-record.ts';
+import type { Probe } from './swarm/readiness/probe.ts';
+import type { Readiness } from './swarm/readiness/readiness.ts';
 import type { Standing } from './swarm/standing.ts';
 
 export interface WorkerOptions {
@@ -48,6 +48,8 @@ export interface WorkerOptions {
   /** Whether a start would have to fetch nothing. */
   readonly hasImage: (deployment: Deployment) => boolean;
   readonly standing: Standing;
+  readonly readiness: Readiness;
+  readonly probe: Pick<Probe, 'tryTake'>;
   readonly replicas: Replicas;
   readonly current: Current;
   readonly pool: Pool;
@@ -66,16 +68,12 @@ const INBOX_BATCH = 64;
 
 export class Worker {
   readonly #options: WorkerOptions;
-  readonly #deployments = new LRUCache<string, Deployment>({ max: 1_000 });
-  /** Deployments that fail to start again and again are not tried before `untilMs`. */
-  readonly #failing = new LRUCache<string, { count: number; untilMs: number; error: SkiffError }>({
-    max: 1_000,
-  });
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #startedMs = Date.now();
   #epoch = newEpoch();
+  readonly #rebalance: Rebalance;
+  readonly #starts: Starts;
   readonly #demand: Demand;
-  #starts = 0;
   #isStopping = false;
   #lastBeatMs = 0;
   /** By the clock that nobody sets. */
@@ -87,6 +85,16 @@ export class Worker {
 
   constructor(options: WorkerOptions) {
     this.#options = options;
+    const { standing, readiness } = options;
+    this.#rebalance = new Rebalance({
+      ...options,
+      facts: () => describeFacts(options),
+      peers: () => standing.peers,
+      getDeployment: (id) => this.#starts.getDeployment(id),
+      start: (order) => void this.#starts.run(order),
+      mayTake: () => standing.availability === 'active' && readiness.isFit && !this.#isLeaving,
+    });
+    this.#starts = new Starts({ ...options, rebalance: this.#rebalance });
     this.#demand = this.#createDemand();
   }
 
@@ -96,12 +104,14 @@ export class Worker {
 
   async open(): Promise<void> {
     // Whatever stands in our inbox was meant for a predecessor; its gateways find it there and send it elsewhere.
-    await this.#options.standing.refresh();
+    const { readiness, standing } = this.#options;
+    await standing.refresh();
     await this.#beat();
     await this.#options.redis.publish(fast.runners, this.#options.id);
     this.#every(HEARTBEAT_MS, () => this.#beat());
     // Not as a part of the beat: a durable store that is away must not make this runner look dead.
     this.#every(HEARTBEAT_MS, () => this.#options.standing.refresh());
+    this.#every(HEARTBEAT_MS, () => this.#rebalance.tick());
     this.#every(HEARTBEAT_MS, () => this.#reclaim());
     this.#timers.push(setInterval(() => this.#fence(), HEARTBEAT_MS));
     this.#every(5_000, () => this.#renewLive());
@@ -112,6 +122,7 @@ export class Worker {
     this.#every(2_000, () => this.#keepMinimums());
     this.#timers.push(setInterval(() => this.#tick(), CLOCK_TICK_MS));
     this.#loops = [...this.#options.cells.all.map((cell) => this.#readInbox(cell)), this.#demand.run()];
+    readiness.open();
   }
 
   /**
@@ -120,6 +131,7 @@ export class Worker {
    */
   async close(graceMs: number): Promise<void> {
     this.#demand.stop();
+    this.#options.readiness.close();
     this.#isLeaving = true;
     const { redis, cells, pool, stems, links, id } = this.#options;
     await this.#beat().catch(() => {});
@@ -128,7 +140,7 @@ export class Worker {
     do {
       this.#drain();
       await new Promise((resolve) => setTimeout(resolve, 20));
-    } while ((links.inFlight > 0 || this.#starts > 0) && Date.now() < deadline);
+    } while ((links.inFlight > 0 || this.#starts.count > 0) && Date.now() < deadline);
     this.#isStopping = true;
     for (const timer of this.#timers) clearInterval(timer);
     await Promise.allSettled([
@@ -152,14 +164,13 @@ export class Worker {
       ...options,
       facts: () => describeFacts(this.#options),
       usedBytes: () => options.pool.usedBytes,
-      getDeployment: (id) => this.#getDeployment(id),
-      canStart: () => this.#starts < STARTS_AT_ONCE,
-      onStart: (order) => void this.#onOrder(order),
+      getDeployment: (id) => this.#starts.getDeployment(id),
+      isFit: () => options.readiness.isFit,
+      canStart: () => this.#starts.count < STARTS_AT_ONCE,
+      onStart: (order) => void this.#starts.run(order),
       onStop: (task) => options.replicas.stop(task),
       onImpossible: (order, message) =>
-        void this.#onStartFailed(order, new SkiffError('COLD_START_FAILED', message), 0).catch(
-          (error: unknown) => options.log.error({ error, order }, 'a failed start could not be reported'),
-        ),
+        void this.#starts.fail(order, new SkiffError('COLD_START_FAILED', message), 0),
     });
   }
 
@@ -211,6 +222,8 @@ export class Worker {
       startedMs: this.#startedMs,
       heartbeatMs: now,
       availability: this.#isLeaving ? 'drain' : this.#options.standing.availability,
+      warm: this.#rebalance.warm,
+      taken: this.#rebalance.taken,
     });
     if (record.availability === 'drain') {
       this.#drainingAt ??= performance.now();
@@ -279,114 +292,19 @@ export class Worker {
   }
 
   async #readInbox({ index, fast: keys }: Cell): Promise<void> {
-    const { inboxRedis, id, intake, log } = this.#options;
+    const { inboxRedis, id, intake, probe, log } = this.#options;
     const redis = inboxRedis[index] as Redis;
     while (!this.#isStopping) {
       try {
         const reply = await redis.blmpopBuffer(BLOCK_S, 1, keys.inbox(id), 'LEFT', 'COUNT', INBOX_BATCH);
         const entries = (reply as [Buffer, Buffer[]] | null)?.[1] ?? [];
-        for (const entry of entries) intake.onInbox(entry);
+        for (const entry of entries) if (!probe.tryTake(entry)) intake.onInbox(entry);
       } catch (error) {
         if (this.#isStopping) return;
         log.warn({ error }, 'inbox could not be read; trying again');
         await new Promise((resolve) => setTimeout(resolve, 200));
       }
     }
-  }
-
-  async #onOrder(order: StartOrder): Promise<void> {
-    const started = Date.now();
-    this.#starts++;
-    const { dispatcher, replicas } = this.#options;
-    const hold = () => dispatcher.holdOrder(order);
-    const holding = setInterval(() => void hold().catch(() => {}), 1_000);
-    try {
-      if (order.replica ? !replicas.tryBegin(order) : !(await hold()) && !order.reply) return;
-      const instance = await this.#start(order, started);
-      if (order.replica && !replicas.tryRun(order, instance)) return instance.drain();
-      await this.#options.intake.open(instance, order.id);
-      this.#failing.delete(order.dep);
-      await this.#reply(order, { ok: true, ms: Date.now() - started, sandbox: instance.guest.id });
-    } catch (error) {
-      await this.#onStartFailed(order, toSkiffError(error), Date.now() - started).catch((later: unknown) =>
-        this.#options.log.error({ error: later, order }, 'a failed start could not be reported'),
-      );
-    } finally {
-      clearInterval(holding);
-      this.#starts--;
-    }
-  }
-
-  async #start(order: StartOrder, startedMs: number): Promise<Instance> {
-    const failing = this.#failing.get(order.dep);
-    if (failing && failing.untilMs > Date.now() && !order.reply) throw failing.error;
-    const deployment = await this.#getDeployment(order.dep);
-    if (!deployment)
-      throw new SkiffError('COLD_START_FAILED', `deployment ${order.dep} does not exist any more`);
-    const { pool, quota } = this.#options;
-    const id = order.replica ? replicaDeployment(order.dep, order.replica.service) : deployment.id;
-    const isPinned = order.replica !== undefined;
-    return quota.start(deployment, order.id, () =>
-      pool.start({ ...deployment, id }, startedMs, { isPinned }),
-    );
-  }
-
-  async #getDeployment(id: string): Promise<Deployment | undefined> {
-    const known = this.#deployments.get(id);
-    if (known) return known;
-    const deployment = await this.#options.getDeployment(id);
-    if (deployment) this.#deployments.set(id, deployment);
-    return deployment;
-  }
-
-  async #reply(order: StartOrder, result: StartResult): Promise<void> {
-    if (!order.reply) return;
-    const key = fast.startResult(order.id);
-    await this.#options.redis.multi().rpush(key, JSON.stringify(result)).expire(key, 60).exec();
-  }
-
-  async #onStartFailed(order: StartOrder, error: SkiffError, ms: number): Promise<void> {
-    const { log, dispatcher, links } = this.#options;
-    const hasRoom = error.code !== 'OVERLOADED';
-    const isThrottled = error.code === 'THROTTLED';
-    log[isThrottled ? 'debug' : 'warn'](
-      { error, deployment: order.dep, ms },
-      'a sandbox could not be started',
-    );
-    if (order.replica) return this.#options.replicas.fail(order, error.message);
-    if (hasRoom && error.code === 'COLD_START_FAILED') this.#remember(order.dep, error);
-    await this.#reply(order, {
-      ok: false,
-      ms,
-      code: error.code,
-      message: error.message,
-      ...(typeof error.details?.['stack'] === 'string' ? { stack: error.details['stack'] } : {}),
-    });
-    if (!hasRoom && !order.reply) {
-      // Somebody else may have room, or we ourselves in a moment.
-      setTimeout(() => void dispatcher.giveOn(order).catch(() => {}), 50);
-      return;
-    }
-    const cause = isThrottled ? 'throttled' : 'cold_start_failed';
-    const failure: InvocationFailure = { cause, message: error.message, started: false };
-    const payload = Buffer.from(JSON.stringify(failure));
-    for (const envelope of await dispatcher.failStart(order.dep, order.id)) {
-      const { route } = parseEnvelope(envelope);
-      const timing = encodeTiming({
-        queueMs: Math.max(0, Date.now() - route.enqueuedMs - ms),
-        coldMs: ms,
-        execMs: 0,
-      });
-      const link = await links.waitFor(route.gw, 1_000);
-      link?.connection.send(FrameType.ERROR | END, route.stream, payload, timing);
-    }
-  }
-
-  #remember(deployment: string, error: SkiffError): void {
-    const count = (this.#failing.get(deployment)?.count ?? 0) + 1;
-    // The first failures may be chance; from the third on the host is spared.
-    const waitMs = count < 3 ? 0 : Math.min(30_000, 250 * 2 ** count);
-    this.#failing.set(deployment, { count, untilMs: Date.now() + waitMs, error });
   }
 }
 

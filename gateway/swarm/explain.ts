@@ -11,7 +11,7 @@ import { findUnmet } from '../../sdk/protocol/swarm/constraint.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { isId } from '../../sdk/protocol/ids.ts';
 import { QUEUE_DEPTH_MAX } from '../../sdk/protocol/limits.ts';
-import type { Explanation } from '../../sdk/protocol/swarm/resources.ts';
+import { type Explanation, isFit } from '../../sdk/protocol/swarm/resources.ts';
 import { owns } from '../middleware/auth.ts';
 import type { GatewayParts } from '../parts.ts';
 import { functionNotFound } from '../routes/links.ts';
@@ -104,7 +104,7 @@ async function explainFunction(parts: GatewayParts, name: string): Promise<Expla
     readQueues(parts.fast, pool),
     listNodes(parts.fast, parts.swarm.members),
   ]);
-  const nodes = known.filter(({ status }) => status === 'ready');
+  const nodes = known.filter(({ status }) => status !== 'down');
   const sentence = describeFunction(name, deployment, queues, nodes, service !== undefined);
   return {
     subject: name,
@@ -122,7 +122,7 @@ function describeFunction(
 ): string {
   const { config } = deployment;
   const active = nodes.filter(({ availability }) => availability === 'active');
-  const able = active.filter((node) => !findUnmet(config.constraints, node));
+  const able = active.filter((node) => isFit(node) && !findUnmet(config.constraints, node));
   const roomy = able.filter(({ capacity, used }) => capacity.memoryBytes - used.memoryBytes >= config.memory);
   const { idle, waiting, starting, live } = queues;
   if (waiting >= QUEUE_DEPTH_MAX)
@@ -136,14 +136,21 @@ function describeFunction(
   if (nodes.length === 0) return `"${name}" cannot start: no node is up.`;
   if (active.length === 0)
     return `"${name}" cannot start: ${nodes.length === 1 ? 'the one node is' : `all ${nodes.length} nodes are`} paused or drained.`;
+  const broken = active.filter((node) => !isFit(node));
+  if (broken.length === active.length)
+    return `"${name}" cannot start: no invocation passes through ${active.length === 1 ? 'the one active node' : `any of the ${active.length} active nodes`} (${describeHealth(active[0])}).`;
   if (able.length === 0)
-    return `"${name}" cannot start: no active node satisfies ${config.constraints.join(' and ')}.`;
+    return `"${name}" cannot start: no active node${broken.length > 0 ? ' that is ready' : ''} satisfies ${config.constraints.join(' and ')}.`;
   if (starting > 0)
     return `"${name}" is starting: ${count(starting, 'sandbox', 'sandboxes')} on the way, ${count(waiting, 'call')} waiting.`;
   if (isService) return `"${name}" has no running replica; its calls wait until one runs.`;
   if (roomy.length === 0)
     return `"${name}" is cold, and its next call must wait: no node has ${config.memory} bytes free, so an idle sandbox must end first.`;
   return `"${name}" is cold: it has no sandbox, and its next call starts one on ${able.length === 1 ? (able[0]?.hostname ?? '') : `one of ${able.length} nodes`}.`;
+}
+
+function describeHealth(node: NodeRecord | undefined): string {
+  return `${node?.hostname}: ${node?.health?.message ?? 'not tried yet'}`;
 }
 
 function count(number: number, one: string, many = `${one}s`): string {

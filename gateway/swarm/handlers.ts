@@ -92,7 +92,7 @@ export function createNodeHandlers(parts: GatewayParts): Pick<Handlers, NodeRout
           'CONFLICT',
           `node ${node.id} is this manager itself; use \`skiff swarm leave\` on it`,
         );
-      if (node.status === 'ready' && query.force !== true) {
+      if (node.status !== 'down' && query.force !== true) {
         throw new SkiffError(
           'CONFLICT',
           `node ${node.id} is up; let it leave (skiff swarm leave), or drain it and remove it with --force`,

@@ -6,7 +6,7 @@ import type { Catalog } from '../../infra/catalog/catalog.ts';
 import type { Members } from '../../infra/swarm/members.ts';
 import { NodeRecord } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import type { Member, NodeTask } from '../../sdk/protocol/swarm/resources.ts';
+import { isFit, type Member, type NodeTask } from '../../sdk/protocol/swarm/resources.ts';
 
 /** Whose runner lives now. By id; a record of a newer version that does not fit is left out. */
 export async function readLiveNodes(redis: Redis): Promise<NodeRecord[]> {
@@ -20,7 +20,8 @@ export async function readLiveNodes(redis: Redis): Promise<NodeRecord[]> {
     .flatMap((json, i) => {
       const parsed = json === null ? undefined : NodeRecord.safeParse(JSON.parse(json)).data;
       const epoch = epochs[i];
-      return parsed && typeof epoch === 'string' ? [{ ...parsed, epoch, status: 'ready' as const }] : [];
+      if (!parsed || typeof epoch !== 'string') return [];
+      return [{ ...parsed, epoch, status: isFit(parsed) ? ('ready' as const) : ('unready' as const) }];
     })
     .sort((a, b) => (a.id < b.id ? -1 : 1));
 }

@@ -51,6 +51,8 @@ export interface StartOrder {
   readonly id: string;
   readonly dep: string;
   readonly reply?: boolean;
+  /** A sandbox of another node that ends when this one runs: see runner/swarm/rebalance.ts. */
+  readonly instead?: string;
   /** The sandbox becomes a replica of a service: see `replicaDeployment`. */
   readonly replica?: { readonly service: string; readonly slot: number; readonly task: string };
 }

@@ -192,8 +192,18 @@ export class Dispatcher {
   }
 
   /** Asks for one more sandbox if the queue or the minimum calls for it. */
-  async want(scaling: Scaling): Promise<boolean> {
+  want(scaling: Scaling): Promise<boolean> {
     const order = createOrder(scaling.deployment);
+    return this.#want(scaling, order.id, JSON.stringify(order));
+  }
+
+  /** For a runner that starts one in place of another node's `sandbox`: an order for it, if there may be one more. */
+  async takeOver(scaling: Scaling, sandbox: string): Promise<StartOrder | undefined> {
+    const order = { ...createOrder(scaling.deployment), instead: sandbox };
+    return (await this.#want({ ...scaling, min: scaling.max }, order.id, '')) ? order : undefined;
+  }
+
+  async #want(scaling: Scaling, orderId: string, order: string): Promise<boolean> {
     const keys = this.#keys(scaling.deployment);
     const asked = await this.#call('skiffWant', false, [
       keys.wait(scaling.deployment),
@@ -203,8 +213,8 @@ export class Dispatcher {
       scaling.concurrency,
       scaling.max,
       scaling.min,
-      order.id,
-      JSON.stringify(order),
+      orderId,
+      order,
       START_ORDER_MS,
       keys.alive(''),
     ]);
@@ -251,6 +261,11 @@ export class Dispatcher {
         order.id,
       )) === 1
     );
+  }
+
+  /** Nothing came of an order that nobody waits for. */
+  async dropOrder(order: StartOrder): Promise<void> {
+    await this.#redis.zrem(this.#keys(order.dep).starting(order.dep), order.id);
   }
 
   /**

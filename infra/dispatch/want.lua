@@ -7,8 +7,8 @@ dispatch.lua, because only who waits needs to know.
 
 Input:  KEYS[1] wait list   KEYS[2] starting zset   KEYS[3] live zset   KEYS[4] demand list
         ARGV[1] slots of one sandbox   ARGV[2] sandboxes at most   ARGV[3] sandboxes at least
-        ARGV[4] id for a start order   ARGV[5] start order, JSON   ARGV[6] life of a start order, ms
-        ARGV[7] prefix of alive keys
+        ARGV[4] id for a start order   ARGV[5] start order, JSON; '' for one that its asker carries out
+        ARGV[6] life of a start order, ms   ARGV[7] prefix of alive keys
 Output: 1 when a start was asked for, else 0
 Errors: none of its own.
 ]]
@@ -26,5 +26,5 @@ local waiting = redis.call('LLEN', KEYS[1])
 if starting + live >= tonumber(ARGV[2]) then return 0 end
 if starting + live >= tonumber(ARGV[3]) and starting * tonumber(ARGV[1]) >= waiting then return 0 end
 redis.call('ZADD', KEYS[2], now + tonumber(ARGV[6]), ARGV[4])
-redis.call('RPUSH', KEYS[4], ARGV[5])
+if ARGV[5] ~= '' then redis.call('RPUSH', KEYS[4], ARGV[5]) end
 return 1

@@ -38,6 +38,8 @@ export interface IntakeOptions {
   readonly functionLog: FunctionLog;
   readonly log: Log;
   readonly isTracing: boolean;
+  /** A call was answered; `isFirst`: by a sandbox that had not answered before. */
+  onServed(isFirst: boolean): void;
 }
 
 export class Intake {
@@ -208,7 +210,8 @@ export class Intake {
   #onEnd(link: GatewayLink, invocation: Invocation, end: InvocationEnd): void {
     link.invocations.delete(invocation.route.stream);
     const { instance, span } = invocation;
-    if (end.cause) {
+    if (!end.cause) this.#options.onServed(instance.uses === 1);
+    else {
       this.#options.functionLog.write(instance.deployment, {
         level: 'error',
         source: 'platform',

@@ -98,6 +98,13 @@ export class Pool {
     }
   }
 
+  /** Takes memory for something that is no instance; nobody ends for it. Undefined: there is no room. */
+  tryReserve(bytes: number): (() => void) | undefined {
+    if (this.usedBytes + bytes > this.#options.memoryBytesMax) return undefined;
+    this.#reservedBytes += bytes;
+    return () => (this.#reservedBytes -= bytes);
+  }
+
   /** Called once for every instance that ended. */
   forget(instance: Instance): void {
     if (this.#instances.delete(instance.guest.id)) this.#reservedBytes -= instance.deployment.config.memory;
@@ -116,7 +123,7 @@ export class Pool {
         ? instance.deployment.config.keepAlive
         : OLD_DEPLOYMENT_KEEP_MS;
       if (!isOverdue(instance.lastUsedMs, keepMs, now) || this.#isMinimum(instance, isCurrent)) continue;
-      await this.#end(instance);
+      await this.tryEnd(instance);
     }
   }
 
@@ -162,7 +169,7 @@ export class Pool {
     while (this.usedBytes + bytes > memoryBytesMax) {
       const victim = candidates.shift();
       if (victim) {
-        if (!(await this.#end(victim))) continue;
+        if (!(await this.tryEnd(victim))) continue;
         this.#clock = Math.max(this.#clock, victim.priority);
         await victim.guest.exited;
       } else if (!stems.trySacrifice()) {
@@ -181,7 +188,8 @@ export class Pool {
     return instance.priority;
   }
 
-  async #end(instance: Instance): Promise<boolean> {
+  /** Ends an instance that nobody uses. False: somebody does. */
+  async tryEnd(instance: Instance): Promise<boolean> {
     if (!(await this.#options.retract(instance))) return false;
     instance.drain();
     return true;

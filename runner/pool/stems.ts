@@ -14,6 +14,8 @@ export interface StemsOptions<Stem extends StemGuest> {
   /** Launches one; with `background`, see GuestSandbox.start. */
   readonly launch: (spec: GuestSpec, background?: Promise<void>) => Promise<Stem>;
   readonly log: Log;
+  /** One could not be started, and no function was at fault. */
+  onFailed?(): void;
   /** How long starts can hold a refill up. */
   readonly heldMsMax?: number;
 }
@@ -176,6 +178,7 @@ export class Stems<Stem extends StemGuest = GuestSandbox> {
       shelf.failures++;
       shelf.retryAtMs = Date.now() + Math.min(30_000, 500 * 2 ** shelf.failures);
       this.#options.log.error({ error, failures: shelf.failures }, 'a stem could not be started');
+      this.#options.onFailed?.();
       setTimeout(() => this.#refillSoon(), shelf.retryAtMs - Date.now() + 10).unref();
     } finally {
       shelf.boot = undefined;

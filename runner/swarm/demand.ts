@@ -30,6 +30,8 @@ export interface DemandOptions {
   /** Undefined when it does not exist. */
   getDeployment(id: string): Promise<Deployment | undefined>;
   hasImage(deployment: Deployment): boolean;
+  /** Do invocations pass through this node? One that is not fit leaves orders to those that are. */
+  isFit(): boolean;
   /** May another start begin now? */
   canStart(): boolean;
   onStart(order: StartOrder): void;
@@ -75,12 +77,11 @@ export class Demand {
           await sleep(BUSY_MS);
           continue;
         }
-        const isActive = standing.availability === 'active';
-        if (index > 0 && !isActive) {
+        if (index > 0 && !this.#takesWork) {
           await sleep(RETRY_MS);
           continue;
         }
-        const lists = [...(index === 0 ? [own] : []), ...(isActive ? [keys.demand] : [])];
+        const lists = [...(index === 0 ? [own] : []), ...(this.#takesWork ? [keys.demand] : [])];
         const reply = await redis.blpop(...lists, BLOCK_S);
         if (!reply) continue;
         const order = JSON.parse(reply[1]) as StartOrder | StopOrder;
@@ -97,10 +98,16 @@ export class Demand {
     }
   }
 
+  /** With nobody fit to leave it to, an order is tried here: its caller learns what is wrong. */
+  get #takesWork(): boolean {
+    const { standing, isFit } = this.#options;
+    return standing.availability === 'active' && (isFit() || standing.peers.length === 0);
+  }
+
   /** `text` is the order as it was popped: given on unchanged, so that whoever gave it can take it back. */
   async #consider(order: StartOrder, text: string): Promise<void> {
-    const { dispatcher, standing, onStart, onImpossible } = this.#options;
-    if (standing.availability !== 'active' || this.#isStopping) {
+    const { dispatcher, onStart, onImpossible } = this.#options;
+    if (!this.#takesWork || this.#isStopping) {
       await dispatcher.giveOn(order, text, true);
       return;
     }

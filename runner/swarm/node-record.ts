@@ -21,9 +21,9 @@ export function describeFacts({ id, standing, swarm }: Self): NodeFacts {
 
 export function describeNode(
   options: WorkerOptions,
-  life: Pick<NodeRecord, 'epoch' | 'startedMs' | 'heartbeatMs' | 'availability'>,
+  life: Pick<NodeRecord, 'epoch' | 'startedMs' | 'heartbeatMs' | 'availability' | 'warm' | 'taken'>,
 ): NodeRecord {
-  const { id, version, link, memoryBytesMax, pool, stems, links, store, standing } = options;
+  const { id, version, link, memoryBytesMax, pool, stems, links, store, standing, readiness } = options;
   const place = options.swarm();
   return {
     id,
@@ -43,5 +43,6 @@ export function describeNode(
       stems: stems.count,
     },
     images: store.usage(),
+    health: readiness.health,
   };
 }

@@ -4,7 +4,7 @@
  */
 import type { Redis } from 'ioredis';
 import { NodeRecord } from '../../sdk/protocol/api.ts';
-import type { NodeSettings } from '../../sdk/protocol/swarm/resources.ts';
+import { isFit, type NodeSettings } from '../../sdk/protocol/swarm/resources.ts';
 import { fast } from '../../infra/contract/keys.ts';
 import { cellsOf } from '../../infra/lib/redis.ts';
 import type { Members } from '../../infra/swarm/members.ts';
@@ -39,7 +39,7 @@ export class Standing {
     return { ...this.#options.labels, ...this.#settings.labels };
   }
 
-  /** Other nodes that are up and take new work, as they were at the last heartbeat. */
+  /** Other nodes that are up, fit and take new work, as they were at the last heartbeat. */
   get peers(): readonly NodeRecord[] {
     return this.#peers;
   }
@@ -68,7 +68,7 @@ export class Standing {
       this.#peers = records.flatMap((json, index) => {
         if (json === null || epochs[index] === null) return [];
         const parsed = NodeRecord.safeParse(JSON.parse(json)).data;
-        return parsed?.availability === 'active' ? [parsed] : [];
+        return parsed?.availability === 'active' && isFit(parsed) ? [parsed] : [];
       });
     } catch {
       // The fast store is away; then there are no orders to judge either.

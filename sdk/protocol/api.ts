@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { BundleReport } from './source/bundle-report.ts';
 import { FunctionConfig, FunctionName, NamespaceName, StoredSecretName } from './manifest.ts';
-import { NodeRole } from './swarm/resources.ts';
+import { NodeHealth, NodeRole, WarmSandbox } from './swarm/resources.ts';
 
 export const Digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'a digest is "sha256:" and 64 hex digits');
 
@@ -167,8 +167,13 @@ export const NodeRecord = z.object({
   role: NodeRole.optional(),
   platform: z.object({ os: z.string(), arch: z.string() }).optional(),
   protocol: z.number().int().optional(),
-  /** Whether it gives signs of life. */
-  status: z.enum(['ready', 'down']).optional(),
+  /** `unready`: it gives signs of life, but no invocation passes through it (`health`). `down`: it gives none. */
+  status: z.enum(['ready', 'unready', 'down']).optional(),
+  health: NodeHealth.optional(),
+  /** Some of its sandboxes that may move to nodes with more room. */
+  warm: z.array(WarmSandbox).optional(),
+  /** Sandboxes of other nodes that it has started others for. */
+  taken: z.array(z.string()).optional(),
   capacity: z.object({ memoryBytes: z.number(), cpus: z.number() }),
   used: z.object({
     memoryBytes: z.number(),

@@ -63,6 +63,8 @@ export class Host {
       NODE_COMPILE_CACHE: join(ROOT, '.cache', 'compiled'),
       SKIFF_DATA_DIR: this.dataDir,
       SKIFF_RUNNER_STEMS: '1',
+      // One at its start proves it; later ones would be sandboxes that a test did not ask for.
+      SKIFF_RUNNER_PROBE_MS: '3600000',
       SKIFF_GATEWAY_HOST: this.address,
     };
   }
@@ -299,10 +301,10 @@ export class HostNetwork {
   }
 
   /** A server of its own, with the prepared base image, as the first manager of a swarm. */
-  async startManager(name: string): Promise<Host> {
+  async startManager(name: string, options: HostOptions = {}): Promise<Host> {
     const host = this.add(name);
     copySeed(host.dataDir);
-    await host.start();
+    await host.start(['server'], options);
     await host.client.swarm.init({ advertiseAddr: host.address });
     return host;
   }

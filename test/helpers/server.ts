@@ -186,6 +186,8 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
     SKIFF_REGISTRY_PORT: String(registry),
     SKIFF_DASHBOARD_PORT: String(dashboard),
     SKIFF_RUNNER_STEMS: '1',
+    // One at its start proves it; later ones would be sandboxes that a test did not ask for.
+    SKIFF_RUNNER_PROBE_MS: '3600000',
     ...options.env,
   };
   const server = new TestServer({ url: `http://127.0.0.1:${gateway}`, dataDir, env, before });

@@ -8,7 +8,7 @@
  */
 import type { NodeRecord } from '../../../sdk/protocol/api.ts';
 import { findUnmet } from '../../../sdk/protocol/swarm/constraint.ts';
-import type { Replica, Service } from '../../../sdk/protocol/swarm/resources.ts';
+import { isFit, type Replica, type Service } from '../../../sdk/protocol/swarm/resources.ts';
 
 export interface Situation {
   readonly service: Service;
@@ -71,7 +71,7 @@ export function planService(situation: Situation): Plan {
   for (const slot of slots) {
     steps.push(...retire(slot, situation));
     if (slot.good.length > 0 || slot.isPending) continue;
-    const moved = slot.old.filter((replica) => !isFit(replica, situation));
+    const moved = slot.old.filter((replica) => !mayStay(replica, situation));
     const isUpdate = slot.old.length > 0 && moved.length === 0;
     if (isUpdate) {
       if (updateStatus?.state === 'paused' || inTransition >= widthMax) continue;
@@ -126,7 +126,9 @@ function globalSlots(situation: Situation): Slot[] {
   return situation.nodes
     .filter((node) => node.availability !== 'drain' && canHost(node, situation))
     .filter(
-      (node) => node.availability === 'active' || situation.replicas.some((one) => one.node === node.id),
+      (node) =>
+        (node.availability === 'active' && isFit(node)) ||
+        situation.replicas.some((one) => one.node === node.id),
     )
     .map((node) => {
       const own = situation.replicas.filter((replica) => replica.node === node.id);
@@ -149,7 +151,7 @@ function createSlot(
 ): Slot {
   const { deployment } = situation.service.spec;
   const live = own.filter(isLive);
-  const good = live.filter((replica) => replica.deployment === deployment && isFit(replica, situation));
+  const good = live.filter((replica) => replica.deployment === deployment && mayStay(replica, situation));
   return {
     ...place,
     good,
@@ -160,7 +162,7 @@ function createSlot(
 }
 
 /** May stay where it is. A paused node keeps what it has. */
-function isFit(replica: Replica, situation: Situation): boolean {
+function mayStay(replica: Replica, situation: Situation): boolean {
   const node = situation.nodes.find(({ id }) => id === replica.node);
   return node !== undefined && node.availability !== 'drain' && canHost(node, situation);
 }
@@ -223,6 +225,7 @@ function chooseNode(situation: Situation, placed: ReadonlyMap<string, number>): 
   const able = nodes.filter(
     (node) =>
       node.availability === 'active' &&
+      isFit(node) &&
       canHost(node, situation) &&
       (placed.get(node.id) ?? 0) < perNodeMax &&
       node.capacity.memoryBytes >= memoryBytes,
@@ -239,6 +242,7 @@ function describeLack(situation: Situation): string {
   const { service, nodes } = situation;
   const active = nodes.filter(({ availability }) => availability === 'active');
   if (active.length === 0) return 'none is active';
+  if (!active.some(isFit)) return 'none is ready';
   if (!active.some((node) => canHost(node, situation))) return 'scheduling constraints not satisfied';
   return service.spec.replicasMaxPerNode > 0 ? 'max replicas per node limit exceeded' : 'not enough memory';
 }

@@ -12,6 +12,29 @@ export type NodeRole = z.output<typeof NodeRole>;
 export const Availability = z.enum(['active', 'pause', 'drain']);
 export type Availability = z.output<typeof Availability>;
 
+/** Whether invocations pass through a node: real ones, or a synthetic one when there were none for a while. */
+export const NodeHealth = z.object({
+  /** `untried`: none has passed since it started. */
+  state: z.enum(['untried', 'passing', 'failing']),
+  sinceMs: z.number(),
+  /** Of the last that passed or failed. */
+  checkedMs: z.number().optional(),
+  /** What the synthetic one took, sandbox included. */
+  ms: z.number().optional(),
+  /** Why it failed. */
+  message: z.string().optional(),
+});
+export type NodeHealth = z.output<typeof NodeHealth>;
+
+/** A sandbox that served a moment ago and is idle: a node with more room may start one in its place. */
+export const WarmSandbox = z.object({ sandbox: z.string(), deployment: z.string(), memoryBytes: z.number() });
+export type WarmSandbox = z.output<typeof WarmSandbox>;
+
+/** New work goes to such nodes. One that does not say, of an earlier release, counts as fit. */
+export function isFit({ health }: { readonly health?: NodeHealth | undefined }): boolean {
+  return health === undefined || health.state === 'passing';
+}
+
 const LabelName = z
   .string()
   .regex(

@@ -47,6 +47,8 @@ interface Sandbox {
 
 interface SimulatedNode {
   readonly record: NodeRecord;
+  /** The records of all others. */
+  peers: readonly NodeRecord[];
   readonly images: Set<string>;
   readonly sandboxes: Set<Sandbox>;
   usedBytes: number;
@@ -73,7 +75,6 @@ export class Simulation {
   readonly #random: Random;
   readonly #timeline = new Timeline();
   readonly #nodes: SimulatedNode[];
-  #peers: readonly NodeRecord[];
   #turn = 0;
   #judgeMs = 0;
   readonly #count = { calls: 0, cold: 0, starts: 0, evictions: 0, decisions: 0, refused: 0 };
@@ -83,7 +84,8 @@ export class Simulation {
     this.#options = options;
     this.#random = new Random(options.seed);
     this.#nodes = Array.from({ length: options.nodes }, (_, i) => createNode(i, options.nodeMemoryBytes));
-    this.#peers = this.#nodes.map(({ record }) => record);
+    for (const node of this.#nodes)
+      node.peers = this.#nodes.flatMap((one) => (one === node ? [] : [one.record]));
   }
 
   run(): SimulationResult {
@@ -116,9 +118,9 @@ export class Simulation {
 
   /** As runner/swarm/prefetch.ts: the first in a function's ranking have its image before it is called. */
   #prefetch({ id }: SimulatedFunction): void {
-    const ranked = this.#nodes.map((node) => ({ node, weight: weigh(id, node.record.id) }));
-    ranked.sort((a, b) => b.weight - a.weight);
-    for (const { node } of ranked.slice(0, PREFETCH_NODES)) node.images.add(id);
+    const weights = this.#nodes.map((node) => weigh(id, node.record.id));
+    const least = weights.toSorted((a, b) => b - a)[PREFETCH_NODES - 1] ?? 0;
+    for (const [i, node] of this.#nodes.entries()) if ((weights[i] as number) >= least) node.images.add(id);
   }
 
   get #isCounted(): boolean {
@@ -169,7 +171,7 @@ export class Simulation {
       hasPassed: passed.has(node),
       hasImage: node.images.has(spec.id),
       self: { ...record, freeBytes: capacityBytes - node.usedBytes, capacityBytes },
-      peers: this.#peers.filter((peer) => peer !== record),
+      peers: node.peers,
     });
     this.#judgeMs += performance.now() - began;
     this.#count.decisions++;
@@ -274,5 +276,5 @@ function createNode(number: number, memoryBytes: number): SimulatedNode {
     capacity: { memoryBytes, cpus: 8 },
     used: { memoryBytes: 0, sandboxes: 0, busySlots: 0, stems: 0 },
   };
-  return { record, images: new Set(), sandboxes: new Set(), usedBytes: 0, clock: 0 };
+  return { record, peers: [], images: new Set(), sandboxes: new Set(), usedBytes: 0, clock: 0 };
 }

@@ -3,90 +3,55 @@
  * or registry out of reach. And faults by chance: SWARM_ROUNDS of them (default 2), from the seed that is printed
  * (SWARM_SEED repeats one). Every call of a steady load is accounted for.
  */
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fast } from '../../helpers/keys.ts';
 import { openRedis } from '../../../infra/lib/redis.ts';
 import { functionFixture } from '../../helpers/fixtures.ts';
-import { HostNetwork, type Host } from '../../helpers/hosts.ts';
-import { longestGap, startLoad, summarize, type Load, type Outcome } from '../../helpers/load.ts';
+import type { Host } from '../../helpers/hosts.ts';
+import { startLoad } from '../../helpers/load.ts';
+import { CALLERS, expectHonest, more, NOTICE_MS_MAX, ThreeHosts } from '../../helpers/three-hosts.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
-const CALLERS = 8;
-/** 2.5 s until a node is given up, and what a start and a busy machine take. */
-const NOTICE_MS_MAX = 8_000;
-/**
- * 10 s to start in, 5 s to run, and some grace: what a call takes at most whose envelope was on its way out of a store to
- * a host that was cut off. Nobody knows whether it ran, so nobody repeats it.
- */
-const CALL_MS_MAX = 20_000;
 const SKEW_MS = 90_000;
 const DISK_MB = 1_200;
+const MEMORY_BYTES = 1536 * 1024 ** 2;
 
 describe('a swarm whose hosts are not well', () => {
-  let network: HostNetwork;
+  let hosts: ThreeHosts;
+  let folder: string;
   let first: Host;
   let second: Host;
   let third: Host;
 
   beforeAll(async () => {
-    network = new HostNetwork();
-    first = await network.startManager('first');
-    second = await network.join(first, 'second', 'worker', { clockSkewMs: SKEW_MS, diskMb: DISK_MB });
-    third = await network.join(first, 'third', 'manager', { clockSkewMs: -SKEW_MS });
-    await first.deploy('echo', functionFixture('echo.ts'), { memory: '64MB', timeout: '5s' });
-    await waitFor('images everywhere', async () =>
-      (await first.client.nodes()).every(({ images }) => (images?.count ?? 0) >= 1),
-    );
+    folder = mkdtempSync(join(tmpdir(), 'skiff-runtime-'));
+    const program = join(folder, 'crun');
+    const script = `#!/bin/sh\n[ -e ${folder}/broken ] && { echo broken >&2; exit 1; }\nexec crun "$@"\n`;
+    writeFileSync(program, script, { mode: 0o755 });
+    const env = { SKIFF_RUNNER_MEMORY_BYTES: String(MEMORY_BYTES) };
+    const own = { ...env, SKIFF_RUNTIME: program, SKIFF_RUNNER_PROBE_MS: '1000' };
+    hosts = await ThreeHosts.start({
+      first: { env },
+      second: { env: own, clockSkewMs: SKEW_MS, diskMb: DISK_MB },
+      third: { env, clockSkewMs: -SKEW_MS },
+    });
+    ({ first, second, third } = hosts);
   });
-  afterAll(() => network.close());
+  afterAll(async () => {
+    await hosts?.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
 
-  const urls = () => [`${first.url}/f/echo?ms=20`, `${third.url}/f/echo?ms=20`];
-  const bad = (outcomes: readonly Outcome[]) => outcomes.filter(({ status }) => status !== 200);
-  const isUp = async (host: Host) =>
-    (await first.client.nodes()).some(({ id, status }) => id === host.nodeId && status === 'ready');
-  const more = (load: Load, count: number) => {
-    const from = load.outcomes.length;
-    return waitFor(
-      `${count} good calls`,
-      () => load.outcomes.slice(from).filter(({ status }) => status === 200).length >= count,
-      20_000,
-    );
-  };
-
-  /** Only `host` runs the function. */
-  async function moveTo(host: Host): Promise<void> {
-    const others = [first, second, third].filter((one) => one !== host);
-    await first.client.node.update(host.nodeId, { availability: 'active' });
-    for (const other of others) await first.client.node.update(other.nodeId, { availability: 'drain' });
-    await waitFor(
-      `everything is on ${host.name}`,
-      async () => {
-        const signal = AbortSignal.timeout(2_000);
-        const status = await fetch(urls()[0] as string, { signal }).then(
-          (answer) => answer.status,
-          () => 0,
-        );
-        const tasks = await Promise.all([host, ...others].map((one) => first.client.node.tasks(one.nodeId)));
-        const has = tasks.map((list) => list.some(({ functionName }) => functionName === 'echo'));
-        return status === 200 && has[0] === true && !has.includes(true, 1);
-      },
-      20_000,
-    );
-    for (const other of others) await first.client.node.update(other.nodeId, { availability: 'active' });
-  }
-
-  /** Calls whose host was lost under them may fail, once, with an honest word; all others must not. */
-  function expectHonest(outcomes: readonly Outcome[], lostMax: number): void {
-    const lost = bad(outcomes).filter(({ status, detail }) => status === 502 && detail.startsWith('unknown'));
-    expect(summarize(bad(outcomes).filter((one) => !lost.includes(one)))).toBe('');
-    expect(lost.length, summarize(lost)).toBeLessThanOrEqual(lostMax);
-    expect(Math.max(...outcomes.map(({ ms }) => ms))).toBeLessThan(CALL_MS_MAX);
-    expect(longestGap(outcomes)).toBeLessThan(NOTICE_MS_MAX);
-  }
+  const rootfs = () => join(second.dataDir, 'runner', 'store', 'rootfs');
+  const statusOf = async (host: Host) =>
+    (await first.client.nodes()).find(({ id }) => id === host.nodeId)?.status;
 
   it('loses no call and times none out though their clocks are minutes apart', async () => {
-    await moveTo(second);
-    const load = startLoad(urls(), CALLERS);
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
     await more(load, 100);
     // Calls that wait in the queue while a sandbox starts are judged by another host's clock.
     const fresh = `${third.url}/f/fresh?ms=20`;
@@ -97,13 +62,13 @@ describe('a swarm whose hosts are not well', () => {
   });
 
   it('goes on over a thin line, slower', async () => {
-    await moveTo(second);
-    const load = startLoad(urls(), CALLERS);
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
     await more(load, 50);
     second.slowDown(2_000, 1_000);
     try {
       await more(load, 150);
-      expect(await isUp(second)).toBe(true);
+      expect(await hosts.isUp(second)).toBe(true);
     } finally {
       second.speedUp();
     }
@@ -114,37 +79,37 @@ describe('a swarm whose hosts are not well', () => {
     ['is heard by nobody', 'out'],
     ['hears nobody', 'in'],
   ] as const)('gives up a host that %s, and takes it back', async (_, direction) => {
-    await moveTo(second);
-    const load = startLoad(urls(), CALLERS);
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
     await more(load, 50);
     second.cutOff([first.address, third.address], [], direction);
     try {
-      await waitFor('the node is given up', async () => !(await isUp(second)), NOTICE_MS_MAX);
+      await hosts.untilGivenUp(second);
       await more(load, 50);
     } finally {
       second.heal();
     }
-    await waitFor('the node is back', () => isUp(second), 20_000);
+    await hosts.untilUp(second);
     expectHonest(await load.stop(), CALLERS);
   });
 
   it('gives up a host that reaches gateways and no store', async () => {
-    await moveTo(second);
-    const load = startLoad(urls(), CALLERS);
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
     await more(load, 50);
     second.cutOff([first.address], [7379, 7380]);
     try {
-      await waitFor('the node is given up', async () => !(await isUp(second)), NOTICE_MS_MAX);
+      await hosts.untilGivenUp(second);
       await more(load, 50);
     } finally {
       second.heal();
     }
-    await waitFor('the node is back', () => isUp(second), 20_000);
+    await hosts.untilUp(second);
     expectHonest(await load.stop(), CALLERS);
   });
 
   it('repeats a call that a store gave away to a line that was broken: it did not start', async () => {
-    await moveTo(second);
+    await hosts.moveTo(second);
     const redis = openRedis(`unix:${first.dataDir}/run/fast.sock`);
     await redis.connect();
     second.freeze();
@@ -158,7 +123,7 @@ describe('a swarm whose hosts are not well', () => {
             .split('\n')
             .some(isReading),
       );
-      const answer = fetch(urls()[0] as string);
+      const answer = fetch(hosts.urls[0]);
       await waitFor(
         'it is sent, and lost',
         async () => (await redis.lpop(fast.inbox(second.nodeId))) !== null,
@@ -174,8 +139,8 @@ describe('a swarm whose hosts are not well', () => {
   });
 
   it('goes on while a disk is full: what runs there runs on, what is new starts where there is room', async () => {
-    await moveTo(second);
-    const load = startLoad(urls(), CALLERS);
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
     await more(load, 50);
     second.fillDisk();
     try {
@@ -188,15 +153,69 @@ describe('a swarm whose hosts are not well', () => {
       second.freeDisk();
     }
     await more(load, 50);
-    expect(await isUp(second)).toBe(true);
+    await hosts.untilUp(second);
     expectHonest(await load.stop(), 0);
   });
 
+  it.each([
+    [
+      'whose runtime starts nothing',
+      () => writeFileSync(join(folder, 'broken'), ''),
+      () => rmSync(join(folder, 'broken')),
+    ],
+    [
+      'whose store of images is damaged',
+      () => renameSync(rootfs(), `${rootfs()}.away`),
+      () => renameSync(`${rootfs()}.away`, rootfs()),
+    ],
+  ])('gives no new work to a node %s, says so, and goes back to it', async (_, damage, repair) => {
+    await hosts.untilUp(second);
+    await hosts.moveTo(third);
+    const load = startLoad(hosts.urls, CALLERS);
+    damage();
+    try {
+      await waitFor('the node is not ready', async () => (await statusOf(second)) === 'unready', 20_000);
+      const { stdout } = await first.cli(['node', 'inspect', 'second']);
+      expect(stdout).toMatch(/status +unready/);
+      expect(stdout).toMatch(/health +failing since /);
+      expect((await first.cli(['node', 'ls'])).stdout).toMatch(/second +unready/);
+      for (const name of ['new-one', 'new-two', 'new-three']) {
+        await first.deploy(name, functionFixture('object.ts'), { memory: '64MB' });
+        expect((await fetch(`${first.url}/f/${name}/`)).status).toBe(200);
+      }
+      expect(await first.client.node.tasks(second.nodeId)).toEqual([]);
+    } finally {
+      repair();
+    }
+    await hosts.untilUp(second);
+    expectHonest(await load.stop(), 0);
+    await hosts.moveTo(second);
+  });
+
+  it('tries what fails on one host on another: callers and deploys notice nothing', async () => {
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
+    await more(load, 20);
+    // Before it is noticed, starts are tried there.
+    writeFileSync(join(folder, 'broken'), '');
+    try {
+      for (const name of ['tried-one', 'tried-two', 'tried-three']) {
+        await first.deploy(name, functionFixture('object.ts'), { memory: '64MB' });
+        expect((await fetch(`${first.url}/f/${name}/`)).status).toBe(200);
+      }
+      await more(load, 50);
+    } finally {
+      rmSync(join(folder, 'broken'));
+    }
+    expectHonest(await load.stop(), 0);
+    await hosts.untilUp(second);
+  });
+
   it('serves what is deployed, cold starts too, while the registry is away', async () => {
-    await moveTo(third);
+    await hosts.moveTo(third);
     const registry = first.pid('registry');
     process.kill(registry, 'SIGSTOP');
-    const load = startLoad(urls(), CALLERS);
+    const load = startLoad(hosts.urls, CALLERS);
     try {
       await more(load, 50);
       await first.client.node.update(third.nodeId, { availability: 'drain' });
@@ -213,6 +232,36 @@ describe('a swarm whose hosts are not well', () => {
     expectHonest(await load.stop(), 0);
   });
 
+  it('moves idle warm sandboxes to a host that joins, and none that is busy', async () => {
+    await hosts.setAvailability('drain', [first, third]);
+    const many = `${first.url}/f/many?ms=100`;
+    await first.deploy('many', functionFixture('echo.ts'), { concurrency: 1, max: 12, memory: '64MB' });
+    const countOn = async (host: Host) =>
+      (await first.client.node.tasks(host.nodeId)).filter(({ functionName }) => functionName === 'many')
+        .length;
+    const crowd = startLoad([many], CALLERS);
+    const one = startLoad([many], 1);
+    await waitFor('sandboxes', async () => (await countOn(second)) >= 6, 30_000);
+    const env = { SKIFF_RUNNER_MEMORY_BYTES: String(MEMORY_BYTES) };
+    const fourth = await hosts.network.join(first, 'fourth', 'worker', { env });
+    expectHonest(await crowd.stop(), 0);
+    const before = await countOn(second);
+    await waitFor(
+      'they have moved',
+      async () => {
+        const [there, here] = [await countOn(fourth), await countOn(second)];
+        return there >= 2 && there + here <= before;
+      },
+      60_000,
+    );
+    expectHonest(await one.stop(), 0);
+    await hosts.setAvailability('active');
+    await first.client.node.update(fourth.nodeId, { availability: 'drain' });
+    await waitFor('it is empty', async () => (await countOn(fourth)) === 0, 30_000);
+    await fourth.stop();
+    await first.client.node.remove(fourth.nodeId, { force: true });
+  });
+
   it('answers honestly whatever happens next', async () => {
     const rounds = Number(process.env['SWARM_ROUNDS'] ?? 2);
     const seed = Number(process.env['SWARM_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
@@ -227,7 +276,7 @@ describe('a swarm whose hosts are not well', () => {
       ['one gateway less', () => third.cutOff([second.address]), () => third.heal()],
       ['thin line', () => second.slowDown(1_000, 1_500), () => second.speedUp()],
     ];
-    const load = startLoad(urls(), CALLERS);
+    const load = startLoad(hosts.urls, CALLERS);
     for (let round = 0; round < rounds; round++) {
       const [name, begin, end] = faults[Math.floor(random() * faults.length)] as (typeof faults)[number];
       const forMs = 200 + Math.floor(random() * 4_000);
@@ -238,7 +287,7 @@ describe('a swarm whose hosts are not well', () => {
       } finally {
         end();
       }
-      await waitFor('the node is back', () => isUp(second), 20_000);
+      await hosts.untilUp(second);
       await more(load, 30);
     }
     // What was under way or sent before a fault was noticed, of each.

@@ -4,81 +4,30 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ServiceState } from '../../../sdk/client/index.ts';
-import { functionFixture } from '../../helpers/fixtures.ts';
-import { HostNetwork, type Host } from '../../helpers/hosts.ts';
-import { longestGap, startLoad, summarize, type Outcome } from '../../helpers/load.ts';
+import type { Host } from '../../helpers/hosts.ts';
+import { longestGap, startLoad, summarize } from '../../helpers/load.ts';
+import { bad, CALLERS, expectHonest, more, NOTICE_MS_MAX, ThreeHosts } from '../../helpers/three-hosts.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
-/** 2.5 s until a node is given up, and what a start and a busy machine take. */
-const NOTICE_MS_MAX = 8_000;
-const CALLERS = 8;
-
 describe('a swarm of three hosts', () => {
-  let network: HostNetwork;
+  let hosts: ThreeHosts;
   let first: Host;
   let second: Host;
   let third: Host;
 
   beforeAll(async () => {
-    network = new HostNetwork();
-    first = await network.startManager('first');
-    second = await network.join(first, 'second');
-    third = await network.join(first, 'third', 'manager');
-    await first.deploy('echo', functionFixture('echo.ts'), { memory: '64MB' });
-    await waitFor('images everywhere', async () =>
-      (await first.client.nodes()).every(({ images }) => (images?.count ?? 0) >= 1),
-    );
+    hosts = await ThreeHosts.start();
+    ({ first, second, third } = hosts);
   });
-  afterAll(() => network.close());
-  afterEach(async () => {
-    for (const host of [first, second, third])
-      await first.client.node.update(host.nodeId, { availability: 'active' });
-  });
-
-  const urls = () => [`${first.url}/f/echo?ms=20`, `${third.url}/f/echo?ms=20`];
-  const bad = (outcomes: readonly Outcome[]) => outcomes.filter(({ status }) => status !== 200);
-  const isUp = async (host: Host) =>
-    (await first.client.nodes()).some(({ id, status }) => id === host.nodeId && status === 'ready');
-  const tasks = async (host: Host) =>
-    (await first.client.node.tasks(host.nodeId)).map(({ functionName }) => functionName);
-
-  /** Only `host` runs the function. */
-  async function moveTo(host: Host): Promise<void> {
-    for (const other of [first, second, third])
-      await first.client.node.update(other.nodeId, { availability: other === host ? 'active' : 'drain' });
-    await expect
-      .poll(
-        async () => {
-          const { status } = await fetch(urls()[0] as string);
-          const places = await Promise.all([first, second, third].map(tasks));
-          return {
-            status,
-            on: [first, second, third].filter((_, i) => places[i]?.includes('echo')).map(({ name }) => name),
-          };
-        },
-        { timeout: 20_000, interval: 100 },
-      )
-      .toEqual({ status: 200, on: [host.name] });
-    for (const other of [first, second, third])
-      await first.client.node.update(other.nodeId, { availability: 'active' });
-  }
-
-  /** Calls whose host was lost under them may fail, once, with an honest word; all others must not. */
-  function expectHonest(outcomes: readonly Outcome[], lostMax: number): void {
-    const failed = bad(outcomes);
-    const lost = failed.filter(({ status, detail }) => status === 502 && detail.startsWith('unknown'));
-    expect(summarize(failed.filter((outcome) => !lost.includes(outcome)))).toBe('');
-    expect(lost.length, summarize(lost)).toBeLessThanOrEqual(lostMax);
-    expect(Math.max(...outcomes.map(({ ms }) => ms))).toBeLessThan(NOTICE_MS_MAX + 5_000);
-    expect(longestGap(outcomes)).toBeLessThan(NOTICE_MS_MAX);
-  }
+  afterAll(() => hosts?.close());
+  afterEach(() => hosts.setAvailability('active'));
 
   it('is served by any gateway, and the death of one costs only what it had in hand', async () => {
     const body = await fetch(`${third.url}/f/echo`).then((response) => response.status);
     expect(body).toBe(200);
     expect((await third.client.nodes()).length).toBe(3);
-    const load = startLoad([urls()[0] as string], 4);
-    const others = startLoad([urls()[1] as string], 4);
+    const load = startLoad([hosts.urls[0]], 4);
+    const others = startLoad([hosts.urls[1]], 4);
     await waitFor('calls', () => load.outcomes.length > 20 && others.outcomes.length > 20);
     process.kill(third.pid('gateway'), 'SIGKILL');
     await waitFor(
@@ -122,36 +71,26 @@ describe('a swarm of three hosts', () => {
   });
 
   it('goes on when a host with all the work loses its power, and takes the host back', async () => {
-    await moveTo(second);
-    const load = startLoad(urls(), CALLERS);
-    await waitFor('calls', () => load.outcomes.length > 100);
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
+    await more(load, 100);
     await second.crash();
-    await waitFor('the node is given up', async () => !(await isUp(second)), NOTICE_MS_MAX);
-    const count = load.outcomes.length;
-    await waitFor(
-      'calls go on',
-      () => load.outcomes.slice(count).filter((one) => one.status === 200).length > 50,
-      15_000,
-    );
+    await hosts.untilGivenUp(second);
+    await more(load, 50);
     await second.start(['server']);
-    await waitFor('the node is back', () => isUp(second), 20_000);
+    await hosts.untilUp(second);
     expectHonest(await load.stop(), CALLERS);
   });
 
   it('goes on when a host freezes, and refuses what that host believes when it thaws', async () => {
-    await moveTo(second);
-    const load = startLoad(urls(), CALLERS);
-    await waitFor('calls', () => load.outcomes.length > 100);
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
+    await more(load, 100);
     second.freeze();
-    await waitFor('the node is given up', async () => !(await isUp(second)), NOTICE_MS_MAX);
-    const count = load.outcomes.length;
-    await waitFor(
-      'calls go on',
-      () => load.outcomes.slice(count).filter((one) => one.status === 200).length > 50,
-      15_000,
-    );
+    await hosts.untilGivenUp(second);
+    await more(load, 50);
     second.thaw();
-    await waitFor('the node is back', () => isUp(second), 20_000);
+    await hosts.untilUp(second);
     await waitFor('it says that it was given up', () => second.log('runner').includes('new epoch'), 10_000);
     const thawed = load.outcomes.length;
     await waitFor('calls after that', () => load.outcomes.length > thawed + 100);
@@ -159,30 +98,25 @@ describe('a swarm of three hosts', () => {
   });
 
   it('goes on when a host is cut off from everything, and lets it work again when it is healed', async () => {
-    await moveTo(second);
-    const load = startLoad(urls(), CALLERS);
-    await waitFor('calls', () => load.outcomes.length > 100);
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
+    await more(load, 100);
     second.cutOff([first.address, third.address]);
     try {
-      await waitFor('the node is given up', async () => !(await isUp(second)), NOTICE_MS_MAX);
-      const count = load.outcomes.length;
-      await waitFor(
-        'calls go on',
-        () => load.outcomes.slice(count).filter((one) => one.status === 200).length > 50,
-        15_000,
-      );
+      await hosts.untilGivenUp(second);
+      await more(load, 50);
     } finally {
       second.heal();
     }
-    await waitFor('the node is back', () => isUp(second), 20_000);
+    await hosts.untilUp(second);
     expectHonest(await load.stop(), CALLERS);
-    await moveTo(second);
+    await hosts.moveTo(second);
   });
 
   it('routes around a runner that one gateway alone cannot reach', async () => {
-    await moveTo(second);
-    const load = startLoad(urls(), CALLERS);
-    await waitFor('calls', () => load.outcomes.length > 100);
+    await hosts.moveTo(second);
+    const load = startLoad(hosts.urls, CALLERS);
+    await more(load, 100);
     third.cutOff([second.address]);
     try {
       const count = load.outcomes.length;
@@ -199,7 +133,7 @@ describe('a swarm of three hosts', () => {
     // Those under way and those sent before it was noticed.
     expect(failed.length, summarize(failed)).toBeLessThanOrEqual(12);
     expect(longestGap(outcomes)).toBeLessThan(NOTICE_MS_MAX);
-    expect(await isUp(second)).toBe(true);
+    expect(await hosts.isUp(second)).toBe(true);
   });
 
   describe('with a service', () => {
@@ -243,7 +177,7 @@ describe('a swarm of three hosts', () => {
       } finally {
         host.heal();
       }
-      await waitFor('the host is back', () => isUp(host), 20_000);
+      await hosts.untilUp(host);
       expect((await running()).length).toBe(1);
     });
 

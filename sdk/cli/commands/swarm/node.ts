@@ -152,6 +152,15 @@ function formatMemory({ used, capacity }: NodeRecord): string {
   return `${formatBytes(used.memoryBytes)} of ${formatBytes(capacity.memoryBytes)}`;
 }
 
+/** `passing, checked 3s ago in 140 ms`. */
+function describeHealth({ health }: NodeRecord, nowMs: number): string | undefined {
+  if (!health) return undefined;
+  const { state, sinceMs, checkedMs, ms, message } = health;
+  const checked = checkedMs === undefined ? '' : `, checked ${formatAgo(checkedMs, nowMs)}`;
+  if (state === 'passing') return `passing${checked}${ms === undefined ? '' : ` in ${ms} ms`}`;
+  return `${state} since ${formatAgo(sinceMs, nowMs)}${checked}${message === undefined ? '' : `: ${message}`}`;
+}
+
 function printNode({ output: { out } }: Session, node: NodeRecord): void {
   const nowMs = Date.now();
   const pairs = Object.entries(node.labels).map((pair) => pair.join('='));
@@ -167,6 +176,7 @@ function printNode({ output: { out } }: Session, node: NodeRecord): void {
   ];
   const live: [string, string | undefined][] = [
     ['started', formatAgo(node.startedMs, nowMs)],
+    ['health', describeHealth(node, nowMs)],
     ['seen', formatAgo(node.heartbeatMs, nowMs)],
     ['platform', node.platform && `${node.platform.os} ${node.platform.arch}`],
     ['memory', formatMemory(node)],
