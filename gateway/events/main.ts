@@ -165,7 +165,13 @@ const cells = cellsOf(storeRedis).all.map((cell) => {
     namespaceMax: config.SKIFF_EVENTS_NAMESPACE_MAX,
     log,
   });
-  return { cell, store, steps, consumer, pump: new Pump({ store, queues, payloads: events.payloads, log }) };
+  const others = cell.of > 1 ? { others: { store: events.store, queues: events.queues } } : {};
+  return {
+    store,
+    steps,
+    consumer,
+    pump: new Pump({ store, queues, payloads: events.payloads, ...others, log }),
+  };
 });
 // The first attempts would only find that there is no runner.
 await links.open().catch((error: unknown) => log.error({ error }, 'runners cannot be followed'));

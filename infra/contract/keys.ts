@@ -35,6 +35,15 @@ export function hashSlot(key: string): number {
   return crc % HASH_SLOTS;
 }
 
+/**
+ * A key of the same cell that is never written. Scripts on a Redis Cluster declare it beside keys that may be there: while
+ * a slot moves, and some of its keys are on either side, they are refused as a whole (TRYAGAIN) instead of failing at
+ * the first key that has moved already.
+ */
+export function absentKey(key: string): string {
+  return `${key.slice(0, key.indexOf('}') + 1)}:absent`;
+}
+
 /** 1/2, 1/4, 3/4, 1/8, 5/8, …: each new one halves a gap (van der Corput). */
 function fractionOf(index: number): number {
   let fraction = 0;
@@ -129,6 +138,8 @@ export const eventKeys = (tag: string) =>
     line: (key: string) => `${tag}:ev:line:${key}`,
     /** Hash function name -> `window:rate`, what `window` may hold and starts a second; `*` -> what each `space` may hold. */
     limits: `${tag}:ev:limits`,
+    /** Set of `invocation member`: members that ended, and whose end the one of another cell that waits is to be told. */
+    groupEnds: `${tag}:ev:group-ends`,
     /** Set of function names whose room is not empty. */
     rooms: `${tag}:ev:rooms`,
     /** Sorted set of function names that are held back by their rate; score = when to look again. */

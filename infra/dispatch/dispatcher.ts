@@ -9,10 +9,11 @@ import { LRUCache } from 'lru-cache';
 import { createId } from '../../sdk/protocol/ids.ts';
 import { QUEUE_DEPTH_MAX } from '../../sdk/protocol/limits.ts';
 import type { Cells } from '../contract/cells.ts';
-import type { FastKeys } from '../contract/keys.ts';
+import { absentKey, type FastKeys } from '../contract/keys.ts';
 import type { StartOrder } from '../contract/jobs.ts';
 import { Batcher } from '../lib/batcher.ts';
 import { cellsOf, defineScript } from '../lib/redis.ts';
+import { isCluster } from '../lib/redis-cluster.ts';
 import { readStoreSkew } from '../lib/skew.ts';
 
 /** A start order that no runner took in this time is void, and a new one may be given. */
@@ -101,6 +102,7 @@ function readDispatch(kind: number, value: string | number): DispatchResult {
 export class Dispatcher {
   readonly #redis: Redis;
   readonly #cells: Cells;
+  readonly #isOnCluster: boolean;
   /** By deployment and the runners out of reach. */
   readonly #batchers = new LRUCache<string, Batcher<Dispatch, DispatchResult>>({ max: BATCHERS_MAX });
   /** How far the store's clock is ahead of ours: scripts compare times with theirs. */
@@ -109,8 +111,10 @@ export class Dispatcher {
   constructor(redis: Redis) {
     this.#redis = redis;
     this.#cells = cellsOf(redis);
+    this.#isOnCluster = isCluster(redis);
     for (const [name, [file, keys]] of Object.entries(SCRIPTS)) {
-      defineScript(redis, name, new URL(file, import.meta.url), keys);
+      const url = new URL(file, import.meta.url);
+      defineScript(redis, name, url, this.#isOnCluster ? keys + 1 : keys);
     }
   }
 
@@ -125,6 +129,7 @@ export class Dispatcher {
     args: (string | number | Buffer)[],
   ): Promise<unknown> {
     const commands = this.#redis as unknown as Record<string, Command>;
+    if (this.#isOnCluster) args.splice(SCRIPTS[name][1], 0, absentKey(String(args[0])));
     return (commands[returnsBuffers ? `${name}Buffer` : name] as Command).apply(this.#redis, args);
   }
 

@@ -3,7 +3,8 @@
  * for one request until IDEMPOTENCY_KEPT_MS after its end. Invariant: of all who bring a key, one runs the call.
  */
 import type { Redis } from 'ioredis';
-import { ONE_CELL, type Cells } from '../contract/cells.ts';
+import type { Cells } from '../contract/cells.ts';
+import { cellsOf } from '../lib/redis.ts';
 import type { BlobReference, EventResultHead } from './record.ts';
 import { defineEventScripts, type RunScript, type ScriptName } from './scripts.ts';
 import type { StoredResult } from './store.ts';
@@ -22,7 +23,8 @@ export class IdempotencyRecords {
   /** For each cell. */
   readonly #runs: readonly RunScript[];
 
-  constructor(redis: Redis, cells: Cells = ONE_CELL) {
+  constructor(redis: Redis) {
+    const cells = cellsOf(redis);
     this.#cells = cells;
     this.#runs = cells.all.map((cell) => defineEventScripts(redis, cell));
   }

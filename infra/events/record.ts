@@ -7,7 +7,7 @@
  * nx what was begun in the write of the last end ·
  * dst whose end is told · out, outn, oute: what has become of telling it · stn, stb: steps and their bytes · slp since when it
  * is suspended · sus how often it was · wk an event came while it ran · grp the invocation that waits for it and others · gn how
- * many of its group have not ended.
+ * many of its group have not ended · ge:… a member in another cell that has.
  */
 import { Attempt, InvocationRecord, PRIORITIES } from '../../sdk/protocol/events.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';

@@ -7,7 +7,8 @@
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
 import type { Cell } from '../contract/cells.ts';
-import { eventKeys } from '../contract/keys.ts';
+import { absentKey, eventKeys } from '../contract/keys.ts';
+import { isCluster } from '../lib/redis-cluster.ts';
 import {
   DEAD_KEPT_MS,
   EVENT_AGE_MS_MAX,
@@ -30,6 +31,7 @@ const SCRIPTS = [
   'accept',
   'begin',
   'cancel',
+  'end-member',
   'expire',
   'finish',
   'idem-begin',
@@ -117,10 +119,12 @@ export function scriptText(name: ScriptName, shards = shardsOf({ of: 1 })): stri
 }
 
 export function defineEventScripts(redis: Redis, cell: Cell): RunScript {
+  const { epoch } = cell.events;
+  const keys = isCluster(redis) ? [epoch, absentKey(epoch)] : [epoch];
   for (const name of SCRIPTS) {
-    redis.defineCommand(`events-${name}`, { numberOfKeys: 1, lua: scriptText(name, shardsOf(cell)) });
+    const lua = scriptText(name, shardsOf(cell));
+    redis.defineCommand(`events-${name}`, { numberOfKeys: keys.length, lua });
   }
   const commands = redis as unknown as Record<string, Command>;
-  return (name, args) =>
-    (commands[`events-${name}Buffer`] as Command).apply(redis, [cell.events.epoch, ...args]);
+  return (name, args) => (commands[`events-${name}Buffer`] as Command).apply(redis, [...keys, ...args]);
 }

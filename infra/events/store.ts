@@ -244,6 +244,26 @@ export class EventStore {
     };
   }
 
+  /** A member in another cell, of the group that `id` waits for, has ended or was not accepted. May be repeated. */
+  async endMember(id: string, member: string): Promise<ReleasedJob[]> {
+    return parseJobs((await this.#run('end-member', [id, member])) as Reply);
+  }
+
+  /** Members of groups that ended here, for ones of other cells that wait; at most `count`, in no order. */
+  async listGroupEnds(count: number): Promise<{ id: string; member: string }[]> {
+    const entries = await this.redis.srandmember(this.#keys.groupEnds, count);
+    return entries.map((entry) => {
+      const [id = '', member = ''] = entry.split(' ');
+      return { id, member };
+    });
+  }
+
+  /** They have been told. */
+  async dropGroupEnds(ends: readonly { readonly id: string; readonly member: string }[]): Promise<void> {
+    if (ends.length === 0) return;
+    await this.redis.srem(this.#keys.groupEnds, ...ends.map(({ id, member }) => `${id} ${member}`));
+  }
+
   /** Ids of dead and expired invocations, newest first, at most `count`, older than `before` (epoch ms). */
   async listDead(before: number, count: number): Promise<string[]> {
     return this.redis.zrevrangebyscore(this.#keys.dead, `(${before}`, '-inf', 'LIMIT', 0, count);

@@ -33,8 +33,12 @@ export interface Acceptance {
   readonly bytesMax: number;
   /** Id of the invocation that waits for the end of this one and others; it is accepted in the same call, before them. */
   readonly group?: string | undefined;
+  /** That one is in another cell, and is told of the end later (store.ts, `endMember`). */
+  readonly isGroupElsewhere?: boolean;
   /** It waits for the end of those that name it as their group. */
   readonly waitsForGroup?: boolean;
+  /** How many of them are in other cells, and are accepted after it. */
+  readonly membersElsewhere?: number;
 }
 
 export type AcceptReply =
@@ -180,7 +184,7 @@ export function acceptArguments(event: Acceptance): (string | number | Buffer)[]
     event.idempotency?.fingerprint ?? '',
     event.countMax,
     event.bytesMax,
-    event.group ?? '',
-    event.waitsForGroup ? 1 : '',
+    event.group === undefined ? '' : `${event.isGroupElsewhere ? '@' : ''}${event.group}`,
+    event.waitsForGroup ? 1 + (event.membersElsewhere ?? 0) : '',
   ];
 }

@@ -105,6 +105,10 @@ export function openClusterSubscriber(url: string, options: RedisOptions): Redis
   return new Redis(own as RedisOptions & { replyMapping?: 'legacy' });
 }
 
+export function isCluster(redis: Redis | Cluster): boolean {
+  return redis instanceof Cluster;
+}
+
 /** The servers that hold what is written through this connection. */
 export function primariesOf(redis: Redis): readonly Redis[] {
   return nodesOf(redis, 'master');

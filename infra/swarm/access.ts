@@ -6,7 +6,7 @@
  */
 import type { Redis } from 'ioredis';
 import type { Cells } from '../contract/cells.ts';
-import { durable, fast, swarm } from '../contract/keys.ts';
+import { absentKey, durable, fast, swarm } from '../contract/keys.ts';
 import { cellsOf } from '../lib/redis.ts';
 import { serversOf } from '../lib/redis-cluster.ts';
 import type { NodeRole } from '../../sdk/protocol/swarm/resources.ts';
@@ -32,6 +32,12 @@ const BASE = [
   '+time',
   '+subscribe',
   '+unsubscribe',
+  // A Redis Cluster is asked who has what.
+  '+cluster|slots',
+  '+cluster|info',
+  '+readonly',
+  '+readwrite',
+  '+asking',
 ];
 
 /**
@@ -63,7 +69,7 @@ const workerFast = (node: string, cells: Cells): string[] => [
   ...cells.all.flatMap(({ fast: keys }) => [
     // The queues that runners share.
     ...readWrite(keys.idle('*'), keys.wait('*'), keys.starting('*'), keys.live('*'), keys.demand),
-    ...readWrite(keys.logs('*')),
+    ...readWrite(keys.logs('*'), absentKey(keys.demand)),
     // What is this node's own. Others' signs of life and records it reads: that is how it knows them.
     ...readWrite(keys.inbox(node), keys.alive(node), keys.leases(node)),
     ...readOnly(keys.alive('*')),

@@ -53,7 +53,7 @@ export interface Receipt {
 }
 
 export interface AcceptorOptions {
-  readonly store: Pick<EventRecords, 'acceptMany' | 'getState'>;
+  readonly store: Pick<EventRecords, 'acceptMany' | 'endMember' | 'getState'>;
   readonly queues: Pick<ShardQueues, 'add'>;
   /** Default: one. */
   readonly cells?: Cells;
@@ -116,8 +116,9 @@ export class Acceptor {
   }
 
   /**
-   * Accepts events and one that runs when all of them have ended, in one write. An event that is refused on its own is
-   * an error in its place, and not waited for. @throws as `accept`, when nothing was accepted
+   * Accepts events and one that runs when all of them have ended, in one write; events of other cells in a write of each
+   * cell after it. An event that is refused on its own is an error in its place, and not waited for. @throws as `accept`,
+   * when nothing was accepted
    */
   async acceptGroup(
     follower: NewEvent,
@@ -126,19 +127,55 @@ export class Acceptor {
     const prepared = await Promise.all(events.map(async (event) => (await this.prepare(event)).acceptance));
     const { acceptance } = await this.prepare(follower);
     const members = prepared.map(({ id }) => id);
-    const last = { ...acceptance, origin: { ...acceptance.origin, members }, waitsForGroup: true };
-    const all = [last, ...prepared.map((each) => ({ ...each, group: last.id }))];
-    const [first, ...replies] = await this.#translate(this.#write(all));
+    const home = this.#cells.ofId(acceptance.id);
+    const [near, far] = partition(prepared, ({ id }) => this.#cells.ofId(id) === home);
+    const last = {
+      ...acceptance,
+      origin: { ...acceptance.origin, members },
+      waitsForGroup: true,
+      membersElsewhere: far.length,
+    };
+    const all = [last, ...near.map((each) => ({ ...each, group: last.id }))];
+    const [first, ...written] = await this.#translate(this.#write(all));
+    const replies = new Map<string, AcceptReply | { readonly error: unknown }>();
+    for (const [i, reply] of written.entries()) replies.set((near[i] as Acceptance).id, reply);
+    if (first?.kind === 'accepted') await this.#acceptElsewhere(last.id, far, replies);
     return {
       follower: await this.#settle(first as AcceptReply, follower, last.id),
       events: await Promise.all(
-        replies.map((reply, i) =>
-          this.#settle(reply, events[i] as NewEvent, members[i] as string).catch((error: unknown) => ({
-            error,
-          })),
-        ),
+        members.map(async (id, i) => {
+          const reply = replies.get(id) ?? { kind: 'alone' };
+          if ('error' in reply) return reply;
+          return this.#settle(reply, events[i] as NewEvent, id).catch((error: unknown) => ({ error }));
+        }),
       ),
     };
+  }
+
+  /** Members of a group that are in other cells than the one that waits for them. */
+  async #acceptElsewhere(
+    group: string,
+    far: readonly Acceptance[],
+    replies: Map<string, AcceptReply | { readonly error: unknown }>,
+  ): Promise<void> {
+    const { store, queues } = this.#options;
+    const parts = Map.groupBy(far, ({ id }) => this.#cells.ofId(id));
+    await Promise.all(
+      [...parts.values()].map(async (part) => {
+        const batch = part.map((each) => ({ ...each, group, isGroupElsewhere: true }));
+        const written = await this.#translate(this.#write(batch)).catch((error: unknown) =>
+          batch.map(() => ({ error })),
+        );
+        for (const [i, { id }] of part.entries()) {
+          const reply = written[i] as AcceptReply | { readonly error: unknown };
+          replies.set(id, reply);
+          // One that may have been accepted is waited for, as it may run.
+          if ('error' in reply ? mayBeAccepted(reply.error) : reply.kind === 'accepted') continue;
+          const jobs = await store.endMember(group, id).catch(() => []);
+          if (jobs.length > 0) queues.add(jobs).catch(() => {});
+        }
+      }),
+    );
   }
 
   async #write(batch: readonly Acceptance[]): Promise<readonly AcceptReply[]> {
@@ -291,6 +328,14 @@ export class Acceptor {
         );
     }
   }
+}
+
+function mayBeAccepted(error: unknown): boolean {
+  return error instanceof SkiffError && error.details?.['maybeAccepted'] === true;
+}
+
+function partition<Item>(items: readonly Item[], isFirst: (item: Item) => boolean): [Item[], Item[]] {
+  return [items.filter(isFirst), items.filter((item) => !isFirst(item))];
 }
 
 /** What ioredis and Redis say of a command that was never run. */

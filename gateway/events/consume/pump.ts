@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { DEAD_KEPT_MS } from '../../../sdk/protocol/limits.ts';
 import type { Payloads } from '../../../infra/events/payloads.ts';
 import type { ReleasedJob, ShardQueues } from '../../../infra/events/shards.ts';
+import type { EventRecords } from '../../../infra/events/cells/event-cells.ts';
 import type { EventStore } from '../../../infra/events/store.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
@@ -15,6 +16,11 @@ export interface PumpOptions {
   readonly store: EventStore;
   readonly queues: ShardQueues;
   readonly payloads: Payloads;
+  /** Of all cells, when there are several: for groups whose members are here and whose follower is elsewhere. */
+  readonly others?: {
+    readonly store: Pick<EventRecords, 'endMember'>;
+    readonly queues: Pick<ShardQueues, 'add'>;
+  };
   readonly log: Log;
   /** How long a released invocation may be without a job before it gets one. */
   readonly sweepAfterMs?: number;
@@ -50,8 +56,9 @@ export class Pump {
   }
 
   #duties(): Duty[] {
-    const { store, queues, payloads, sweepAfterMs = SWEEP_AFTER_MS } = this.#options;
+    const { store, queues, payloads, others, sweepAfterMs = SWEEP_AFTER_MS } = this.#options;
     return [
+      ...(others ? [{ name: 'groups', everyMs: 200, run: () => this.#tellGroups(others) }] : []),
       { name: 'promote', everyMs: 100, run: () => this.#promote() },
       { name: 'reap', everyMs: 500, run: () => this.#drain(() => store.reap(BATCH), 'attempts lost') },
       { name: 'expire', everyMs: 1_000, run: () => this.#drain(() => store.expire(BATCH)) },
@@ -76,6 +83,14 @@ export class Pump {
     const { count, nextMs, jobs } = await this.#options.store.promote(BATCH);
     await this.#add(jobs);
     return count === BATCH ? 0 : nextMs;
+  }
+
+  async #tellGroups({ store, queues }: NonNullable<PumpOptions['others']>): Promise<number | void> {
+    const ends = await this.#options.store.listGroupEnds(BATCH);
+    const jobs = await Promise.all(ends.map(({ id, member }) => store.endMember(id, member)));
+    await this.#options.store.dropGroupEnds(ends);
+    await queues.add(jobs.flat());
+    return ends.length === BATCH ? 0 : undefined;
   }
 
   async #drain(

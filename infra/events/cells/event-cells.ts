@@ -17,6 +17,7 @@ export type EventRecords = Pick<
   | 'cancel'
   | 'countDead'
   | 'countUnfinished'
+  | 'endMember'
   | 'get'
   | 'getMany'
   | 'getPolicy'
@@ -111,6 +112,10 @@ class EventCells implements EventRecords {
     const parts = Map.groupBy(ids, (id) => this.#cells.ofId(id));
     const counts = await Promise.all([...parts].map(([cell, part]) => this.#in(cell).purge(part)));
     return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  endMember(id: string, member: string): ReturnType<EventRecords['endMember']> {
+    return this.#of(id).endMember(id, member);
   }
 
   getPolicy(id: string): ReturnType<EventRecords['getPolicy']> {

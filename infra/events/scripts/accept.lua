@@ -8,7 +8,8 @@ Input:  KEYS[1] epoch of the durable store
         id · function name · delay, ms · maximum age, ms · priority (0 first) · line (ordering key) or '' · policy, JSON ·
         how long its result is kept, ms · whom to tell: s (success), f (failure), sf or '' · `window:rate` · origin, JSON ·
         head of the request, JSON · body · reference to the body, JSON or '' · idempotency scope or '' · fingerprint · unfinished of this function at most · unfinished bytes
-        at most · id of the one that waits for it and others, or '' · 1 if it waits for those that name it (they come after it in this very call)
+        at most · id of the one that waits for it and others, with '@' in front when that is in another cell, or '' ·
+        '' or, if it waits for those that name it (they come after it in this very call), 1 and as many more as are in other cells
 Output: { jobs, reply... } with one reply for each invocation, in order:
         { 'OK', now, state }               accepted
         { 'SAME', id }                     another request with this idempotency key was accepted before: this one is it
@@ -26,7 +27,7 @@ local waiting = {}
 for first = 2, #ARGV, #EVENT do
   local event = read_event(first)
   replies[#replies + 1] = accept_event(event, now, jobs)
-  if event.waits == '1' then waiting[#waiting + 1] = event.id end
+  if event.waits ~= '' then waiting[#waiting + 1] = event.id end
 end
 enter_rooms(now, jobs)
 for _, id in ipairs(waiting) do

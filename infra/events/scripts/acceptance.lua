@@ -28,7 +28,8 @@ local function accept_event(a, now, jobs)
       return { 'OTHER', held[2] }
     end
   end
-  if a.group ~= '' and call('HGET', N.record .. a.group, 's') ~= 'waiting' then return { 'ALONE' } end
+  local is_near = a.group ~= '' and string.sub(a.group, 1, 1) ~= '@'
+  if is_near and call('HGET', N.record .. a.group, 's') ~= 'waiting' then return { 'ALONE' } end
   local count, held = total(N.unfinished, a.fn), total(N.stats, 'bytes')
   local bytes = #a.head + #a.body + 512
   if count >= tonumber(a.count_max) then return { 'FULL', 'count', count } end
@@ -39,7 +40,7 @@ local function accept_event(a, now, jobs)
   local seq = total(N.stats, 'seq')
   local expires = now + a.age
   local delay = tonumber(a.delay)
-  local state = a.waits == '1' and 'waiting' or delay > 0 and 'delayed' or 'ready'
+  local state = a.waits ~= '' and 'waiting' or delay > 0 and 'delayed' or 'ready'
   local fields = { 's', state, 'fn', a.fn, 'acc', now, 'exp', expires, 'seq', seq, 'pri', a.priority, 'pol', a.policy,
     'rms', a.result_ms, 'org', a.origin, 'by', bytes, 'n', '0', 'c', '0', 'l', '0', 'f', '0' }
   local function add(name, value)
@@ -65,12 +66,12 @@ local function accept_event(a, now, jobs)
   mark(N.expiry, a.id, expires)
   if a.group ~= '' then
     add('grp', a.group)
-    call('HINCRBY', N.record .. a.group, 'gn', 1)
+    if is_near then call('HINCRBY', N.record .. a.group, 'gn', 1) end
   end
   if state == 'waiting' then
     -- It waits for others, however long they take within their own ages, and does not age meanwhile.
     add('slp', now)
-    add('gn', 0)
+    add('gn', string.format('%d', a.waits - 1))
     mark(N.expiry, a.id, expires + GROUP_MS)
     call('HSET', record, unpack(fields))
     return { 'OK', now, state }

@@ -299,10 +299,14 @@ local function finalize(r, state, reason, now, jobs, fields)
   end
   if r.stn then end_steps(r, kept) end
   if r.ik then call('PEXPIRE', N.idempotency .. r.ik, IDEMPOTENCY_MS) end
-  -- The last of a group to end wakes the one that waits for all of it.
-  local follower = r.grp and read(r.grp)
-  if follower and call('HINCRBY', N.record .. r.grp, 'gn', -1) == 0 and follower.s == 'waiting' then
-    wake(follower, now, jobs)
+  -- The last of a group to end wakes the one that waits for all of it. In another cell a pump tells it (end-member.lua).
+  if r.grp and string.sub(r.grp, 1, 1) == '@' then
+    call('SADD', N.groupEnds, string.sub(r.grp, 2) .. ' ' .. r.id)
+  elseif r.grp then
+    local follower = read(r.grp)
+    if follower and call('HINCRBY', N.record .. r.grp, 'gn', -1) == 0 and follower.s == 'waiting' then
+      wake(follower, now, jobs)
+    end
   end
   if r.key then
     local line = N.line .. r.key
