@@ -23,8 +23,8 @@ export interface SandboxSpec {
   /** Cores; fractions allowed. */
   readonly cpu: number;
   readonly pidsMax: number;
-  /** Nobody waits for it: a tenth of a core's weight among sandboxes, which its start has as well, until `promote`. */
-  readonly isBackground?: boolean;
+  /** Nobody waits for it: it has a tenth of a core's weight among sandboxes, in its start as well, until this resolves. */
+  readonly background?: Promise<void>;
   readonly tmpBytes: number;
   readonly isolation: 'strict' | 'compat';
   /** Which of several runtimes; for whoever stands in front of several hosts. Absent: the default. */
@@ -73,8 +73,6 @@ export interface Sandbox {
   /** Settles once, when every process is gone and the container, cgroup, mounts and uid are given back. */
   readonly exited: Promise<SandboxExit>;
   setLimits(limits: { memoryBytes: number; cpu: number; pidsMax: number }): Promise<void>;
-  /** Ends `isBackground`. Bound: may be passed on as it is. */
-  readonly promote: () => void;
   freeze(): Promise<void>;
   thaw(): Promise<void>;
   usage(): Promise<SandboxUsage>;

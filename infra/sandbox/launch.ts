@@ -54,7 +54,10 @@ export async function launchSandbox(
       await made.killAll();
       await made.remove();
     });
-    const cgroup = cgroups.create(spec.id, spec, { isNested: nestsCgroup });
+    const limits = { ...spec, isBackground: spec.background !== undefined };
+    const cgroup = cgroups.create(spec.id, limits, { isNested: nestsCgroup });
+    // It may have ended by then.
+    spec.background?.then(() => cgroup.setWeight(spec.cpu)).catch(() => {});
     const process = await startRuntime({
       id: spec.id,
       enter: stage.enter,
@@ -63,15 +66,7 @@ export async function launchSandbox(
       files: runFiles(bundle),
       hasNetwork: network !== undefined,
     });
-    return new RunningSandbox({
-      id: spec.id,
-      uid,
-      process,
-      cgroup,
-      cpu: spec.cpu,
-      resources: resources.move(),
-      log,
-    });
+    return new RunningSandbox({ id: spec.id, uid, process, cgroup, resources: resources.move(), log });
   } finally {
     network?.close();
   }

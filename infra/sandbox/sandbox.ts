@@ -10,7 +10,6 @@ export interface SandboxParts {
   readonly uid: number;
   readonly process: RuntimeProcess;
   readonly cgroup: Cgroup;
-  readonly cpu: number;
   /** Gives back everything that was taken for this sandbox. */
   readonly resources: AsyncDisposableStack;
   readonly log: Log;
@@ -25,7 +24,6 @@ export class RunningSandbox implements Sandbox {
   readonly exited: Promise<SandboxExit>;
   readonly #cgroup: Cgroup;
   readonly #log: Log;
-  readonly #cpu: number;
   #isKilled = false;
   #isEnded = false;
 
@@ -36,7 +34,6 @@ export class RunningSandbox implements Sandbox {
     this.stdout = parts.process.child.stdout as Readable;
     this.stderr = parts.process.child.stderr as Readable;
     this.#cgroup = parts.cgroup;
-    this.#cpu = parts.cpu;
     this.#log = parts.log;
     this.exited = this.#waitForEnd(parts);
   }
@@ -63,10 +60,6 @@ export class RunningSandbox implements Sandbox {
   async setLimits(limits: CgroupLimits): Promise<void> {
     this.#cgroup.setLimits(limits);
   }
-
-  readonly promote = (): void => {
-    if (!this.#isEnded && !this.#isKilled) this.#cgroup.setWeight(this.#cpu);
-  };
 
   freeze(): Promise<void> {
     return this.#cgroup.freeze();

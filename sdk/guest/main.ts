@@ -1,7 +1,7 @@
 /**
- * The agent inside a sandbox, bundled to one CommonJS file with nothing but runtime built-ins. As a stem it warms
- * itself, says HELLO on its channel and waits to be given a function; it serves that one until the channel closes,
- * and then ends. Without a channel (an ordinary `docker run -p 8080:8080`) it serves the image's function over HTTP.
+ * The agent inside a sandbox, bundled to one CommonJS file with nothing but runtime built-ins. It says HELLO on its
+ * channel, warms itself if it is to wait (a PING asks for that), is given a function, serves that one until the channel
+ * closes, and then ends. Without a channel (an ordinary `docker run -p 8080:8080`) it serves the image's function over HTTP.
  * Crashes are Node's: an uncaught error or unhandled rejection is logged, then the process exits with code 1.
  */
 import { existsSync, writeFileSync } from 'node:fs';
@@ -55,9 +55,13 @@ async function callByFetch(target: string, read: () => Request): Promise<Respons
   return invocation.call(target, fromRequest(read()));
 }
 
-async function serveChannel(): Promise<void> {
-  await warmUp();
-  rehearseLoading();
+let rehearsal: Promise<void> | undefined;
+
+function rehearse(): Promise<void> {
+  return (rehearsal ??= warmUp().then(rehearseLoading));
+}
+
+function serveChannel(): void {
   process.title = 'skiff stem';
   const socket = connect(CHANNEL);
   let exitCode = 0;
@@ -70,6 +74,7 @@ async function serveChannel(): Promise<void> {
   const connection = new GuestConnection({
     write: (bytes, done) => void socket.write(bytes, done),
     load,
+    rehearse,
     env: process.env,
     unsentBytes: () => socket.writableLength,
     onLoadFailed: () => exitSoon(1),

@@ -40,6 +40,7 @@ export const FrameType = {
   ERROR: 10,
   /** guest -> runner: handler, body and every waitUntil of this stream have ended. */
   SETTLED: 11,
+  /** runner -> guest: answered with PONG of the same payload. Before LOAD it asks to rehearse first. */
   PING: 12,
   PONG: 13,
   /** runner -> gateway: the request was provably not started; dispatch it again. JSON `{ reason }`. */

@@ -84,6 +84,12 @@ const ROWS: readonly Row[] = [
     ...atMost(0.6),
   },
   {
+    what: 'PSS of a frozen sandbox ÷ B6',
+    subject: 'PSS of a frozen sandbox',
+    baseline: 'B6 PSS of node hono.mjs',
+    ...atMost(0.6),
+  },
+  {
     what: 'deploy of a one-line change to first 200 ÷ B0',
     subject: 'deploy of a one-line change to first 200',
     baseline: B0,

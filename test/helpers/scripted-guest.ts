@@ -41,7 +41,6 @@ function createDouble(id: string, socket: Socket): Sandbox {
     stderr: new PassThrough(),
     exited: exit.promise,
     setLimits: async () => {},
-    promote: () => {},
     freeze: async () => {},
     thaw: async () => {},
     usage: async () => ({ memoryBytes: 0, cpuMs: 0, pids: 0 }),

@@ -33,6 +33,8 @@ export interface ConnectionOptions {
   readonly env: NodeJS.ProcessEnv;
   /** Written but not yet taken by the other side. */
   readonly unsentBytes: () => number;
+  /** Prepares for what loading and serving will need, once; until it ends a PING has no answer. */
+  readonly rehearse?: () => Promise<void>;
   /** The function could not be loaded; the answer has been written. */
   readonly onLoadFailed: () => void;
   /** The last invocation ended while draining. */
@@ -107,7 +109,7 @@ export class GuestConnection {
       case FrameType.CANCEL:
         return this.#onCancel(frame);
       case FrameType.PING:
-        return this.writer.bytes(FrameType.PONG, frame.stream, false, frame.payload);
+        return this.#onPing(frame);
       case FrameType.CALL_RESPONSE:
       case FrameType.CALL_DATA:
       case FrameType.CALL_WINDOW:
@@ -140,6 +142,13 @@ export class GuestConnection {
   #onCancel(frame: Frame): void {
     const { reason } = parseJson(frame.payload) as { reason?: unknown };
     this.#invocations.get(frame.stream)?.cancel(typeof reason === 'string' ? reason : 'unknown');
+  }
+
+  #onPing({ stream, payload }: Frame): void {
+    const { rehearse } = this.#options;
+    if (this.#isLoading || !rehearse) return this.writer.bytes(FrameType.PONG, stream, false, payload);
+    const bytes = Buffer.from(payload);
+    void rehearse().then(() => this.writer.bytes(FrameType.PONG, stream, false, bytes));
   }
 
   #onLoad(frame: Frame): void {

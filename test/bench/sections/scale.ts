@@ -1,4 +1,6 @@
 /** Steps of load, memory. */
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { barePssBytes } from '../bare.ts';
 import { functionPids, pssBytes } from '../memory.ts';
 import type { Record } from '../stats.ts';
@@ -31,6 +33,16 @@ export async function stepRound(record: Record, subject: Subject, name: string, 
   record.of(row, 'ms').add((reached ?? 3_000) - SERVICE_MS);
 }
 
+/** Until the runner has frozen the sandbox of this process. */
+async function untilFrozen(pid: number): Promise<void> {
+  const groups = await readFile(`/proc/${pid}/cgroup`, 'utf8');
+  const v1 = /:freezer:(.*)/.exec(groups)?.[1];
+  const v2 = /^0::(.*)/m.exec(groups)?.[1];
+  const file =
+    v1 === undefined ? `/sys/fs/cgroup${v2}/cgroup.events` : `/sys/fs/cgroup/freezer${v1}/freezer.state`;
+  while (!/FROZEN|frozen 1/.test(await readFile(file, 'utf8'))) await sleep(20);
+}
+
 /** Memory of sandboxes that have answered once and wait for the next call. */
 export async function memoryRound(
   record: Record,
@@ -40,7 +52,10 @@ export async function memoryRound(
 ): Promise<void> {
   record.of('B6 PSS of node hono.mjs', 'MB').add((await barePssBytes(port)) / 1024 ** 2);
   await Promise.all(Array.from({ length: sandboxes }, () => subject.firstByteMs('idle')));
-  for (const pid of await functionPids('idle')) {
-    record.of('PSS of an idle sandbox', 'MB').add((await pssBytes(pid)) / 1024 ** 2);
+  const pids = await functionPids('idle');
+  for (const pid of pids) record.of('PSS of an idle sandbox', 'MB').add((await pssBytes(pid)) / 1024 ** 2);
+  for (const pid of pids) {
+    await untilFrozen(pid);
+    record.of('PSS of a frozen sandbox', 'MB').add((await pssBytes(pid)) / 1024 ** 2);
   }
 }
