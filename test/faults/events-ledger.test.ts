@@ -1,7 +1,7 @@
 /**
  * A client's own ledger against a server whose processes are killed at random: what was accepted runs at least once,
  * nothing hangs, duplicates are counted, and the sum over idempotent results is exact.
- * LEDGER_EVENTS=20000 makes it long.
+ * LEDGER_EVENTS=20000 makes it long, FAULTLESS_EVENTS=10000000 the run before it, in which nothing is killed.
  */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createClient, type Client, type InvocationRecord } from '../../sdk/client/index.ts';
@@ -13,6 +13,7 @@ import { startServer, type TestServer } from '../helpers/server.ts';
 import { waitFor } from '../helpers/wait.ts';
 
 const EVENTS = Number(process.env['LEDGER_EVENTS'] ?? 2_000);
+const FAULTLESS = Number(process.env['FAULTLESS_EVENTS'] ?? 1_000);
 const KILLS = Math.max(12, Math.ceil(EVENTS / 500));
 const LANES = 16;
 const VICTIMS = [
@@ -95,6 +96,42 @@ async function killAtRandom(isDone: () => boolean): Promise<string[]> {
   }
   return killed;
 }
+
+test(
+  `G3: without faults each of ${FAULTLESS} events is executed once`,
+  { timeout: 60_000 + FAULTLESS },
+  async () => {
+    const { files, entry } = findSource(functionFixture('events.ts'));
+    // One sandbox that stays: its own count is that of all executions.
+    const config = { min: 1, max: 1, concurrency: 100, async: { retries: 10 } };
+    await client.deploy('counted', { source: () => packSource(files), entry, config });
+    const counters = async () => (await client.eventStats()).counters as Record<string, number | undefined>;
+    const before = await counters();
+    const event = { function: 'counted', path: '/count?key=all' };
+    const batches = Array.from({ length: Math.ceil(FAULTLESS / 250) }, (_, i) =>
+      Array.from({ length: Math.min(250, FAULTLESS - i * 250) }, () => event),
+    );
+    await inLanes(batches, async (batch) => {
+      const receipts = await client.submit(batch);
+      expect(receipts.filter((receipt) => !('id' in receipt))).toEqual([]);
+      // No more than fit the function's limit of waiting events.
+      await waitFor('room', async () => (await client.eventStats()).unfinished < 50_000, 600_000);
+    });
+    const succeeded = (before['succeeded'] ?? 0) + FAULTLESS;
+    await waitFor(
+      'all to end',
+      async () => ((await counters())['succeeded'] ?? 0) >= succeeded,
+      60_000 + FAULTLESS,
+    );
+    const after = await counters();
+    expect(after['succeeded']).toBe(succeeded);
+    expect(after['outcome:lost'] ?? 0).toBe(before['outcome:lost'] ?? 0);
+    const last = (await (await client.fetch('counted', { path: '/count?key=all' })).json()) as {
+      calls: number;
+    };
+    expect(last.calls).toBe(FAULTLESS + 1);
+  },
+);
 
 test(`${EVENTS} accepted events all end while processes are killed`, { timeout: 900_000 }, async () => {
   const numbers = Array.from({ length: EVENTS }, (_, n) => n);

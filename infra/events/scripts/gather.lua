@@ -22,6 +22,10 @@ local function mark(key, member, score)
   members[member] = score
 end
 
+local function is_marked(key, member)
+  return sets[key] ~= nil and sets[key][member] ~= nil
+end
+
 -- Adds to a number in a hash.
 local function bump(key, field, by)
   local fields = sums[key]

@@ -1,6 +1,6 @@
 --[[
 Finds what a crash left half done: released invocations whose BullMQ job is not there (its adder died, or the job was
-removed as stalled), and functions with a full room and an open window.
+removed as stalled), places of a namespace that nobody has, and functions with a full room and an open window.
 
 Input:  ARGV[1] how old, ms   ARGV[2] how many of each function at most   ARGV[3] prefix of BullMQ's queues: a job's key is
         this, the shard, ':' and the job id
@@ -18,8 +18,10 @@ local function has_job(name)
   return false
 end
 
+local seen = {}
 for _, fn in ipairs(call('HKEYS', N.unfinished)) do
   local window, space = N.window .. fn, space_of(fn).key
+  seen[space] = true
   for _, id in ipairs(call('ZRANGEBYSCORE', window, '-inf', now - ARGV[1], 'LIMIT', 0, ARGV[2])) do
     local r = read(id)
     local is_released = r and r.s == 'ready' and r.job and r.job ~= ''
@@ -31,8 +33,17 @@ for _, fn in ipairs(call('HKEYS', N.unfinished)) do
       count = count + 1
     end
     local is_there = is_released or r and r.s == 'running'
-    mark(window, id, is_there and now)
-    mark(space, id, is_there and now)
+    mark(window, id, is_there and now or false)
+    mark(space, id, is_there and now or false)
+  end
+end
+-- Places that were not given back: by a release that did not know of them.
+for space in pairs(seen) do
+  for _, id in ipairs(call('ZRANGEBYSCORE', space, '-inf', now - ARGV[1], 'LIMIT', 0, ARGV[2])) do
+    if not is_marked(space, id) then
+      local r = read(id)
+      mark(space, id, r and (r.s == 'running' or r.s == 'ready' and r.job and r.job ~= '') and now or false)
+    end
   end
 end
 for _, fn in ipairs(call('SRANDMEMBER', N.rooms, 100)) do release(fn, now, jobs) end

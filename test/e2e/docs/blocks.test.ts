@@ -111,6 +111,10 @@ describe.each(runnable.filter(({ blocks }) => blocks.length > 0))('$path', ({ bl
         case 'ts':
           if (block.file === undefined) write(block, `block-${block.line}.ts`);
           break;
+        case 'py':
+          // The commands after it deploy it.
+          expect(block.file, `${block.document}:${block.line}`).toBeDefined();
+          break;
         case 'json':
           JSON.parse(block.text);
           break;

@@ -1,9 +1,17 @@
+/** The warm pool, scaling, and deploys under load; DEPLOYS=1000 makes it long. */
 import { describe, expect, it } from 'vitest';
 import { functionFixture } from '../../helpers/fixtures.ts';
 import { useServer } from '../../helpers/shared-server.ts';
 
+const DEPLOYS = Number(process.env['DEPLOYS'] ?? 3);
+
 describe('warm pool and scaling', () => {
   const server = useServer();
+  const deploymentOf = async (url: string): Promise<string> => {
+    const response = await fetch(`${url}/`);
+    await response.text();
+    return response.headers.get('skiff-deployment') ?? '';
+  };
 
   const pidsOf = async (url: string, calls: number): Promise<Set<string>> => {
     const answers = await Promise.all(
@@ -55,29 +63,38 @@ describe('warm pool and scaling', () => {
     await expect.poll(() => sandboxes('minimum'), { timeout: 15_000 }).toBe(2);
   });
 
-  it('a redeploy under load fails no request', async () => {
-    const url = await server.deploy('switch', functionFixture('behaviour.ts'));
-    let isRunning = true;
-    const statuses = new Map<number, number>();
-    const caller = async (): Promise<void> => {
-      while (isRunning) {
-        const response = await fetch(`${url}/`);
-        await response.text();
-        statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1);
+  it(
+    'deploys under load fail no request, and after each nobody gets an older deployment',
+    { timeout: 60_000 + DEPLOYS * 2_000 },
+    async () => {
+      const url = await server.deploy('switch', functionFixture('behaviour.ts'));
+      const order = [await deploymentOf(url)];
+      let isRunning = true;
+      const statuses = new Map<number, number>();
+      /** How many deploys had ended when the call began, and who answered. */
+      const answers: (readonly [after: number, by: string])[] = [];
+      const caller = async (): Promise<void> => {
+        while (isRunning) {
+          const after = order.length;
+          const response = await fetch(`${url}/`);
+          await response.text();
+          statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1);
+          answers.push([after, response.headers.get('skiff-deployment') ?? '']);
+        }
+      };
+      const callers = Array.from({ length: 4 }, caller);
+      for (let i = 0; i < DEPLOYS; i++) {
+        await server.deploy('switch', functionFixture('behaviour.ts'), { env: { ROUND: String(i) } });
+        order.push(await deploymentOf(url));
       }
-    };
-    const callers = Array.from({ length: 4 }, caller);
-    const deployments = new Set<string | null>();
-    for (let i = 0; i < 3; i++) {
-      await server.deploy('switch', functionFixture('behaviour.ts'), { env: { ROUND: String(i) } });
-      deployments.add((await fetch(`${url}/`)).headers.get('skiff-deployment'));
-    }
-    isRunning = false;
-    await Promise.all(callers);
-    expect([...statuses.keys()]).toEqual([200]);
-    expect(statuses.get(200)).toBeGreaterThan(50);
-    expect(deployments.size).toBe(3);
-  });
+      isRunning = false;
+      await Promise.all(callers);
+      expect([...statuses.keys()]).toEqual([200]);
+      expect(statuses.get(200)).toBeGreaterThan(50);
+      expect(new Set(order).size).toBe(DEPLOYS + 1);
+      expect(answers.filter(([after, by]) => order.indexOf(by) < after - 1)).toEqual([]);
+    },
+  );
 
   it('calls of one sandbox run side by side up to its concurrency', async () => {
     const url = await server.deploy('side-by-side', functionFixture('echo.ts'), { concurrency: 8, max: 1 });

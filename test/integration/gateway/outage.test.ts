@@ -1,8 +1,14 @@
+import { execFile as execFileCallback } from 'node:child_process';
+import { readdir, readFile } from 'node:fs/promises';
+import { Agent, get } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openCatalog } from '../../../infra/catalog/catalog.ts';
 import { createDeployment } from '../../helpers/deployment.ts';
 import { type TestGateway, startGateway } from '../../helpers/gateway.ts';
 
+const execFile = promisify(execFileCallback);
 let gateway: TestGateway;
 beforeEach(async () => void (gateway = await startGateway()));
 afterEach(() => gateway.close());
@@ -106,4 +112,46 @@ it('starts without any store, and becomes able to work when they appear', async 
   } finally {
     await again.close();
   }
+});
+
+describe('H15: without file descriptors', () => {
+  it('turns connections away, serves those it has, and recovers by itself', async () => {
+    const { hostname, port } = new URL(gateway.url);
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const health = () =>
+      new Promise<number | undefined>((resolve, reject) =>
+        get(`${gateway.url}/healthz`, { agent }, (response) => {
+          response.resume().on('end', () => resolve(response.statusCode));
+        }).on('error', reject),
+      );
+    expect(await health()).toBe(200);
+    const held: Socket[] = [];
+    const openFiles = async () => (await readdir(`/proc/${gateway.pid}/fd`)).length;
+    const limit = (count: number | string) =>
+      execFile('prlimit', ['--pid', String(gateway.pid), `--nofile=${count}:`]);
+    const before = /Max open files\s+(\d+)/.exec(await readFile(`/proc/${gateway.pid}/limits`, 'utf8'))?.[1];
+    try {
+      const ceiling = (await openFiles()) + 8;
+      await limit(ceiling);
+      let turnedAway = 0;
+      for (let i = 0; i < 40; i++) {
+        const socket = connect(Number(port), hostname);
+        socket.on('error', () => {}).on('close', () => turnedAway++);
+        held.push(socket);
+      }
+      await expect.poll(() => turnedAway, { timeout: 10_000 }).toBeGreaterThan(10);
+      // Nobody who is connected is dropped, and the process goes on.
+      expect(await health()).toBe(200);
+    } finally {
+      await limit(before ?? 1024);
+      for (const socket of held) socket.destroy();
+      agent.destroy();
+    }
+    await expect
+      .poll(async () => (await gateway.request('/v1/functions').catch(() => undefined))?.status, {
+        timeout: 10_000,
+      })
+      .toBe(200);
+    expect((await upload()).status).toBe(201);
+  });
 });

@@ -13,7 +13,7 @@ Examples:
   $ skiff event send deploy-window-open         without data
   $ skiff event stats                           what waits, and what an accepted event survives
 
-send prints the ids of the invocations that go on with it; those that begin to wait later do not get it.
+send prints the ids of the invocations that go on with it; those that were accepted before it and begin to wait within an hour get it, too.
 `;
 
 export function define(command: Command, session: Session): void {
