@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { openCatalog } from '../infra/catalog/catalog.ts';
 import { subscribeChanges } from '../infra/catalog/changes.ts';
 import { dataPaths } from '../infra/contract/paths.ts';
+import { followLayout } from '../infra/lib/layout.ts';
 import { createLog } from '../infra/lib/log.ts';
 import { openBlockingRedis, openRedis, openSubscriber, redisUrls } from '../infra/lib/redis.ts';
 import { Shutdown } from '../infra/lib/shutdown.ts';
@@ -78,6 +79,10 @@ await Promise.all(connections.map((connection) => connection.connect()));
 shutdown.add('redis', () => {
   for (const connection of connections) connection.disconnect();
 });
+shutdown.add(
+  'layout',
+  followLayout(durableRedis, (problem) => shutdown.fail(problem)),
+);
 
 const registry = openRegistry({
   url: config.SKIFF_REGISTRY_URL ?? 'http://127.0.0.1:8081',

@@ -11,6 +11,7 @@ import { openCatalog } from '../infra/catalog/catalog.ts';
 import { type Change, subscribeChanges } from '../infra/catalog/changes.ts';
 import { dataPaths } from '../infra/contract/paths.ts';
 import { Dispatcher } from '../infra/dispatch/dispatcher.ts';
+import { followLayout } from '../infra/lib/layout.ts';
 import { createLog } from '../infra/lib/log.ts';
 import { Metrics } from '../infra/lib/metrics.ts';
 import { openRedis, openSubscriber, redisUrls } from '../infra/lib/redis.ts';
@@ -82,6 +83,10 @@ shutdown.add('redis', () => {
 });
 // A store that is away is tried again for ever; until then requests that need it are answered with 503.
 await Promise.allSettled(connections.map((one) => one.connect()));
+shutdown.add(
+  'layout',
+  followLayout(durable, (problem) => shutdown.fail(problem)),
+);
 
 const registryUrl = config.SKIFF_REGISTRY_URL ?? `http://127.0.0.1:${config.SKIFF_GATEWAY_PORT + 1}`;
 const registry = openRegistry({

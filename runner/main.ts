@@ -10,6 +10,7 @@ import { openCatalog } from '../infra/catalog/catalog.ts';
 import { type Change, subscribeChanges } from '../infra/catalog/changes.ts';
 import { dataPaths } from '../infra/contract/paths.ts';
 import { Dispatcher } from '../infra/dispatch/dispatcher.ts';
+import { followLayout } from '../infra/lib/layout.ts';
 import { createLog } from '../infra/lib/log.ts';
 import { cellsOf, openBlockingRedis, openRedis, openSubscriber, redisUrls } from '../infra/lib/redis.ts';
 import { Shutdown } from '../infra/lib/shutdown.ts';
@@ -78,6 +79,10 @@ await Promise.all(connections.map((one) => one.connect()));
 shutdown.add('redis', () => {
   for (const one of connections) one.disconnect();
 });
+shutdown.add(
+  'layout',
+  followLayout(durableRedis, (problem) => shutdown.fail(problem)),
+);
 
 const registry = openRegistry({
   url: config.SKIFF_REGISTRY_URL ?? 'http://127.0.0.1:8081',

@@ -10,6 +10,7 @@ import { Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import { StepStore } from '../../infra/events/steps.ts';
 import type { ShardQueues } from '../../infra/events/shards.ts';
 import { EventStore } from '../../infra/events/store.ts';
+import { followLayout } from '../../infra/lib/layout.ts';
 import { createLog } from '../../infra/lib/log.ts';
 import { cellsOf, openBlockingRedis, openRedis, openSubscriber, redisUrls } from '../../infra/lib/redis.ts';
 import { Shutdown } from '../../infra/lib/shutdown.ts';
@@ -67,6 +68,10 @@ shutdown.add('redis', () => {
   for (const one of connections) one.disconnect();
 });
 await Promise.allSettled(connections.map((one) => one.connect()));
+shutdown.add(
+  'layout',
+  followLayout(durable, (problem) => shutdown.fail(problem)),
+);
 
 const registry = openRegistry({
   url: config.SKIFF_REGISTRY_URL ?? `http://127.0.0.1:${config.SKIFF_GATEWAY_PORT + 1}`,

@@ -11,7 +11,8 @@ import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import type { Redis } from 'ioredis';
 import { durable } from '../contract/keys.ts';
 import type { Log } from '../lib/log.ts';
-import { cellsOf, findForeignLayout } from '../lib/redis.ts';
+import { findForeignLayout } from '../lib/layout.ts';
+import { cellsOf } from '../lib/redis.ts';
 import { primariesOf } from '../lib/redis-cluster.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 

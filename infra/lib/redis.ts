@@ -6,7 +6,6 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Redis, type RedisOptions } from 'ioredis';
 import { Cells, CELLS_MAX, ONE_CELL } from '../contract/cells.ts';
-import { durable as durableKeys } from '../contract/keys.ts';
 import { dataPaths } from '../contract/paths.ts';
 import { clientTls } from '../swarm/identity.ts';
 import { isClusterUrl, openCluster, openClusterSubscriber } from './redis-cluster.ts';
@@ -52,21 +51,6 @@ const layouts = new WeakMap<Redis, Cells>();
 /** How the store is laid out that this connection leads to. */
 export function cellsOf(redis: Redis): Cells {
   return layouts.get(redis) ?? ONE_CELL;
-}
-
-/**
- * Whether the durable store is laid out as this connection says; an empty one is from now on. A text that says what is
- * wrong, or undefined.
- */
-export async function findForeignLayout(redis: Redis): Promise<string | undefined> {
-  const { count } = cellsOf(redis);
-  defineScript(redis, 'skiffPutCells', new URL('put-cells.lua', import.meta.url), 3);
-  const { skiffPutCells } = redis as unknown as Record<string, (...args: string[]) => Promise<number>>;
-  const keys = [durableKeys.cells, durableKeys.epoch, durableKeys.functions];
-  const held = await skiffPutCells?.call(redis, ...keys, String(count));
-  return held === count
-    ? undefined
-    : `the store is laid out for ${held} cells, and SKIFF_CELLS says ${count}: all processes must say the same, from the first start on`;
 }
 
 /** Lies beside the embedded stores' sockets, in the same private folder. A store without one takes no password. */

@@ -42,6 +42,13 @@ export class Shutdown {
     }
   }
 
+  /** Called by main.ts only: ends the process, which cannot do its work. */
+  fail(problem: string): void {
+    if (this.#isRunning) return;
+    this.#log.error({ problem }, 'this process cannot go on');
+    void this.run().then(() => process.exit(1));
+  }
+
   /** Called by main.ts only: binds the signals and ends the process. */
   onSignals(process: NodeJS.Process): void {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {

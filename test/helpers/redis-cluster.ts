@@ -22,14 +22,16 @@ export interface TestCluster {
   /** All of `ports` agree that every slot is served. */
   untilWhole(ports?: readonly number[]): Promise<void>;
   kill(port: number): Promise<void>;
+  /** Again, with what it had. */
+  start(port: number): void;
   close(): Promise<void>;
 }
 
 const PRIMARIES = 3;
-const SETTINGS =
+const settingsOf = (hasReplicas: boolean): string =>
   '--bind 127.0.0.1 --cluster-enabled yes --cluster-node-timeout 1000 --cluster-allow-replica-migration no ' +
   '--appendonly yes --appendfsync always --maxmemory-policy noeviction --maxmemory 256mb ' +
-  '--repl-diskless-sync-delay 0 --repl-ping-replica-period 1';
+  `--repl-diskless-sync-delay 0 --repl-ping-replica-period 1 --min-replicas-to-write ${hasReplicas ? 1 : 0}`;
 
 export async function startRedisCluster(
   options: { readonly hasReplicas?: boolean } = {},
@@ -39,24 +41,18 @@ export async function startRedisCluster(
   // The bus of a node has a port of its own.
   const all = await freePorts(count * 2);
   const ports = all.slice(0, count);
+  const settings = settingsOf(options.hasReplicas === true);
   const processes = new Map<number, ChildProcess>();
-  for (const [i, port] of ports.entries()) {
+  function start(port: number): void {
     const dir = join(folder, String(port));
-    mkdirSync(dir);
-    const own = [
-      '--port',
-      String(port),
-      '--cluster-port',
-      String(all[count + i]),
-      '--dir',
-      dir,
-      '--save',
-      '',
-    ];
-    const child = spawn('redis-server', [...SETTINGS.split(' '), ...own], { stdio: 'ignore' });
+    mkdirSync(dir, { recursive: true });
+    const bus = String(all[count + ports.indexOf(port)]);
+    const own = ['--port', String(port), '--cluster-port', bus, '--dir', dir, '--save', ''];
+    const child = spawn('redis-server', [...settings.split(' '), ...own], { stdio: 'ignore' });
     child.on('error', () => {});
     processes.set(port, child);
   }
+  for (const port of ports) start(port);
 
   const cli = (port: number, ...args: string[]): string =>
     execFileSync('redis-cli', ['-p', String(port), ...args], { encoding: 'utf8', stdio: 'pipe' }).trim();
@@ -87,6 +83,7 @@ export async function startRedisCluster(
         30_000,
       );
     },
+    start,
     async kill(port) {
       const child = processes.get(port);
       processes.delete(port);

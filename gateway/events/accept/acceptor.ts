@@ -181,17 +181,15 @@ export class Acceptor {
   async #write(batch: readonly Acceptance[]): Promise<readonly AcceptReply[]> {
     const { durability, store, queues, log } = this.#options;
     const epoch = await durability.assertDurable();
-    const [written] = await Promise.all([
-      // In one turn, so that WAIT comes right behind the write on the same connection.
-      store.acceptMany(batch, epoch),
-      durability.assertReplicated(),
-    ]);
+    const written = await store.acceptMany(batch, epoch);
     if (!written) {
       durability.reportForeign();
       throw new SkiffError('NOT_DURABLE', `nothing was accepted: ${durability.problem}`, {
         details: { maybeAccepted: false },
       });
     }
+    // After the reply: a script that the store did not know is sent twice, and WAIT covers what was written before it.
+    await durability.assertReplicated();
     // Not awaited: the events are safe, and the pump of a consumer adds what is missing.
     if (written.jobs.length > 0) {
       queues.add(written.jobs).catch((error: unknown) => log.debug({ error }, 'jobs not added yet'));

@@ -18,6 +18,7 @@ import { IdempotencyRecords } from '../../../infra/events/idempotency.ts';
 import { EventStore } from '../../../infra/events/store.ts';
 import { StepStore } from '../../../infra/events/steps.ts';
 import type { Begun } from '../../../infra/events/wire.ts';
+import { followLayout } from '../../../infra/lib/layout.ts';
 import { cellsOf, openRedis } from '../../../infra/lib/redis.ts';
 import { openRegistry } from '../../../infra/oci/registry.ts';
 import { createOwnedId } from '../../../sdk/protocol/ids.ts';
@@ -119,6 +120,11 @@ test('tags are where Redis says, two cells on each primary, and nothing is laid 
   });
   expect(other.durability.problem).toContain('laid out for 6 cells, and SKIFF_CELLS says 2');
   await other.close();
+  const counted = openRedis(`${cluster.url}?cells=2`);
+  await counted.connect();
+  const problem = await new Promise<string>((resolve) => followLayout(counted, resolve));
+  expect(problem).toBe(other.durability.problem);
+  counted.disconnect();
 });
 
 test('slots are offered, taken, queued for, leased and given back in every cell', async () => {
