@@ -32,6 +32,7 @@ import { createUsageHandlers } from './routes/usage.ts';
 import { createExplainHandlers } from './swarm/explain.ts';
 import { createNodeHandlers, createSwarmHandlers } from './swarm/handlers.ts';
 import { createServiceHandlers } from './swarm/service/handlers.ts';
+import { createVolumeHandlers } from './swarm/volumes.ts';
 
 export type App = Hono<{ Bindings: HttpBindings; Variables: RequestVariables }>;
 
@@ -91,6 +92,7 @@ function createHandlers(parts: GatewayParts): Handlers {
     ...createSwarmHandlers(parts),
     ...createNodeHandlers(parts),
     ...createServiceHandlers(parts),
+    ...createVolumeHandlers(parts),
     ...createExplainHandlers(parts),
     ...createUsageHandlers(parts),
     ...createStatsHandlers(parts, streamEvents),

@@ -10,6 +10,7 @@ import type { SecretStore } from '../infra/secrets/secrets.ts';
 import type { Admission } from '../infra/swarm/admission.ts';
 import type { Members, SwarmRecord } from '../infra/swarm/members.ts';
 import type { Services } from '../infra/swarm/services.ts';
+import type { Volumes } from '../infra/swarm/volumes.ts';
 import type { SwarmInitRequest } from '../sdk/protocol/swarm/resources.ts';
 import type { BuildQueue } from './build-queue.ts';
 import type { EventParts } from './events/parts.ts';
@@ -20,6 +21,7 @@ import type { CallMemory } from './swarm/call-history.ts';
 export interface SwarmParts {
   readonly members: Members;
   readonly services: Services;
+  readonly volumes: Volumes;
   readonly admission: Admission;
   /** <data>/swarm of this host. */
   readonly identityDir: string;

@@ -21,6 +21,7 @@ import { openSecretStore } from '../infra/secrets/secrets.ts';
 import { resolveName } from '../sdk/protocol/reach/namespaces.ts';
 import { openSandboxHost } from '../infra/sandbox/host.ts';
 import { openMembers } from '../infra/swarm/members.ts';
+import { openVolumes } from '../infra/swarm/volumes.ts';
 import { tryRegistryTls } from '../infra/swarm/identity.ts';
 import { loadRunnerConfig } from './config.ts';
 import { Intake } from './invoke/intake.ts';
@@ -43,6 +44,7 @@ import { Probe } from './swarm/readiness/probe.ts';
 import { Readiness } from './swarm/readiness/readiness.ts';
 import { Standing } from './swarm/standing.ts';
 import { WorkerUpkeep } from './swarm/upkeep.ts';
+import { NodeVolumes } from './volume/volumes.ts';
 import { Worker } from './worker.ts';
 
 const VERSION = '0.1.0';
@@ -165,9 +167,17 @@ const owner = {
 const filesDir = join(paths.runner, 'files');
 // In memory, so that no value of a secret is ever on a disk.
 const secretsDir = join('/dev/shm', `skiff-${hash}`);
-for (const dir of [filesDir, secretsDir]) await rm(dir, { recursive: true, force: true });
+const scratchDir = join(paths.runner, 'scratch');
+for (const dir of [filesDir, secretsDir, scratchDir]) await rm(dir, { recursive: true, force: true });
 await mkdir(secretsDir, { recursive: true, mode: 0o700 });
 shutdown.add('secrets of images', () => rm(secretsDir, { recursive: true, force: true }));
+const volumes = new NodeVolumes({
+  node: id,
+  dir: paths.volumes,
+  scratchDir,
+  records: openVolumes(durableRedis),
+  log,
+});
 const pool: Pool = new Pool({
   host,
   store,
@@ -179,6 +189,7 @@ const pool: Pool = new Pool({
   networks,
   filesDir,
   secretsDir,
+  volumes,
   secrets: openSecretStore(durableRedis, paths.secretKey),
   retract: (instance) => dispatcher.retract(instance.deployment.id, instance.liveMember, tokensOf(instance)),
 });
@@ -261,6 +272,7 @@ const worker: Worker = new Worker({
   quota: new NamespaceQuota(redis, config.SKIFF_NAMESPACE_SANDBOXES_MAX),
   stems,
   store,
+  volumes,
   links,
   intake,
   log,

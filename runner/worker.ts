@@ -30,6 +30,7 @@ import { describeFacts, describeNode } from './swarm/node-record.ts';
 import type { Probe } from './swarm/readiness/probe.ts';
 import type { Readiness } from './swarm/readiness/readiness.ts';
 import type { Standing } from './swarm/standing.ts';
+import type { NodeVolumes } from './volume/volumes.ts';
 
 export interface WorkerOptions {
   readonly id: string;
@@ -56,6 +57,7 @@ export interface WorkerOptions {
   readonly quota: NamespaceQuota;
   readonly stems: Stems;
   readonly store: Pick<LayerStore, 'usage'>;
+  readonly volumes: Pick<NodeVolumes, 'usage' | 'sweep'>;
   readonly links: Links;
   readonly intake: Intake;
   readonly log: Log;
@@ -116,6 +118,7 @@ export class Worker {
     this.#timers.push(setInterval(() => this.#fence(), HEARTBEAT_MS));
     this.#every(5_000, () => this.#renewLive());
     this.#every(5_000, () => this.#options.quota.renew());
+    this.#every(2_000, () => this.#options.volumes.sweep());
     this.#every(1_000, () =>
       this.#options.pool.sweep(Date.now(), (deployment) => this.#options.current.has(deployment)),
     );

@@ -16,6 +16,7 @@ import { Lead } from '../../infra/swarm/lead.ts';
 import { openMembers, type Members, type SwarmRecord } from '../../infra/swarm/members.ts';
 import { Renewal } from '../../infra/swarm/renewal.ts';
 import { openServices } from '../../infra/swarm/services.ts';
+import { openVolumes } from '../../infra/swarm/volumes.ts';
 import type { SwarmParts } from '../parts.ts';
 import { CallHistory } from './call-history.ts';
 import { endSwarm, foundSwarm, openStores } from './founding.ts';
@@ -58,6 +59,7 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
   const { identityDir, durable, fast, catalog, log, port } = options;
   const members = openMembers(durable);
   const services = openServices(durable);
+  const volumes = openVolumes(durable);
   const admission = openAdmission({ ...options, ...secretFiles(options.dataDir), members });
   const history = new CallHistory();
   const readNodes = () => readLiveNodes(fast);
@@ -67,6 +69,7 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
   const reconciler = new Reconciler({
     lead: new Lead(options.gateway, fast),
     services,
+    volumes,
     durable,
     fast,
     log,
@@ -80,6 +83,7 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
     parts: {
       members,
       services,
+      volumes,
       admission,
       identityDir,
       port,

@@ -192,6 +192,8 @@ export const swarm = {
   nodeSettings: (node: string) => `${HOME}:swarm:node:${node}`,
   /** Hash service name -> JSON Service. */
   services: `${HOME}:swarm:services`,
+  /** Hash volume name -> JSON Volume. */
+  volumes: `${HOME}:swarm:volumes`,
 } as const;
 
 /** Fast store, of one cell: what belongs to functions, and what scripts need of runners beside it. */

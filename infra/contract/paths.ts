@@ -24,6 +24,8 @@ export function dataPaths(dataDir: string) {
     /** Runner's content-addressed store of unpacked layers and root filesystems. */
     store: join(dataDir, 'runner', 'store'),
     sandboxes: join(dataDir, 'runner', 'sandboxes'),
+    /** Volumes of services: an image of a file system each. They are nobody's to remove but their owner's. */
+    volumes: join(dataDir, 'runner', 'volumes'),
   } as const;
 }
 

@@ -9,6 +9,13 @@ export interface IdRange {
   readonly size: number;
 }
 
+export interface VolumeImage {
+  /** Hard limit of all that is in it; a smaller file grows, a larger one stays. */
+  readonly bytesMax: number;
+  /** What a new one begins with, as far as it is a real folder of the root file system. */
+  readonly seed?: string;
+}
+
 export interface SandboxSpec {
   /** `sbx-…`; also the name of its folder, cgroup and OCI container. */
   readonly id: string;
@@ -44,6 +51,8 @@ export interface SandboxSpec {
     readonly exec?: boolean;
     /** rslave: later mounts below `source` appear inside, if it lies on a shared mount older than the host object. */
     readonly propagate?: boolean;
+    /** `source` is a file that is or becomes an ext4 file system; its folder `data` is mounted, and given to the uid. */
+    readonly volume?: VolumeImage;
   }[];
 }
 
@@ -76,6 +85,8 @@ export interface Sandbox {
   freeze(): Promise<void>;
   thaw(): Promise<void>;
   usage(): Promise<SandboxUsage>;
+  /** SIGTERM if its first process handles that, and SIGKILL after `graceMs`; SIGKILL at once if it does not. */
+  terminate(graceMs: number): void;
   /** SIGKILL to the whole pid namespace (thaws first). Idempotent; await `exited` for the end. */
   kill(): void;
 }

@@ -16,6 +16,7 @@ import { RunningSandbox } from './sandbox.ts';
 import { extendForBuilds, type SeccompProfile } from './seccomp.ts';
 import type { MountPoint, Stage } from './stage.ts';
 import type { UidPool } from './uids.ts';
+import { openVolume } from './volume.ts';
 
 export interface LaunchParts {
   readonly stage: Stage;
@@ -41,7 +42,7 @@ export async function launchSandbox(
   const { nestsCgroup } = runtimeTraits(runtime.program);
   const root = await stage.acquireRoot(spec.lowerDirs, mountPoints(spec));
   resources.defer(() => root.release());
-  const mounts = await resolveMounts(parts, spec, resources);
+  const mounts = await resolveMounts(parts, spec, uid, resources);
   const bundle = join(parts.bundles, spec.id);
   resources.defer(() => rm(bundle, { recursive: true, force: true }));
   resources.defer(() => rm(join(runtime.root, spec.id), { recursive: true, force: true }));
@@ -116,6 +117,7 @@ function openNetwork(name: string | undefined): { path: string; close: () => voi
 async function resolveMounts(
   { stage, runtime }: LaunchParts,
   spec: SandboxSpec,
+  uid: number,
   resources: AsyncDisposableStack,
 ): Promise<ResolvedMount[]> {
   const resolved: ResolvedMount[] = [];
@@ -123,6 +125,19 @@ async function resolveMounts(
     const propagation = mount.propagate ? 'rslave' : 'rprivate';
     const { mountsAsNobody } = runtimeTraits(runtime.program);
     const access = mount.writable ? 'rw' : 'ro';
+    if (mount.volume) {
+      const { bytesMax, seed } = mount.volume;
+      const opened = await openVolume(stage, `${spec.id}-${index}`, {
+        file: mount.source,
+        bytesMax,
+        seed,
+        uid,
+      });
+      resources.defer(opened.release);
+      const options = ['rbind', 'rw', 'nosuid', 'nodev', 'noexec', propagation];
+      resolved.push({ source: opened.path, target: mount.target, options });
+      continue;
+    }
     if (!mount.writable && !mountsAsNobody) {
       const options = ['rbind', 'ro', 'nosuid', 'nodev', propagation];
       resolved.push({ source: mount.source, target: mount.target, options });
@@ -143,7 +158,10 @@ async function resolveMounts(
 
 function mountPoints(spec: SandboxSpec): MountPoint[] {
   const own = OWN_TARGETS.map((target) => ({ target, isFile: false }));
-  return [...own, ...spec.mounts.map((mount) => ({ target: mount.target, isFile: isFile(mount.source) }))];
+  return [
+    ...own,
+    ...spec.mounts.map(({ target, source, volume }) => ({ target, isFile: !volume && isFile(source) })),
+  ];
 }
 
 function isFile(source: string): boolean {

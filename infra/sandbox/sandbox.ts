@@ -1,4 +1,6 @@
 /** One live sandbox: signals, limits, usage, and the end, after which nothing of it is left on the host. */
+import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
 import type { Log } from '../lib/log.ts';
 import type { Cgroup, CgroupLimits } from './cgroup/cgroup.ts';
@@ -73,6 +75,15 @@ export class RunningSandbox implements Sandbox {
     return this.#cgroup.usage();
   }
 
+  terminate(graceMs: number): void {
+    if (this.#isEnded || this.#isKilled) return;
+    if (!this.#cgroup.pids().includes(this.pid) || !handlesSigterm(this.pid)) return this.kill();
+    this.#cgroup.thaw();
+    process.kill(this.pid, 'SIGTERM');
+    const timer = setTimeout(() => this.kill(), graceMs);
+    void this.exited.then(() => clearTimeout(timer));
+  }
+
   kill(): void {
     if (this.#isEnded) return;
     this.#isKilled = true;
@@ -80,5 +91,19 @@ export class RunningSandbox implements Sandbox {
     if (this.#cgroup.pids().includes(this.pid)) process.kill(this.pid, 'SIGKILL');
     // After the signal, so that a frozen process does not run one more instruction.
     this.#cgroup.thaw();
+  }
+}
+
+/** The first process of a pid namespace is not ended by a signal that it does not handle (pid_namespaces(7)). */
+function handlesSigterm(pid: number): boolean {
+  const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(tryRead(`/proc/${pid}/status`))?.[1] ?? '0';
+  return ((BigInt(`0x${caught}`) >> BigInt(constants.signals.SIGTERM - 1)) & 1n) === 1n;
+}
+
+function tryRead(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
   }
 }

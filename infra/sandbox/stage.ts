@@ -171,6 +171,16 @@ export class Stage {
     return { path, release: () => this.#run(`unmounting ${path}`, UNMOUNT, [path]) };
   }
 
+  /** A folder of the stage, for somebody who mounts something there. */
+  pathOf(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  /** A shell script inside the stage. @throws SkiffError COLD_START_FAILED with what it said */
+  run(what: string, script: string, args: readonly string[]): Promise<void> {
+    return this.#run(what, script, args);
+  }
+
   async #run(what: string, script: string, args: readonly string[]): Promise<void> {
     const [program, ...enter] = this.enter as [string, ...string[]];
     try {

@@ -12,6 +12,7 @@ readonly STAMP="$SKIFF_ROOT/node_modules/.skiff-lock-hash"
 # command -> Debian package that brings it. Everything a server needs.
 readonly SERVER_PACKAGES=(
   crun:crun buildah:buildah redis-server:redis-server docker-registry:docker-registry nft:nftables ip:iproute2
+  mkfs.ext4:e2fsprogs
   /etc/ssl/certs/ca-certificates.crt:ca-certificates
 )
 # What only the tests need: an independent reader of our images, two more container runtimes, and a browser with a font.

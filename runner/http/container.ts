@@ -10,6 +10,7 @@ import { EGRESS } from '../network/egress-host.ts';
 import type { Networks } from '../network/networks.ts';
 import type { GuestSpec } from '../pool/guest-sandbox.ts';
 import { chooseCwd } from './cwd.ts';
+import type { NodeVolumes, TakenVolumes } from '../volume/volumes.ts';
 import { HttpSandbox } from './http-sandbox.ts';
 
 export interface ContainerParts {
@@ -20,6 +21,7 @@ export interface ContainerParts {
   readonly filesDir: string;
   /** For values of secrets: on a file system in memory, for root alone. */
   readonly secretsDir: string;
+  readonly volumes: Pick<NodeVolumes, 'take'>;
 }
 
 /**
@@ -33,12 +35,14 @@ export async function startContainer(
     readonly env: Readonly<Record<string, string>>;
     readonly files: Readonly<Record<string, string>>;
   },
+  isReplica: boolean,
 ): Promise<HttpSandbox> {
   const { config, image, container } = deployment;
   if (!container)
     throw new SkiffError('COLD_START_FAILED', `deployment ${deployment.id} does not say how it is started`);
   const repository = image.reference.split('@')[0] as string;
   let secretsDir = '';
+  let taken: TakenVolumes | undefined;
   parts.store.pin(repository, image.digest);
   try {
     const { lowerDirs } = await parts.store.ensureRootfs(image.reference);
@@ -59,6 +63,7 @@ export async function startContainer(
       port: container.port,
       concurrency: config.concurrency,
       mounts: async (id) => [
+        ...(taken = await parts.volumes.take(id, deployment, lowerDirs[0] as string, isReplica)).mounts,
         ...(await writeFiles(join(parts.filesDir, deployment.id), config.files ?? {})),
         ...(await writeSecrets((secretsDir = join(parts.secretsDir, id)), secrets.files)),
       ],
@@ -67,10 +72,10 @@ export async function startContainer(
         if (config.network !== 'none') await parts.networks.bind(id, deployment);
       },
     });
-    void sandbox.exited.then(() => forget(secretsDir));
+    void sandbox.exited.then(() => Promise.all([forget(secretsDir), taken?.release()]));
     return sandbox;
   } catch (error) {
-    await forget(secretsDir);
+    await Promise.all([forget(secretsDir), taken?.release()]);
     parts.store.unpin(repository, image.digest);
     throw error;
   }

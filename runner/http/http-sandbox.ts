@@ -11,7 +11,7 @@ import { Pool } from 'undici';
 import { END, FrameType } from '../../sdk/protocol/frame.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
-import { COLD_START_MS_MAX } from '../../sdk/protocol/limits.ts';
+import { COLD_START_MS_MAX, STOP_GRACE_MS } from '../../sdk/protocol/limits.ts';
 import type { Sandbox, SandboxExit, SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
 import { readPaced } from '../log/paced-output.ts';
 import type { Guest, GuestHandlers } from '../pool/guest.ts';
@@ -86,6 +86,8 @@ export class HttpSandbox implements Guest {
       return guest;
     } catch (error) {
       sandbox.kill();
+      // What it was given is somebody else's as soon as this fails.
+      await sandbox.exited;
       throw error;
     }
   }
@@ -132,6 +134,10 @@ export class HttpSandbox implements Guest {
 
   kill(): void {
     this.sandbox.kill();
+  }
+
+  end(): void {
+    this.sandbox.terminate(STOP_GRACE_MS);
   }
 
   #open(stream: number): HttpCall {

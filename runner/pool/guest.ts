@@ -27,4 +27,6 @@ export interface Guest {
   chatter(frame: Frame): void;
   violate(what: string): void;
   kill(): void;
+  /** As `kill`, after its program had time to end by itself; absent where it has nothing that it could lose. */
+  end?(): void;
 }

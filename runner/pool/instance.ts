@@ -128,7 +128,7 @@ export class Instance {
     this.#sinks.delete(slot.stream);
     slot.stream = 0;
     this.lastUsedMs = Date.now();
-    if (this.state === 'draining' && this.#sinks.size === 0) this.guest.kill();
+    if (this.state === 'draining' && this.#sinks.size === 0) this.#end();
     else this.#planFreeze();
   }
 
@@ -137,7 +137,13 @@ export class Instance {
     if (this.state !== 'active') return;
     this.state = 'draining';
     this.#owner.onDraining(this);
-    if (this.#sinks.size === 0) this.guest.kill();
+    if (this.#sinks.size === 0) this.#end();
+  }
+
+  /** Replicas may hold data; all else is started again, and what it takes to end would be waited for. */
+  #end(): void {
+    if (this.isPinned && this.guest.end) this.guest.end();
+    else this.guest.kill();
   }
 
   #planFreeze(): void {

@@ -17,7 +17,7 @@ import { parseCallTarget, secretEnvName } from '../../sdk/protocol/manifest.ts';
 import type { SecretStore } from '../../infra/secrets/secrets.ts';
 import type { FunctionLog } from '../log/function-log.ts';
 import { createRedaction } from '../log/redaction.ts';
-import { startContainer } from '../http/container.ts';
+import { type ContainerParts, startContainer } from '../http/container.ts';
 import { EGRESS } from '../network/egress-host.ts';
 import type { Networks } from '../network/networks.ts';
 import { Instance, type InstanceOwner } from './instance.ts';
@@ -38,6 +38,7 @@ export interface PoolOptions {
   /** See ContainerParts. */
   readonly filesDir: string;
   readonly secretsDir: string;
+  readonly volumes: ContainerParts['volumes'];
   readonly secrets: Pick<SecretStore, 'reveal'>;
   /** Takes an instance's slots back from the queue; false when one is in use somewhere. */
   readonly retract: (instance: Instance) => Promise<boolean>;
@@ -83,7 +84,7 @@ export class Pool {
     const release = this.#options.stems.holdRefill();
     try {
       const instance = await (deployment.container
-        ? this.#startContainer(deployment, receivedMs)
+        ? this.#startContainer(deployment, receivedMs, isPinned)
         : this.#specialise(deployment, receivedMs));
       isStarted = true;
       instance.isPinned = isPinned;
@@ -134,6 +135,10 @@ export class Pool {
 
   async close(): Promise<void> {
     const all = [...this.#instances.values()];
+    const kept = all.filter(({ isPinned, guest }) => isPinned && guest.end !== undefined);
+    for (const { guest } of kept) guest.end?.();
+    const isOver = new Promise((resolve) => setTimeout(resolve, CLOSE_MS_MAX).unref());
+    await Promise.race([isOver, Promise.all(kept.map(({ guest }) => guest.exited))]);
     for (const instance of all) instance.guest.kill();
     await Promise.all(all.map((instance) => instance.guest.exited));
   }
@@ -221,14 +226,11 @@ export class Pool {
   }
 
   /** An image with a server of its own: started as it is, for this deployment alone. */
-  async #startContainer(deployment: Deployment, receivedMs: number): Promise<Instance> {
-    const { host, store, networks, filesDir, secretsDir, owner, log } = this.#options;
+  async #startContainer(deployment: Deployment, receivedMs: number, isReplica: boolean): Promise<Instance> {
+    const { owner, log } = this.#options;
     const secrets = await this.#reveal(deployment);
     const { env, secrets: files = {} } = withSecrets({}, secrets);
-    const guest = await startContainer({ host, store, networks, filesDir, secretsDir }, deployment, {
-      env,
-      files,
-    });
+    const guest = await startContainer(this.#options, deployment, { env, files }, isReplica);
     return new Instance(deployment, guest, Date.now() - receivedMs, owner, log);
   }
 
@@ -314,6 +316,8 @@ function withSecrets(
   return { env: { ...env, ...Object.fromEntries(variables) }, secrets: Object.fromEntries(secrets) };
 }
 
+/** Of the time that a runner has to end, for replicas that write down what they have. */
+const CLOSE_MS_MAX = 3_000;
 /** Sandboxes of deployments no alias points to any more: long enough for a rollback, short enough for the memory. */
 const OLD_DEPLOYMENT_KEEP_MS = 10_000;
 

@@ -279,6 +279,13 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/swarm/service.ts'),
   },
   {
+    name: 'volume',
+    aliases: ['volumes'],
+    summary: 'list and remove what services keep on disk',
+    group: SWARM,
+    load: () => import('./commands/swarm/volume.ts'),
+  },
+  {
     name: 'explain',
     aliases: ['why'],
     summary: 'say why a function or an invocation is cold, waiting, refused or where it is',

@@ -153,6 +153,7 @@ export type {
   Service,
   ServiceCreate,
   ServiceState,
+  VolumeState,
   ServiceUpdate,
   SwarmInfo,
 } from '../protocol/swarm/resources.ts';

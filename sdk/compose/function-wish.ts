@@ -8,6 +8,7 @@ import { invalid, isMapValue } from './document/yaml-file.ts';
 import { readImageFiles } from './image-files.ts';
 import { isImage, kindOf, tryFindContainerfile } from './kind.ts';
 import type { Project, Service } from './model.ts';
+import { readVolumes } from './volumes.ts';
 import { createReplicasWish, portOf, readyPathOf, type ReplicasWish } from './service-wish.ts';
 
 export interface FunctionWish {
@@ -50,13 +51,18 @@ const Own = z.looseObject({
 const NAME_CHARS_MAX = 58;
 
 /** The name by which a member of an application is known on the server. */
-export function memberName(project: Pick<Project, 'name'>, service: Service): string {
+export function memberName(project: Pick<Project, 'name' | 'namespace'>, service: Service): string {
+  const { namespace } = project;
+  return namespace === undefined ? bareName(project, service) : `${namespace}.${bareName(project, service)}`;
+}
+
+function bareName({ name, namespace = '' }: Pick<Project, 'name' | 'namespace'>, service: Service): string {
   const given = service.functionOptions?.['name'] ?? service.provider?.options['name']?.[0];
   if (typeof given === 'string') return given;
-  const text = `${project.name}-${service.name}`.toLowerCase().replaceAll(/[^a-z0-9-]+/g, '-');
+  const text = `${name}-${service.name}`.toLowerCase().replaceAll(/[^a-z0-9-]+/g, '-');
   return text
     .replace(/^[^a-z]+/, '')
-    .slice(0, NAME_CHARS_MAX)
+    .slice(0, NAME_CHARS_MAX - namespace.length)
     .replace(/-+$/, '');
 }
 
@@ -187,11 +193,13 @@ function describeStart(project: Project, service: Service): Record<string, unkno
   const { entrypoint, command } = service;
   const port = portOf(service);
   const files = isImage(service) ? readImageFiles(project, service) : undefined;
+  const volumes = isImage(service) ? readVolumes(project, service) : undefined;
   return {
     ...(entrypoint?.length ? { entrypoint } : {}),
     ...(command?.length ? { command } : {}),
     ...(port === undefined ? {} : { port }),
     ...(files && { files }),
+    ...(volumes && { volumes }),
   };
 }
 

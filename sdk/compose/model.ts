@@ -2,6 +2,8 @@
 
 export interface Project {
   readonly name: string;
+  /** In which its members are, on the server. */
+  readonly namespace?: string;
   /** What paths were relative to. */
   readonly folder: string;
   /** Files it was made of, in order. */

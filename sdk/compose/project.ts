@@ -20,6 +20,8 @@ export interface LoadOptions {
   /** `-f`; absent: found by name. */
   readonly files?: readonly string[];
   readonly projectName?: string | undefined;
+  /** Of its members on the server. */
+  readonly namespace?: string | undefined;
   readonly profiles?: readonly string[];
   /** Names of services; absent: all of the active profiles. Their dependencies come along. */
   readonly services?: readonly string[];
@@ -54,6 +56,7 @@ export function loadProject(options: LoadOptions): Project {
   checkReferences(services, merged);
   return {
     name,
+    ...(options.namespace !== undefined && { namespace: options.namespace }),
     folder,
     files,
     services,

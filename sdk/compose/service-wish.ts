@@ -10,6 +10,7 @@ export interface ReplicasWish {
   readonly constraints: readonly string[];
   readonly replicasMaxPerNode: number;
   readonly update: Readonly<Record<string, unknown>>;
+  readonly rollback?: Readonly<Record<string, unknown>>;
 }
 
 /** @throws SkiffError INVALID_CONFIG */
@@ -25,18 +26,23 @@ export function createReplicasWish(service: Service): ReplicasWish {
     replicas: deploy.replicas?.max ?? 1,
     constraints: deploy.constraints,
     replicasMaxPerNode: Number(placement['max_replicas_per_node'] ?? 0),
-    update: readUpdate(path, (deploy.raw['update_config'] ?? {}) as Record<string, unknown>),
+    update: readUpdate(path, 'update_config', deploy.raw),
+    ...(deploy.raw['rollback_config'] ? { rollback: readUpdate(path, 'rollback_config', deploy.raw) } : {}),
   };
 }
 
 /** Docker's words into the API's; what is not said is the platform's choice. */
-function readUpdate(path: string, raw: Record<string, unknown>): Record<string, unknown> {
+function readUpdate(
+  path: string,
+  name: 'update_config' | 'rollback_config',
+  deploy: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const raw = (deploy[name] ?? {}) as Record<string, unknown>;
   const ms = (key: string): number | undefined => {
     const value = raw[key];
     if (value === undefined) return undefined;
     const parsed = tryParseMs(String(value));
-    if (parsed === undefined)
-      throw invalid(`${path}.update_config.${key}: "${String(value)}" is not a duration`);
+    if (parsed === undefined) throw invalid(`${path}.${name}.${key}: "${String(value)}" is not a duration`);
     return parsed;
   };
   const update = {

@@ -1,5 +1,4 @@
 /** What Skiff does with what stands below `deploy`, and with ports: parts of the judgement in support.ts. */
-import { isReadOnlyBind } from './image-files.ts';
 import type { Service } from './model.ts';
 
 type Say = (path: string, reason: string) => void;
@@ -15,22 +14,6 @@ export function checkPorts({ ports, expose }: Service, refuse: Say, pass: Say): 
   if (published) pass('ports.published', 'it is reached through the gateway, at /f/<name>');
 }
 
-/** What is bound read-only is sent along; a sandbox keeps nothing. */
-export function checkVolumes({ volumes }: Service, refuse: Say, pass: Say): void {
-  for (const mount of volumes) {
-    if (isReadOnlyBind(mount)) continue;
-    const { type, target } = mount;
-    if (type === 'tmpfs' && target === '/tmp') pass('volumes', '/tmp is always in memory, with a limit');
-    else if (type === 'bind')
-      refuse('volumes', `${target}: bind it read-only (:ro); sandboxes change nothing of a host`);
-    else
-      refuse(
-        'volumes',
-        `${target}: sandboxes keep nothing on disk; use a store elsewhere, or /tmp for a while`,
-      );
-  }
-}
-
 /** By path below `deploy`. What is in neither list is used. */
 const MOOT: readonly (readonly [string, string])[] = [
   ['endpoint_mode', 'calls are spread over the replicas by the gateway'],
@@ -44,12 +27,12 @@ const MOOT: readonly (readonly [string, string])[] = [
   ],
   ['restart_policy.max_attempts', 'replicas are always started again'],
   ['restart_policy.window', 'replicas are always started again'],
-  ['rollback_config', 'a rollback replaces replicas as update_config says'],
 ];
 const REFUSED: readonly (readonly [string, string])[] = [
   ['resources.limits.pids', 'the limit of processes is the platform\u2019s'],
   ['resources.reservations.devices', 'sandboxes have no devices'],
   ['resources.reservations.generic_resources', 'sandboxes have no devices'],
+  ['rollback_config.max_failure_ratio', 'the first replica that fails decides, by failure_action'],
   ['update_config.max_failure_ratio', 'the first replica that fails decides, by failure_action'],
 ];
 

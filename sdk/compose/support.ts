@@ -3,9 +3,10 @@
  * that a key is used, is known to be moot, or is refused with a reason; none is passed over.
  */
 import { isImage, kindOf } from './kind.ts';
-import type { Service } from './model.ts';
+import type { Project, Service } from './model.ts';
 import { readyPathOf } from './service-wish.ts';
-import { checkDeploy, checkPorts, checkVolumes } from './support-inside.ts';
+import { checkDeploy, checkPorts } from './support-inside.ts';
+import { checkDefinitions, checkVolumes } from './volumes.ts';
 import { SERVICE_KEYS } from './schema/service.ts';
 
 /** `used`; `moot: …` why it changes nothing here; `no: …` why it cannot be done. */
@@ -90,6 +91,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   platform: both('moot: images are for the hosts\u2019 own platform'),
   ports: USED,
   post_start: both('no: hooks are not run'),
+  pre_start: both('no: hooks are not run'),
   pre_stop: both('no: hooks are not run'),
   privileged: both(NOT_PRIVILEGED),
   profiles: USED,
@@ -111,6 +113,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   tmpfs: both('moot: /tmp is always in memory, with a limit'),
   tty: both('moot: there is no terminal'),
   ulimits: both('no: limits are the platform\u2019s'),
+  umask: both('no: a program sets its own'),
   use_api_socket: both('no: there is no Docker to talk to'),
   user: both('moot: a sandbox runs as one unprivileged user of its own'),
   userns_mode: both(SHARED_HOST),
@@ -133,7 +136,7 @@ export interface Judgement {
   readonly moot: readonly Finding[];
 }
 
-export function judge(services: readonly Service[]): Judgement {
+export function judge({ services, volumes }: Pick<Project, 'services' | 'volumes'>): Judgement {
   const refused: Finding[] = [];
   const moot: Finding[] = [];
   for (const service of services) {
@@ -145,10 +148,15 @@ export function judge(services: readonly Service[]): Judgement {
       if (word === 'no') refused.push({ path, reason: reason as string });
       if (word === 'moot') moot.push({ path, reason: reason as string });
     }
-    const inside = findInside(service);
+    const inside = findInside(service, services);
     refused.push(...inside.refused);
     moot.push(...inside.moot);
   }
+  checkDefinitions(
+    volumes,
+    (path, reason) => void refused.push({ path, reason }),
+    (path, reason) => void moot.push({ path, reason }),
+  );
   return { refused, moot };
 }
 
@@ -176,7 +184,7 @@ const OF_IMAGES = [
 ] as const;
 
 /** Below keys that are used. */
-function findInside(service: Service): Judgement {
+function findInside(service: Service, services: readonly Service[]): Judgement {
   const { name, build, provider, dependsOn } = service;
   const found: Finding[] = [];
   const moot: Finding[] = [];
@@ -186,7 +194,7 @@ function findInside(service: Service): Judgement {
     void moot.push({ path: `services.${name}.${path}`, reason });
   if (isImage(service)) {
     checkPorts(service, refuse, pass);
-    checkVolumes(service, refuse, pass);
+    checkVolumes(service, services, refuse, pass);
   } else for (const [key, reason] of OF_IMAGES) if (service.raw[key] !== undefined) refuse(key, reason);
   checkDeploy(service, refuse, pass);
   if (build && /^(?:[a-z][a-z0-9+.-]*:\/\/|git@)/i.test(build.context))
@@ -205,10 +213,11 @@ function findInside(service: Service): Judgement {
       'only an HTTP request is made, so name a URL: curl -f http://localhost/health',
     );
   for (const [other, { condition }] of Object.entries(dependsOn)) {
-    if (condition === 'service_completed_successfully')
+    const needed = services.find((one) => one.name === other);
+    if (condition === 'service_completed_successfully' && needed && kindOf(needed) === 'service')
       refuse(
         `depends_on.${other}.condition`,
-        'nothing here runs to its end; deploy a function and invoke it',
+        `${other} is kept running and does not end; with x-skiff-function it is called once, and has ended when it answers 2xx`,
       );
   }
   return { refused: found, moot };
@@ -234,9 +243,14 @@ export function formatSupport(): string {
 What Skiff does with each key of a service in a compose file: it is used, it changes nothing here (the reason stands in
 parentheses), or it is refused. \`skiff config --unsupported\` lists those of your files, also those below \`build\`,
 \`deploy\` and \`ports\`. \`command\`, \`configs\`, \`entrypoint\`, \`expose\`, \`ports\` and \`volumes\` say how a program is started and
-are for images: members with \`image\`, or with a Containerfile in \`build\`. Of \`volumes\`, folders and files that are bound
-read-only are used, as they are at the time of \`skiff up\`; volumes that keep data are refused. Beside them: \`extends\`, \`include\`,
+are for images: members with \`image\`, or with a Containerfile in \`build\`. Beside them: \`extends\`, \`include\`,
 \`profiles\`, several files, \`!reset\` and \`!override\`, and variables with all their forms.
+
+Of \`volumes\`, folders and files that are bound read-only are files of the image, as they are at the time of \`skiff up\`. A
+named volume is kept on the node where its service ran first: an ext4 file system of its own, of \`driver_opts.size\` at most
+(1 GB when it is not said), mounted nosuid, nodev and noexec. It has one user, a service with one replica, which always
+runs on that node; a new deployment starts when the old one has ended. It begins with what the image has at its place.
+\`skiff down\` leaves it, \`skiff down -v\` and \`skiff volume rm\` remove it.
 
 | key | function | service |
 | --- | --- | --- |

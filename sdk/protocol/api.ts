@@ -185,6 +185,8 @@ export const NodeRecord = z.object({
   images: z
     .object({ bytes: z.number(), bytesMax: z.number(), count: z.number(), reclaimableBytes: z.number() })
     .optional(),
+  /** Volumes on this host by id. */
+  volumes: z.record(z.string(), z.object({ bytes: z.number(), bytesMax: z.number() })).optional(),
 });
 export type NodeRecord = z.output<typeof NodeRecord>;
 

@@ -22,7 +22,8 @@ export type IdPrefix =
   | 'sch'
   | 'svc'
   | 'swm'
-  | 'tsk';
+  | 'tsk'
+  | 'vol';
 
 export function createId(prefix: IdPrefix, nowMs: number = Date.now()): string {
   if (poolOffset + 10 > POOL_BYTES) {

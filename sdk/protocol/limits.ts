@@ -244,3 +244,13 @@ export const WAIT_MS_MAX = 55_000;
 export const PORT_MIN = 1_024;
 /** They travel with the deployment, which is read on every cold start. */
 export const FILES_BYTES_MAX = 256 * 1024;
+
+/** A volume is an ext4 file system of its own: below this there is little room beside its journal. */
+export const VOLUME_BYTES_MIN = 16 * 1024 ** 2;
+export const VOLUME_BYTES_DEFAULT = 1024 ** 3;
+/** Sparse on the host's disk, so that the sum may exceed it; one volume should not do so alone by a slip of the pen. */
+export const VOLUME_BYTES_MAX = 1024 ** 4;
+/** Each takes a loop device of its node while it is in use. */
+export const VOLUMES_PER_FUNCTION_MAX = 8;
+/** After SIGTERM, for a replica that handles it. */
+export const STOP_GRACE_MS = 10_000;

@@ -184,6 +184,25 @@ function findPathFault(path: string): string | undefined {
     : undefined;
 }
 
+/** A volume of a service: kept on the node that holds it, see resources.ts. */
+const VolumeMount = z.strictObject({
+  /** With the function's namespace in front of it, as a function's name would. */
+  name: FunctionName,
+  /** Where the program finds it. */
+  target: z
+    .string()
+    .max(1_024)
+    .superRefine((path, context) => {
+      const message = findPathFault(path);
+      if (message !== undefined) context.addIssue({ code: 'custom', message });
+    }),
+  /** Grows when this is raised; never shrinks. */
+  size: bytes(limits.VOLUME_BYTES_MIN, limits.VOLUME_BYTES_MAX).default(limits.VOLUME_BYTES_DEFAULT),
+});
+export type VolumeMount = z.output<typeof VolumeMount>;
+
+const isWithin = (path: string, folder: string): boolean => `${path}/`.startsWith(`${folder}/`);
+
 /** Every field has a default, so `FunctionConfig.parse({})` is the default configuration. */
 export const FunctionConfig = z.strictObject({
   runtime: RuntimeName.default(RUNTIME_DEFAULT),
@@ -232,6 +251,28 @@ export const FunctionConfig = z.strictObject({
       for (const path of Object.keys(files)) {
         const message = findPathFault(path);
         if (message !== undefined) context.addIssue({ code: 'custom', path: [path], message });
+      }
+    })
+    .optional(),
+  /**
+   * Images: folders that are kept when the sandbox ends. They are a service's, and of its one replica; where a deployment
+   * is no service's (also when it is tried before it goes live), each sandbox has empty ones that end with it.
+   */
+  volumes: z
+    .array(VolumeMount)
+    .max(limits.VOLUMES_PER_FUNCTION_MAX)
+    .superRefine((volumes, context) => {
+      for (const [index, { name: own, target }] of volumes.entries()) {
+        const others = volumes.slice(0, index);
+        const isTaken = others.some(
+          (one) => one.name === own || isWithin(one.target, target) || isWithin(target, one.target),
+        );
+        if (isTaken)
+          context.addIssue({
+            code: 'custom',
+            path: [index],
+            message: 'each volume is mounted once, and not inside of another',
+          });
       }
     })
     .optional(),

@@ -44,6 +44,9 @@ function createDouble(id: string, socket: Socket): Sandbox {
     freeze: async () => {},
     thaw: async () => {},
     usage: async () => ({ memoryBytes: 0, cpuMs: 0, pids: 0 }),
+    terminate() {
+      this.kill();
+    },
     kill() {
       socket.destroy();
       exit.resolve({ outOfMemory: false, killed: true });

@@ -9,6 +9,9 @@ import {
   type ServiceState,
   type ServiceUpdate,
 } from '../../../sdk/protocol/swarm/resources.ts';
+import type { TokenRecord } from '../../../sdk/protocol/api.ts';
+import { namespaceOf } from '../../../sdk/protocol/reach/namespaces.ts';
+import { owns } from '../../middleware/auth.ts';
 import type { GatewayParts } from '../../parts.ts';
 import { functionNotFound, functionUrl } from '../../routes/links.ts';
 import type { Handlers } from '../../routes/route.ts';
@@ -16,6 +19,7 @@ import { readLiveNodes } from '../nodes.ts';
 import { planService } from './plan.ts';
 import { readReplicas } from './reconciler.ts';
 import { rollBack } from './update.ts';
+import { pinToVolumes, withVolumes } from './volumes.ts';
 
 type ServiceRoutes =
   | 'listServices'
@@ -38,10 +42,14 @@ export function createServiceHandlers(parts: GatewayParts): Pick<Handlers, Servi
     (await describeServices(parts, [service]))[0] as ServiceState;
 
   return {
-    listServices: async () => ({ services: await describeServices(parts, await services.list()) }),
+    listServices: async (_input, context) => {
+      const own = (await services.list()).filter(({ name }) => owns(context.get('token'), name));
+      return { services: await describeServices(parts, own) };
+    },
     readService: async ({ name }) => describe(await require(name)),
 
-    async createService({ body }) {
+    async createService({ body }, context) {
+      assertOwn(context.get('token'), body);
       if (await parts.catalog.getFunction(body.name)) {
         throw new SkiffError(
           'CONFLICT',
@@ -81,29 +89,45 @@ export function createServiceHandlers(parts: GatewayParts): Pick<Handlers, Servi
   };
 }
 
+/**
+ * A service's calls are its function's, so it belongs to whom that belongs to.
+ * @throws SkiffError FORBIDDEN, INVALID_CONFIG
+ */
+function assertOwn(token: TokenRecord | undefined, { name, functionName }: ServiceCreate): void {
+  for (const one of [name, functionName])
+    if (!owns(token, one))
+      throw new SkiffError('FORBIDDEN', `"${one}" is not of the namespace of this token`);
+  if (namespaceOf(name) !== namespaceOf(functionName))
+    throw new SkiffError('INVALID_CONFIG', `"${name}" and "${functionName}" are not of the same namespace`);
+}
+
 async function createService(parts: GatewayParts, body: ServiceCreate): Promise<Service> {
-  const { name, deployment, update, ...rest } = body;
+  const { name, deployment, update, rollback, ...rest } = body;
   const now = Date.now();
-  const spec = ServiceSpec.parse({
+  const asked = ServiceSpec.parse({
     ...rest,
     update: update ?? {},
+    ...(rollback && { rollback }),
     deployment: await chooseDeployment(parts, body.functionName, deployment),
   });
+  const spec = await withVolumes(parts, name, asked);
   return { id: createId('svc', now), name, createdMs: now, updatedMs: now, version: 1, spec };
 }
 
 async function changeService(parts: GatewayParts, service: Service, body: ServiceUpdate): Promise<Service> {
-  const { update, deployment, ...rest } = body;
+  const { update, rollback, deployment, ...rest } = body;
   const { spec } = service;
-  const changed = ServiceSpec.parse({
+  const asked = ServiceSpec.parse({
     ...spec,
     ...rest,
     update: { ...spec.update, ...update },
+    ...(rollback && { rollback: { ...spec.rollback, ...rollback } }),
     deployment:
       deployment === undefined
         ? spec.deployment
         : await chooseDeployment(parts, spec.functionName, deployment),
   });
+  const changed = await withVolumes(parts, service.name, asked);
   if (changed.mode === 'global' && rest.replicas !== undefined)
     throw new SkiffError(
       'INVALID_CONFIG',
@@ -146,17 +170,20 @@ async function describeServices(parts: GatewayParts, services: readonly Service[
     services.map(async (service) => {
       const own = replicas.filter((replica) => replica.service === service.name);
       const deployment = await parts.catalog.getDeployment(service.spec.deployment);
+      const pins = await pinToVolumes(parts.swarm.volumes, deployment);
       const plan = planService({
         service,
         replicas: own,
         pending: [],
         nodes,
         memoryBytes: deployment?.config.memory ?? 0,
-        constraints: deployment?.config.constraints ?? [],
+        constraints: [...(deployment?.config.constraints ?? []), ...pins],
         load: new Map(),
         nowMs: Date.now(),
       });
-      const message = plan.message ?? (plan.settled < plan.desired ? describeFailure(own) : undefined);
+      const lack =
+        plan.message && `${plan.message}${pins.length > 0 ? `; its volumes want ${pins.join(' and ')}` : ''}`;
+      const message = lack ?? (plan.settled < plan.desired ? describeFailure(own) : undefined);
       return {
         service,
         replicas: own.toSorted((a, b) => a.slot - b.slot || a.sinceMs - b.sinceMs),

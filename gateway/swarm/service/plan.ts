@@ -8,7 +8,13 @@
  */
 import type { NodeRecord } from '../../../sdk/protocol/api.ts';
 import { findUnmet } from '../../../sdk/protocol/swarm/constraint.ts';
-import { isFit, type Replica, type Service } from '../../../sdk/protocol/swarm/resources.ts';
+import {
+  isFit,
+  type Replica,
+  type RollbackConfig,
+  type Service,
+  type UpdateConfig,
+} from '../../../sdk/protocol/swarm/resources.ts';
 
 export interface Situation {
   readonly service: Service;
@@ -66,7 +72,8 @@ export function planService(situation: Situation): Plan {
 
   const placed = countPlaced(situation);
   let inTransition = slots.filter((slot) => isInTransition(slot, situation)).length;
-  const widthMax = spec.update.parallelism || Number.POSITIVE_INFINITY;
+  const policy = policyOf(service);
+  const widthMax = policy.parallelism || Number.POSITIVE_INFINITY;
   let message: string | undefined;
   for (const slot of slots) {
     steps.push(...retire(slot, situation));
@@ -76,7 +83,7 @@ export function planService(situation: Situation): Plan {
     if (isUpdate) {
       if (updateStatus?.state === 'paused' || inTransition >= widthMax) continue;
       inTransition++;
-      if (spec.update.order === 'stop-first') {
+      if (policy.order === 'stop-first') {
         steps.push(...slot.old.filter(({ state }) => state !== 'stopping').map(stop));
         continue;
       }
@@ -94,11 +101,15 @@ export function planService(situation: Situation): Plan {
     steps,
     desired: slots.length,
     settled: slots.filter(({ good }) => good.some(({ state }) => state === 'running')).length,
-    proven: slots.filter(({ good }) =>
-      good.some((replica) => isOlder(replica, spec.update.monitorMs, situation)),
-    ).length,
+    proven: slots.filter(({ good }) => good.some((replica) => isOlder(replica, policy.monitorMs, situation)))
+      .length,
     ...(message === undefined ? {} : { message }),
   };
+}
+
+/** How replicas are replaced now: forwards, or on the way back. */
+export function policyOf({ spec, updateStatus }: Service): UpdateConfig | RollbackConfig {
+  return (updateStatus?.state === 'rolling-back' ? spec.rollback : undefined) ?? spec.update;
 }
 
 const isLive = ({ state }: Replica): boolean => state === 'starting' || state === 'running';
@@ -190,11 +201,12 @@ function byAge(a: Replica, b: Replica): number {
  * never more than `parallelism` replicas are on trial.
  */
 function isInTransition(slot: Slot, situation: Situation): boolean {
-  const { updateStatus, spec } = situation.service;
+  const { updateStatus } = situation.service;
   if (updateStatus?.state !== 'updating' && updateStatus?.state !== 'rolling-back') return false;
   if (slot.good.length === 0) return slot.isPending || slot.old.every(({ state }) => state === 'stopping');
   const isNew = slot.good.some(({ sinceMs }) => sinceMs >= updateStatus.startedMs);
-  const trialMs = Math.max(spec.update.delayMs, spec.update.monitorMs);
+  const { delayMs, monitorMs } = policyOf(situation.service);
+  const trialMs = Math.max(delayMs, monitorMs);
   return isNew && !slot.good.some((replica) => isOlder(replica, trialMs, situation));
 }
 

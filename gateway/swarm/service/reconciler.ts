@@ -12,13 +12,16 @@ import { publishChange } from '../../../infra/catalog/changes.ts';
 import { fast as keys } from '../../../infra/contract/keys.ts';
 import type { Lead, PendingTask } from '../../../infra/swarm/lead.ts';
 import type { Services } from '../../../infra/swarm/services.ts';
+import type { Volumes } from '../../../infra/swarm/volumes.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { planService, type Plan, type Situation } from './plan.ts';
 import { advanceUpdate } from './update.ts';
+import { pinToVolumes, volumesOf } from './volumes.ts';
 
 export interface ReconcilerOptions {
   readonly lead: Lead;
   readonly services: Services;
+  readonly volumes: Pick<Volumes, 'get' | 'claim'>;
   readonly durable: Redis;
   readonly fast: Redis;
   readonly log: Log;
@@ -95,13 +98,16 @@ export class Reconciler {
       pending: [...world.pending.values()].filter((task) => task.service === service.name),
       nodes: world.nodes,
       memoryBytes: deployment?.config.memory ?? 0,
-      constraints: deployment?.config.constraints ?? [],
+      constraints: [
+        ...(deployment?.config.constraints ?? []),
+        ...(await pinToVolumes(this.#options.volumes, deployment)),
+      ],
       load: world.load,
       nowMs: Date.now(),
     };
     await this.#tell(situation);
     const plan = planService(situation);
-    await this.#order(service, plan);
+    await this.#order(service, plan, deployment ? volumesOf(deployment) : []);
     const changed = advanceUpdate(situation, plan);
     if (changed) {
       this.#options.log.info({ service: service.name, status: changed.updateStatus }, 'service update');
@@ -109,7 +115,7 @@ export class Reconciler {
     }
   }
 
-  async #order(service: Service, plan: Plan): Promise<void> {
+  async #order(service: Service, plan: Plan, volumes: readonly string[]): Promise<void> {
     const { lead } = this.#options;
     for (const step of plan.steps) {
       if (step.kind === 'stop') {
@@ -119,6 +125,9 @@ export class Reconciler {
       const task = createId('tsk');
       const { deployment } = service.spec;
       const { slot, node } = step;
+      const claimed = await Promise.all(volumes.map((name) => this.#options.volumes.claim(name, node)));
+      // Somebody else decided otherwise meanwhile, or its data is going: the next look knows.
+      if (claimed.some((volume) => volume.node !== node || volume.removedMs !== undefined)) continue;
       const order = { id: task, dep: deployment, replica: { service: service.name, slot, task } };
       const untilMs = Date.now() + PENDING_MS;
       await lead.tryOrder(node, order, { task, service: service.name, slot, deployment, node, untilMs });

@@ -12,17 +12,20 @@ export function advanceUpdate(situation: Situation, plan: Plan): Service | undef
   if (status?.state !== 'updating' && status?.state !== 'rolling-back') return undefined;
   const failure = findFailure(situation, status.startedMs);
   if (failure !== undefined) {
-    if (status.state === 'rolling-back') return change(service, 'paused', `the rollback failed: ${failure}`);
-    switch (service.spec.update.failureAction) {
-      case 'pause':
-        return change(service, 'paused', failure);
-      case 'rollback':
-        return service.previousSpec === undefined
-          ? change(service, 'paused', `${failure}; there is nothing to roll back to`)
-          : rollBack(service, failure, situation.nowMs);
-      case 'continue':
-        break;
-    }
+    if (status.state === 'rolling-back') {
+      if (service.spec.rollback?.failureAction !== 'continue')
+        return change(service, 'paused', `the rollback failed: ${failure}`);
+    } else
+      switch (service.spec.update.failureAction) {
+        case 'pause':
+          return change(service, 'paused', failure);
+        case 'rollback':
+          return service.previousSpec === undefined
+            ? change(service, 'paused', `${failure}; there is nothing to roll back to`)
+            : rollBack(service, failure, situation.nowMs);
+        case 'continue':
+          break;
+      }
   }
   if (plan.settled < plan.desired || plan.proven < plan.desired || hasOld(situation)) return undefined;
   return status.state === 'updating'
@@ -35,7 +38,11 @@ export function rollBack(service: Service, reason: string, nowMs: number): Servi
   const { previousSpec, ...rest } = service;
   return {
     ...rest,
-    spec: previousSpec ?? service.spec,
+    // How to go back is said by what is left, as it knows what is wrong with it.
+    spec: {
+      ...(previousSpec ?? service.spec),
+      ...(service.spec.rollback && { rollback: service.spec.rollback }),
+    },
     previousSpec: service.spec,
     updateStatus: { state: 'rolling-back', startedMs: nowMs, message: reason },
   };

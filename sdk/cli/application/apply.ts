@@ -7,7 +7,8 @@ import { wait } from '../../client/retry.ts';
 import { ApplicationLabel } from '../../compose/function-wish.ts';
 import type { CliClient } from '../connection/server.ts';
 import type { Board } from '../output/board.ts';
-import { packSource } from '../source/pack.ts';
+import { formatMs } from '../output/quantities.ts';
+import { readSource } from '../source/pack.ts';
 import type { Member, Plan } from './plan.ts';
 import type { SecretPlan } from './secrets.ts';
 
@@ -59,8 +60,8 @@ async function applyOne(
     board.done(service.name, 'skipped', error);
     return { ...base, error };
   }
-  const { replicas } = member;
-  if (action === 'keep' && (replicas === undefined || replicas.action === 'keep')) {
+  const { replicas, runsOnce = false } = member;
+  if (action === 'keep' && !runsOnce && (replicas === undefined || replicas.action === 'keep')) {
     board.done(service.name, 'ok', `unchanged  ${member.url ?? ''}`.trimEnd());
     return { ...base, url: member.url };
   }
@@ -69,9 +70,10 @@ async function applyOne(
       const result = action === 'keep' ? undefined : await deploy(client, member, board, signal);
       const settled = replicas && (await settleReplicas(client, member, board, signal));
       const url = settled?.url ?? result?.url ?? member.url;
-      const words = [action === 'create' ? 'created' : 'updated', settled?.words, url]
-        .filter(Boolean)
-        .join('  ');
+      const ran = runsOnce && (await runOnce(client, member, board, signal));
+      const isKept = action === 'keep' && (replicas?.action ?? 'keep') === 'keep';
+      const done = isKept ? 'unchanged' : action === 'create' ? 'created' : 'updated';
+      const words = [done, settled?.words, ran, url].filter(Boolean).join('  ');
       board.done(service.name, 'ok', words);
       return { ...base, url, ...(result && { deployment: result.deployment }) };
     } catch (error) {
@@ -89,9 +91,10 @@ async function deploy(client: CliClient, member: Member, board: Board, signal: A
   const { labels } = wish.config as { labels: object };
   let build: string | undefined;
   board.set(service.name, 'upload');
+  const showShare = (percent: number): void => board.set(service.name, `upload ${percent} %`);
   try {
     return await client.deploy(wish.name, {
-      ...(source ? { source: () => packSource(source.files) } : { image: wish.image }),
+      ...(source ? { source: () => readSource(source, showShare) } : { image: wish.image }),
       entry: wish.entry,
       config: { ...wish.config, labels: { ...labels, [ApplicationLabel.hash]: hash } },
       signal,
@@ -109,6 +112,24 @@ async function deploy(client: CliClient, member: Member, board: Board, signal: A
       await client.cancelBuild(build, { signal: AbortSignal.timeout(CANCEL_MS_MAX) }).catch(() => {});
     throw error;
   }
+}
+
+/** As docker compose does with what runs to its end: with every `up`, also when nothing has changed. */
+async function runOnce(
+  client: CliClient,
+  { service, wish }: Member,
+  board: Board,
+  signal: AbortSignal,
+): Promise<string> {
+  board.set(service.name, 'running');
+  const started = performance.now();
+  const answer = await client.fetch(wish.name, { method: 'POST', signal });
+  const text = (await answer.text()).trim();
+  if (answer.status < 200 || answer.status > 299)
+    throw new Error(
+      `it answered ${answer.status} and not 2xx${text === '' ? '' : `: ${text.slice(0, 500)}`}`,
+    );
+  return `completed in ${formatMs(performance.now() - started)}`;
 }
 
 const CONVERGE_MS_MAX = 120_000;

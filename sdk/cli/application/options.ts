@@ -8,6 +8,7 @@ import type { Session } from '../session.ts';
 export type ProjectOptions = {
   readonly file?: string[];
   readonly projectName?: string;
+  readonly namespace?: string;
   readonly profile?: string[];
   readonly envFile?: string[];
 };
@@ -20,6 +21,7 @@ export function addProjectOptions(command: Command): Command<[], ProjectOptions>
       collect,
     )
     .option('-p, --project-name <name>', 'name of the application (default: that of the file or folder)')
+    .option('-n, --namespace <namespace>', 'whose members they are: a team’s applications are its own')
     .option('--profile <name>', 'turn on services of this profile', collect)
     .option('--env-file <file>', 'variables for the compose file, instead of .env', collect);
 }
@@ -36,6 +38,7 @@ export function readProject(
     env: session.env,
     files: options.file ?? [],
     projectName: options.projectName,
+    namespace: options.namespace,
     ...(options.profile && { profiles: options.profile }),
     services,
     envFiles: options.envFile ?? [],

@@ -10,6 +10,7 @@ import type { Project, Service } from '../../compose/model.ts';
 import type { ReplicasWish } from '../../compose/service-wish.ts';
 import { judge, type Judgement } from '../../compose/support.ts';
 import type { CliClient } from '../connection/server.ts';
+import { namespaceOf } from '../../protocol/reach/namespaces.ts';
 import { findSource, type SourceFiles } from '../source/files.ts';
 import { measureSource } from '../source/pack.ts';
 import { digestSource } from './source-digest.ts';
@@ -26,6 +27,8 @@ export interface Member {
   readonly source?: SourceFiles;
   /** Of a function that is there already. */
   readonly url?: string;
+  /** Others wait for its end: it is called once, and must answer 2xx. */
+  readonly runsOnce?: boolean;
   /** What is to happen to its replicas, when it is a service. */
   readonly replicas?: { readonly action: Action; readonly reason: string };
 }
@@ -44,7 +47,7 @@ export async function makePlan(
   project: Project,
   options: { readonly isForced?: boolean; readonly signal: AbortSignal },
 ): Promise<Plan> {
-  const judgement = judge(project.services);
+  const judgement = judge(project);
   const wishes = project.services.map((service) => ({ service, wish: createFunctionWish(project, service) }));
   const [known, states] = await Promise.all([client.list(options), client.services.list(options)]);
   const members: Member[] = [];
@@ -56,10 +59,12 @@ export async function makePlan(
       wish.replicas ? { ...member, replicas: planReplicas(wish.replicas, member, state) } : member,
     );
   }
+  for (const [index, member] of members.entries())
+    if (isAwaited(project, member.service)) members[index] = { ...member, runsOnce: true };
   const names = new Set(wishes.map(({ wish }) => wish.name));
   // A service whose profile is not active is not gone: it is only not wanted now.
   const inactive = new Set(project.inactive);
-  const orphans = membersOf(known, project.name).filter(
+  const orphans = membersOf(known, project).filter(
     ({ name, labels }) => !names.has(name) && !inactive.has(labels?.[ApplicationLabel.service] ?? ''),
   );
   return {
@@ -70,9 +75,18 @@ export async function makePlan(
   };
 }
 
+function isAwaited({ services }: Project, { name }: Service): boolean {
+  return services.some(({ dependsOn }) => dependsOn[name]?.condition === 'service_completed_successfully');
+}
+
 /** Functions on the server that belong to an application. */
-export function membersOf(functions: readonly FunctionRecord[], project: string): FunctionRecord[] {
-  return functions.filter(({ labels }) => labels?.[ApplicationLabel.project] === project);
+export function membersOf(
+  functions: readonly FunctionRecord[],
+  { name: project, namespace }: Pick<Project, 'name' | 'namespace'>,
+): FunctionRecord[] {
+  return functions.filter(
+    ({ name, labels }) => labels?.[ApplicationLabel.project] === project && namespaceOf(name) === namespace,
+  );
 }
 
 async function planMember(
@@ -132,13 +146,13 @@ function planReplicas(
 ): { action: Action; reason: string } {
   if (!state) return { action: 'create', reason: '' };
   const { spec } = state.service;
-  const { update, name: _name, ...rest } = wanted;
+  const { update, rollback = {}, name: _name, ...rest } = wanted;
   const changed = Object.entries(rest).filter(
     ([name, value]) => JSON.stringify(value) !== JSON.stringify(spec[name as keyof typeof rest]),
   );
-  const isUpdateChanged = Object.entries(update).some(
-    ([name, value]) => value !== spec.update[name as keyof typeof spec.update],
-  );
+  const differs = (said: object, is: object = {}): boolean =>
+    Object.entries(said).some(([name, value]) => value !== (is as Record<string, unknown>)[name]);
+  const isUpdateChanged = differs(update, spec.update) || differs(rollback, spec.rollback);
   const reasons = [...changed.map(([name]) => name), ...(isUpdateChanged ? ['update'] : [])];
   if (action !== 'keep') reasons.unshift('deployment');
   return reasons.length === 0

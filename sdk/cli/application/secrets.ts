@@ -6,6 +6,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { invalid } from '../../compose/document/yaml-file.ts';
 import type { Project } from '../../compose/model.ts';
 import type { CliClient } from '../connection/server.ts';
+import { inNamespace } from '../options/namespace.ts';
 import type { Session } from '../session.ts';
 
 export interface SecretPlan {
@@ -25,7 +26,8 @@ export async function planSecrets(
   if (used.size === 0) return [];
   const known = await client.secrets.list({ signal: session.signal });
   return [...used].map((key) => {
-    const { name = key, file, environment, external } = project.secrets[key] ?? {};
+    const { name: given = key, file, environment, external } = project.secrets[key] ?? {};
+    const name = inNamespace(given, project.namespace);
     const record = known.find((one) => one.name === name);
     if (file !== undefined) {
       const changedMs = statSync(file, { throwIfNoEntry: false })?.mtimeMs;

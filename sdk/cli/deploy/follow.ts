@@ -2,12 +2,16 @@
 import type { BuildEvent, DeployOptions, DeployResult } from '../../client/index.ts';
 import type { CliClient } from '../connection/server.ts';
 import { createProgress, type Progress } from '../output/progress.ts';
+import type { SourceFile } from '../source/files.ts';
+import { readSource } from '../source/pack.ts';
 import type { Session } from '../session.ts';
 
 export interface DeployView {
   readonly isQuiet: boolean;
   /** Of the source, for the line of the upload. */
   readonly size?: string;
+  /** What the source is packed from, for how far its upload is. */
+  readonly files?: readonly SourceFile[] | undefined;
 }
 
 /** @throws ClientError when it did not go live; then what was live before is untouched. */
@@ -16,7 +20,7 @@ export async function followDeploy(
   client: CliClient,
   name: string,
   start: DeployOptions,
-  { isQuiet, size = '' }: DeployView,
+  { isQuiet, size = '', files }: DeployView,
 ): Promise<DeployResult> {
   const progress = createProgress(session.output.err, isQuiet);
   let build: string | undefined;
@@ -24,6 +28,9 @@ export async function followDeploy(
   try {
     const result = await client.deploy(name, {
       ...start,
+      ...(files && {
+        source: () => readSource({ files }, (percent) => progress.update(`${size}  ${percent} %`)),
+      }),
       onUploaded: (upload) => progress.done('upload', upload.ms, size),
       onStarted: (started) => {
         build = started.build;

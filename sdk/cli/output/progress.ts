@@ -7,6 +7,8 @@ import { formatMs } from './quantities.ts';
 
 export interface Progress {
   start(step: string, detail?: string): void;
+  /** How far the running step is; shown on a terminal alone. */
+  update(detail: string): void;
   done(step: string, ms: number, detail?: string): void;
   /** A line of output of the step, for example of the bundler. */
   log(text: string): void;
@@ -20,7 +22,7 @@ const STEP_CHARS = 9;
 const CLEAR_LINE = '\r\u001b[2K';
 
 export function createProgress(channel: Channel, isQuiet = false): Progress {
-  if (isQuiet) return { start() {}, done() {}, log() {}, stop() {} };
+  if (isQuiet) return { start() {}, update() {}, done() {}, log() {}, stop() {} };
   return channel.isTty ? createLive(channel) : createPlain(channel);
 }
 
@@ -30,6 +32,7 @@ function createPlain(channel: Channel): Progress {
     start(step) {
       running = step;
     },
+    update() {},
     done(step, ms, detail) {
       running = undefined;
       channel.line([step.padEnd(STEP_CHARS), formatMs(ms), detail].filter(Boolean).join('  '));
@@ -70,6 +73,9 @@ function createLive(channel: Channel): Progress {
       running = { step, detail, startMs: Date.now() };
       timer = setInterval(draw, FRAME_MS);
       draw();
+    },
+    update(detail) {
+      if (running) running.detail = detail;
     },
     done(step, ms, detail = '') {
       clear();

@@ -3,7 +3,7 @@ import { basename, resolve } from 'node:path';
 import type { DeployOptions } from '../../client/index.ts';
 import { formatBytes, plural } from '../output/quantities.ts';
 import type { Session } from '../session.ts';
-import { findSource, suggestName, toName } from './files.ts';
+import { findSource, suggestName, toName, type SourceFile } from './files.ts';
 import { measureSource, packSource } from './pack.ts';
 import { readPipedSource } from './stdin.ts';
 
@@ -18,6 +18,8 @@ export interface Subject extends Disposable {
   readonly entry: string | undefined;
   /** For the line of the upload. */
   readonly size: string;
+  /** Of a folder or file. */
+  readonly files?: readonly SourceFile[];
 }
 
 interface SubjectOptions {
@@ -61,6 +63,7 @@ function chooseSource(path: string, session: Session): Subject {
     name: suggestName(source),
     entry: source.entry,
     size: `${plural(source.files.length, 'file')}, ${formatBytes(bytes)}`,
+    files: source.files,
     [Symbol.dispose]: NOTHING,
   };
 }

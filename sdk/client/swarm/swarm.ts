@@ -11,6 +11,7 @@ import type {
   ServiceUpdate,
   SwarmInfo,
   SwarmInitRequest,
+  VolumeState,
 } from '../../protocol/swarm/resources.ts';
 import type { ClientResponse } from '../fetch.ts';
 import type { CallOptions } from '../functions.ts';
@@ -41,6 +42,13 @@ export interface Swarm {
     update(name: string, update: ServiceUpdate, options?: CallOptions): Promise<ServiceState>;
     rollback(name: string, options?: CallOptions): Promise<ServiceState>;
     remove(name: string, options?: CallOptions): Promise<void>;
+  };
+  /** A volume begins with the service that first uses it. */
+  volumes: {
+    list(options?: CallOptions): Promise<VolumeState[]>;
+    get(name: string, options?: CallOptions): Promise<VolumeState>;
+    /** With all that is in it. `force`: also when its node is down, and is to be forgotten with it. */
+    remove(name: string, options?: CallOptions & { readonly force?: boolean | undefined }): Promise<void>;
   };
   /** Why a function's next call would be, or a call was, cold, waiting, refused, or where it is. */
   explain(subject: string, options?: CallOptions): Promise<Explanation>;
@@ -99,6 +107,19 @@ export function createSwarm(transport: Transport<ClientResponse>): Swarm {
       rollback: (name, options) =>
         write(`roll back service ${name}`, path('services', name, 'rollback'), {}, options),
       remove: (name, options) => remove(`remove service ${name}`, path('services', name), options),
+    },
+    volumes: {
+      list: (options) =>
+        read<{ volumes: VolumeState[] }>('list volumes', path('volumes'), options).then(
+          (body) => body.volumes,
+        ),
+      get: (name, options) => read(`volume ${name}`, path('volumes', name), options),
+      remove: (name, options = {}) =>
+        remove(
+          `remove volume ${name}`,
+          `${path('volumes', name)}${options.force ? '?force=true' : ''}`,
+          options,
+        ),
     },
     explain: (subject, options) => read(`explain ${subject}`, path('explain', subject), options),
   };

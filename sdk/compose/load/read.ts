@@ -10,6 +10,7 @@ import { type Interpolation, interpolateValue, type Variables } from '../documen
 import { dropMarks, mergeValues } from '../document/merge.ts';
 import { invalid, isMapValue, parseYaml, type YamlMap } from '../document/yaml-file.ts';
 import { checkFile } from '../schema/file.ts';
+import { checkSpecification } from '../schema/specification.ts';
 
 export interface ReadOptions {
   /** For names of files in messages. */
@@ -52,7 +53,9 @@ function readFile(file: string, folder: string, options: ReadOptions): YamlMap {
     onUnset: (variable) => options.onNote(`the variable ${variable} is not set; it counts as empty`),
   };
   const value = options.isInterpolated ? (interpolateValue(raw, '', use) as YamlMap) : raw;
-  checkFile(dropMarks(value) as YamlMap, name);
+  const unmarked = dropMarks(value) as YamlMap;
+  checkFile(unmarked, name);
+  checkSpecification(unmarked, name);
   if (value['version'] !== undefined) options.onNote(`${name}: "version" has no meaning any more; remove it`);
   return canonicalise(value, folder);
 }

@@ -1,6 +1,6 @@
 /**
- * One service as the Compose Specification allows it to be written, short and long forms alike, in zod: copies of the
- * specification's JSON schema in npm are of 2021 and know neither include nor provider.
+ * One service as the Compose Specification allows it to be written, short and long forms alike, in zod: of a choice
+ * of forms it says what is wrong. The specification's own schema has the last word (specification.ts).
  */
 import { z } from 'zod';
 import {
@@ -252,6 +252,7 @@ export const ServiceSchema = mapping({
   networks: z.union([textList, z.record(z.string(), z.union([z.null(), z.looseObject({})]))]).optional(),
   ports: z.array(z.union([text, z.int(), port])).optional(),
   post_start: z.array(hook).optional(),
+  pre_start: anything.optional(),
   pre_stop: z.array(hook).optional(),
   profiles: textList.optional(),
   provider: mapping({
@@ -261,6 +262,7 @@ export const ServiceSchema = mapping({
   restart: text.optional(),
   scale: whole.optional(),
   secrets: grants.optional(),
+  umask: anything.optional(),
   ulimits: ulimits.optional(),
   volumes: z.array(z.union([text, volume])).optional(),
 });

@@ -157,6 +157,12 @@ export const UpdateConfig = z.object({
 });
 export type UpdateConfig = z.output<typeof UpdateConfig>;
 
+/** A rollback that fails is not rolled back. */
+export const RollbackConfig = UpdateConfig.omit({ failureAction: true }).extend({
+  failureAction: z.enum(['pause', 'continue']).default('pause'),
+});
+export type RollbackConfig = z.output<typeof RollbackConfig>;
+
 export const ServiceSpec = z.object({
   functionName: FunctionName,
   deployment: z.string(),
@@ -166,6 +172,8 @@ export const ServiceSpec = z.object({
   /** 0: no limit. */
   replicasMaxPerNode: z.number().int().min(0).max(1_000).default(0),
   update: UpdateConfig.prefault({}),
+  /** How replicas are replaced on the way back; absent: as in an update. */
+  rollback: RollbackConfig.optional(),
 });
 export type ServiceSpec = z.output<typeof ServiceSpec>;
 
@@ -195,6 +203,7 @@ export const ServiceCreate = z.strictObject({
   constraints: z.array(Constraint).max(32).optional(),
   replicasMaxPerNode: z.number().int().min(0).max(1_000).optional(),
   update: UpdateConfig.partial().optional(),
+  rollback: RollbackConfig.partial().optional(),
 });
 export type ServiceCreate = z.output<typeof ServiceCreate>;
 
@@ -205,6 +214,7 @@ export const ServiceUpdate = z.strictObject({
   constraints: z.array(Constraint).max(32).optional(),
   replicasMaxPerNode: z.number().int().min(0).max(1_000).optional(),
   update: UpdateConfig.partial().optional(),
+  rollback: RollbackConfig.partial().optional(),
 });
 export type ServiceUpdate = z.output<typeof ServiceUpdate>;
 
@@ -223,6 +233,28 @@ export const Replica = z.object({
   message: z.string().optional(),
 });
 export type Replica = z.output<typeof Replica>;
+
+/** A volume of services: on one node, from its first use until somebody removes it. */
+export const Volume = z.object({
+  /** Of this volume: one that is made later under the same name has another. */
+  id: z.string(),
+  name: FunctionName,
+  /** The node that has it, and where alone it can be used. */
+  node: z.string(),
+  createdMs: z.number(),
+  /** It is being removed: its node has not said yet that it did. */
+  removedMs: z.number().optional(),
+});
+export type Volume = z.output<typeof Volume>;
+
+export const VolumeState = Volume.extend({
+  /** The service that uses it. */
+  service: z.string().optional(),
+  /** As its node says; absent while that is down. */
+  bytes: z.number().optional(),
+  bytesMax: z.number().optional(),
+});
+export type VolumeState = z.output<typeof VolumeState>;
 
 /** What `skiff explain` says: one sentence, and what it is made of. */
 export const Explanation = z.object({

@@ -85,11 +85,18 @@ test('an image is started as the file says: entry point, command, port, files; b
       let change = 'none';
       try { writeFileSync('/etc/app/motd', 'mine'); } catch (error) { change = error.code; }
       createServer((request, response) => response.end(JSON.stringify({ text, change, secret, args: process.argv.slice(2), port: process.env.PORT }))).listen(3000);`,
+    'prepare/index.ts':
+      'export default () => new Response(process.env.FAULT || null, { status: process.env.FAULT ? 500 : 204 });',
     'compose.yaml': `
 name: guestbook
 services:
+  prepare:
+    build: ./prepare
+    environment: { FAULT: "\${FAULT-}" }
+    x-skiff-function: {}
   image:
     build: ./image
+    depends_on: { prepare: { condition: service_completed_successfully } }
     entrypoint: ["/usr/bin/node", "/app/server.mjs"]
     command: --loud "two words"
     ports: ["8000:3000"]
@@ -102,7 +109,12 @@ secrets:
   image-salt: { file: ./salt.txt }
 `,
   });
+  const failed = await cli.run(['up', '-d', '-f', 'guestbook/compose.yaml'], { env: { FAULT: 'no schema' } });
+  expect(failed.code).toBe(3);
+  expect(failed.stderr).toMatch(/✗ prepare +it answered 500 and not 2xx: no schema/);
+  expect(failed.stderr).toContain('needs prepare, which failed');
   const up = await succeed('up', '-d');
+  expect(up.stderr).toMatch(/✓ prepare +updated +completed in/);
   expect(up.stderr).toContain('services.image.ports.published: it is reached through the gateway');
   const answer = (await (await fetch(`${server.url}/f/guestbook-image`)).json()) as object;
   expect(answer).toEqual({

@@ -16,7 +16,7 @@ beforeAll(async () => {
   cli = await createCli({ SKIFF_URL: server.url, SKIFF_DATA_DIR: server.dataDir });
 });
 afterEach(async () => {
-  await succeed('down');
+  await succeed('down', '-v');
   expect((await server.client.list()).filter((fn) => fn.name.startsWith(`${name}-`))).toEqual([]);
   expect((await server.client.schedules.list()).filter((one) => one.name.startsWith(`${name}-`))).toEqual([]);
 });
@@ -131,4 +131,7 @@ test('notes: an API over SQLite, and a digest of it by the clock', async () => {
   expect(digest).toMatchObject({ notes: 1 });
   expect((await succeed('cron', 'ls')).stdout).toMatch(/notes-digest-cron +notes-digest +every 1 s/);
   expect((await succeed('up', '--dry-run')).stdout).toContain('= schedule notes-digest-cron');
+  await succeed('down');
+  await succeed('up', '-d');
+  expect(await (await fetch(notes)).json()).toMatchObject([{ id: 2, text: `it's "two"; DROP TABLE notes` }]);
 });

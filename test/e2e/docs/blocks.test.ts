@@ -121,6 +121,11 @@ describe.each(runnable.filter(({ blocks }) => blocks.length > 0))('$path', ({ bl
         case 'yaml':
           parse(block.text);
           break;
+        case 'js':
+        case 'dockerfile':
+          // Run by the commands that come after it.
+          expect(block.file, `${block.document}:${block.line}`).toBeDefined();
+          break;
         default:
           throw new Error(
             `${block.document}:${block.line}: what is to be done with a block of "${block.language}"?`,

@@ -143,7 +143,11 @@ test('removes all of it with down, and nothing of others', async () => {
   await run('up', '-d');
   await cli.run(['deploy', 'lonely.ts', '--name', 'lonely']);
   expect((await run('down', '--dry-run')).stdout).toBe('- shop-api\n- shop-web\n');
-  expect(await json<object>('down')).toEqual({ name: 'shop', removed: ['shop-api', 'shop-web'] });
+  expect(await json<object>('down')).toEqual({
+    name: 'shop',
+    removed: ['shop-api', 'shop-web'],
+    volumes: [],
+  });
   expect(JSON.parse((await cli.run(['ls', '--json'])).stdout)).toMatchObject([{ name: 'lonely' }]);
   expect((await run('down')).stderr).toContain('the application shop has nothing on the server');
 });
@@ -152,14 +156,13 @@ test('refuses what cannot be done with a list of places and reasons, before anyt
   await write({
     'shop/compose.yaml': `
 services:
-  fn: { build: ., x-skiff-function: , privileged: true, container_name: x }
-  db: { image: postgres, volumes: ["data:/data"], command: x, healthcheck: { test: pg_isready } }
-volumes: { data: }`,
+  fn: { build: ., x-skiff-function: , privileged: true, container_name: fn-1 }
+  db: { image: postgres, volumes: ["./data:/data"], command: x, healthcheck: { test: pg_isready } }`,
     'shop/index.ts': 'x',
   });
   const { code, stderr } = await run('up', '-d');
   expect(code).toBe(2);
-  expect(stderr).toContain('services.db.volumes: /data: sandboxes keep nothing on disk');
+  expect(stderr).toContain('services.db.volumes: /data: bind it read-only (:ro), or use a named volume');
   expect(stderr).toContain('services.db.healthcheck.test: only an HTTP request is made');
   expect(stderr).toContain('services.fn.privileged: sandboxes have no capabilities');
   expect(stderr).toContain('services.fn.container_name: sandboxes have names of their own');
@@ -372,6 +375,10 @@ services:
   expect((await run('up', '-d')).stderr).toMatch(/✓ web {3}updated {2}0\/0 running/);
   expect(builder.jobs).toEqual([]);
   expect((await run('ps')).stdout).toMatch(/web +shop-web-code +live +0\/0/);
-  expect(await json<object>('down')).toEqual({ name: 'shop', removed: ['shop-shop-code', 'shop-web-code'] });
+  expect(await json<object>('down')).toEqual({
+    name: 'shop',
+    removed: ['shop-shop-code', 'shop-web-code'],
+    volumes: [],
+  });
   expect(JSON.parse((await run('service', 'ls', '--json')).stdout)).toEqual([]);
 });

@@ -44,7 +44,7 @@ it('uses only settings that exist', () => {
 
 describe('compose files', () => {
   const schema = JSON.parse(
-    readFileSync(join(ROOT, 'test/fixtures/deploy/compose-spec.json'), 'utf8'),
+    readFileSync(join(ROOT, 'sdk/compose/schema/compose-spec.json'), 'utf8'),
   ) as object;
   const check = new Ajv2020({ strict: false, validateFormats: false }).compile(schema);
 

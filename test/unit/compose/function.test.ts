@@ -93,10 +93,10 @@ test('every key of the specification is used, moot or refused, and says why', ()
 test('lists what cannot be done and what changes nothing, each with its place', async () => {
   const { project } = await load(`
 services:
-  fn: { build: "https://example.org/x.git", x-skiff-function: , ports: ["80:80"], privileged: true, container_name: x, healthcheck: { test: x } }
-  db: { image: d, ports: ["80:80"], devices: [/dev/kvm], container_name: y, healthcheck: { test: x } }
+  fn: { build: "https://example.org/x.git", x-skiff-function: , ports: ["80:80"], privileged: true, container_name: fn-1, healthcheck: { test: x } }
+  db: { image: d, ports: ["80:80"], devices: [/dev/kvm], container_name: db-1, healthcheck: { test: x } }
   other: { provider: { type: model } }`);
-  const { refused, moot } = judge(project.services);
+  const { refused, moot } = judge(project);
   expect(refused.map(({ path }) => path)).toEqual([
     'services.fn.privileged',
     'services.fn.ports',
@@ -126,7 +126,7 @@ services:
       rollback_config: { parallelism: 2 }
       update_config: { max_failure_ratio: 0.1, parallelism: 2 }
       placement: { preferences: [{ spread: node.labels.zone }] }`);
-  const { refused, moot } = judge(project.services);
+  const { refused, moot } = judge(project);
   expect(refused.map(({ path }) => path)).toEqual([
     'services.web.ports',
     'services.web.deploy.resources.limits.pids',
@@ -139,7 +139,6 @@ services:
     'services.web.deploy.placement.preferences',
     'services.web.deploy.resources.reservations.memory',
     'services.web.deploy.restart_policy.window',
-    'services.web.deploy.rollback_config',
   ]);
 });
 
@@ -262,13 +261,12 @@ services:
   });
 });
 
-test('what is bound read-only is sent along; volumes that keep data are refused', async () => {
+test('what is bound read-only is sent along; what would be written on a host is refused', async () => {
   const { project, service, folder } = await load(`
 services:
   web:
     image: w
-    volumes: ["./conf:/etc/app:ro", "data:/var/lib/app", "./src:/src", { type: tmpfs, target: /tmp }]
-volumes: { data: }`);
+    volumes: ["./conf:/etc/app:ro", "./src:/src", { type: tmpfs, target: /tmp }]`);
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   await mkdir(join(folder, 'conf/d'), { recursive: true });
   await writeFile(join(folder, 'conf/a.conf'), 'a');
@@ -277,8 +275,8 @@ volumes: { data: }`);
     '/etc/app/a.conf': 'a',
     '/etc/app/d/b.conf': 'b',
   });
-  const { refused, moot } = judge(project.services);
-  expect(refused.map(({ reason }) => reason.split(':', 1)[0])).toEqual(['/var/lib/app', '/src']);
+  const { refused, moot } = judge(project);
+  expect(refused.map(({ reason }) => reason.split(':', 1)[0])).toEqual(['/src']);
   expect(moot.map(({ path }) => path)).toEqual(['services.web.volumes']);
   await writeFile(join(folder, 'conf/picture'), Buffer.from([0xff, 0xd8, 0xff]));
   expect(() => createFunctionWish(project, service)).toThrow(/picture is not UTF-8 text/);

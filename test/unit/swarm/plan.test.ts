@@ -239,3 +239,31 @@ test('calls go to new replicas as soon as they run, and to the old ones of other
   ]);
   expect(weighDeployments(updating(), [])).toEqual([['dep-2', 100]]);
 });
+
+test('a rollback replaces replicas as its own settings say, and those of an update where it has none', () => {
+  const width = (rollback?: object): number => {
+    const service = updating({ replicas: 3, ...(rollback && { rollback }) });
+    const back = {
+      ...service,
+      updateStatus: { state: 'rolling-back' as const, startedMs: NOW, message: '' },
+    };
+    const { steps } = planService(situation({ service: back, replicas: oldOnes() }));
+    return steps.filter(({ kind }) => kind === 'start').length;
+  };
+  expect([width(), width({ parallelism: 2 }), width({ parallelism: 0 })]).toEqual([1, 2, 3]);
+});
+
+test('a rollback that fails is paused, or goes on when it was told to', () => {
+  const failed = replica(1, 'a', { deployment: 'dep-2', state: 'failed', sinceMs: NOW - 1_000 });
+  const advance = (rollback: object) => {
+    const service = updating({ rollback });
+    const back = {
+      ...service,
+      updateStatus: { state: 'rolling-back' as const, startedMs: NOW - 5_000, message: '' },
+    };
+    const given = situation({ service: back, replicas: [failed, ...oldOnes()] });
+    return advanceUpdate(given, planService(given))?.updateStatus?.state;
+  };
+  expect(advance({ failureAction: 'pause' })).toBe('paused');
+  expect(advance({ failureAction: 'continue' })).toBeUndefined();
+});

@@ -38,7 +38,7 @@ export function define(command: Command, session: Session): void {
         out.line(options.format === 'json' ? JSON.stringify(value, null, 2) : stringify(value).trimEnd());
       if (options.quiet) return;
       if (options.services) for (const { name } of project.services) out.line(name);
-      else if (options.unsupported) print(judge(project.services));
+      else if (options.unsupported) print(judge(project));
       else if (options.functions)
         print(Object.fromEntries(wishes.map(({ service, ...wish }) => [service, wish])));
       else print(toFile(project));

@@ -23,19 +23,18 @@ export function define(command: Command, session: Session): void {
     .addHelpText('after', EXAMPLES)
     .action(async (options) => {
       const hasFile = options.file !== undefined || tryFindFiles(session.cwd) !== undefined;
-      const project =
-        options.projectName ??
-        (hasFile ? readProject(session, { ...options, profile: ['*'] }).name : undefined);
+      const { namespace, projectName } = options;
+      const name =
+        projectName ?? (hasFile ? readProject(session, { ...options, profile: ['*'] }).name : undefined);
       const client = openClient(session);
       const { signal } = session;
       const [all, services] = await Promise.all([client.list({ signal }), client.services.list({ signal })]);
-      const functions = project === undefined ? all : membersOf(all, project);
+      const functions =
+        name === undefined ? all : membersOf(all, { name, ...(namespace !== undefined && { namespace }) });
       if (options.json) return session.output.json(functions);
       if (functions.length === 0)
         session.output.err.line(
-          project === undefined
-            ? 'no functions'
-            : `${project} has nothing on the server; skiff up creates it`,
+          name === undefined ? 'no functions' : `${name} has nothing on the server; skiff up creates it`,
         );
       else printTable(session.output.out, createColumns(services), functions);
     });

@@ -1,6 +1,7 @@
 /** `skiff up`: an application of a compose file, created or brought up to date with one command. */
 import type { Command } from '@commander-js/extra-typings';
 import type { FunctionRecord } from '../../../client/index.ts';
+import type { Project } from '../../../compose/model.ts';
 import type { Finding } from '../../../compose/support.ts';
 import { type AppliedMember, applyMembers, removeFunctions } from '../../application/apply.ts';
 import { followApplication } from '../../application/follow.ts';
@@ -64,7 +65,7 @@ export function define(command: Command, session: Session): void {
         session.output.json({ name: project.name, members, removed: removed.map(({ name }) => name) });
       warnOfOrphans(session, orphans, removed);
       if (!isWhole) session.exitCode = ExitCode.notConverged;
-      else if (!options.detach && !options.json) await showLogs(session, client, project.name);
+      else if (!options.detach && !options.json) await showLogs(session, client, project);
     });
 }
 
@@ -181,7 +182,7 @@ function warnOfOrphans(
   );
 }
 
-async function showLogs(session: Session, client: CliClient, project: string): Promise<void> {
+async function showLogs(session: Session, client: CliClient, project: Project): Promise<void> {
   const { err } = session.output;
   err.line(err.style('dim', 'logs follow; Ctrl-C leaves the application running (skiff down removes it)'));
   const functions = membersOf(await client.list({ signal: session.signal }), project);

@@ -68,6 +68,7 @@ export function define(command: Command, session: Session): void {
       const result = await followDeploy(session, openClient(session), name, start, {
         isQuiet: plan.isJson && !session.output.err.isTty,
         size: subject.size,
+        files: subject.files,
       });
       printResult(result, plan, session);
     }

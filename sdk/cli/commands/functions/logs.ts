@@ -1,6 +1,7 @@
 /** `skiff logs`: what a function logged, and with -f what it is logging. */
 import { type Command, Option } from '@commander-js/extra-typings';
 import { tryFindFiles } from '../../../compose/load/file-set.ts';
+import type { Project } from '../../../compose/model.ts';
 import { followApplication } from '../../application/follow.ts';
 import { readProject } from '../../application/options.ts';
 import { membersOf } from '../../application/plan.ts';
@@ -76,13 +77,13 @@ export function define(command: Command, session: Session): void {
     });
 }
 
-function findProject(session: Session): string {
+function findProject(session: Session): Project {
   if (tryFindFiles(session.cwd) === undefined && !session.env['COMPOSE_FILE'])
     throw usage(
       'which function?',
       'skiff logs hello; or, in a folder with a compose.yaml, all of it: skiff logs',
     );
-  return readProject(session, {}).name;
+  return readProject(session, {});
 }
 
 function createLevelOption() {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,7 @@ CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL, ma
 CREATE TABLE IF NOT EXISTS digests (id INTEGER PRIMARY KEY, notes INTEGER NOT NULL, made TEXT NOT NULL DEFAULT (datetime()));
 """
 
-database = sqlite3.connect("/tmp/notes.sqlite", check_same_thread=False, isolation_level=None)
+database = sqlite3.connect("/data/notes.sqlite", check_same_thread=False, isolation_level=None)
 database.row_factory = sqlite3.Row
 database.execute("PRAGMA journal_mode = WAL")
 database.executescript(SCHEMA)
@@ -57,4 +58,11 @@ class Front(BaseHTTPRequestHandler):
         pass
 
 
+def end(*_):
+    with one_at_a_time:
+        database.close()
+    os._exit(0)
+
+
+signal.signal(signal.SIGTERM, end)
 ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Front).serve_forever()
