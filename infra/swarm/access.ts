@@ -52,7 +52,10 @@ const WORKER_DURABLE: readonly string[] = [
   ...['get', 'mget', 'exists', 'hget', 'hmget', 'hvals', 'hgetall', 'hexists'].map((name) => `+${name}`),
   ...['zrange', 'zrevrange', 'zscore', 'zcard'].map((name) => `+${name}`),
   ...readWrite(durable.functionRecord('*')),
-  ...readOnly(durable.functions, durable.deployment('*'), durable.cells, swarm.members, durable.secrets),
+  ...readOnly(
+    ...[durable.functions, durable.deployment('*'), durable.cells, durable.secrets],
+    ...[swarm.members, swarm.volumes],
+  ),
   `&${durable.changes}`,
 ];
 

@@ -5,7 +5,7 @@
  * end with it.
  * Deliberately absent: how one is made and mounted (infra/sandbox/volume.ts), and which node has it (the reconciler).
  */
-import { mkdirSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { lstat, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SandboxSpec } from '../../infra/sandbox/contract.ts';
@@ -23,7 +23,8 @@ export interface NodeVolumesOptions {
   readonly dir: string;
   /** For volumes that end with their sandbox; emptied when the runner starts. */
   readonly scratchDir: string;
-  readonly records: Pick<Volumes, 'get' | 'list' | 'drop'>;
+  /** Read alone: whoever leads forgets a record when this node has it no more (gateway/swarm/service/volumes.ts). */
+  readonly records: Pick<Volumes, 'get' | 'list'>;
   readonly log: Log;
 }
 
@@ -99,8 +100,9 @@ export class NodeVolumes {
     const { node, records, log } = this.#options;
     for (const volume of await records.list()) {
       if (volume.node !== node || volume.removedMs === undefined || this.#users.has(volume.id)) continue;
-      await rm(this.#fileOf(volume.id), { force: true });
-      await records.drop(volume);
+      const file = this.#fileOf(volume.id);
+      if (!existsSync(file)) continue;
+      await rm(file);
       log.info({ volume: volume.name, id: volume.id }, 'volume removed');
     }
   }

@@ -16,12 +16,12 @@ import type { Volumes } from '../../../infra/swarm/volumes.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { planService, type Plan, type Situation } from './plan.ts';
 import { advanceUpdate } from './update.ts';
-import { pinToVolumes, volumesOf } from './volumes.ts';
+import { dropRemoved, pinToVolumes, volumesOf } from './volumes.ts';
 
 export interface ReconcilerOptions {
   readonly lead: Lead;
   readonly services: Services;
-  readonly volumes: Pick<Volumes, 'get' | 'claim'>;
+  readonly volumes: Volumes;
   readonly durable: Redis;
   readonly fast: Redis;
   readonly log: Log;
@@ -80,6 +80,7 @@ export class Reconciler {
       }
     }
     await this.#endOrphans(all, replicas);
+    await dropRemoved(this.#options.volumes, nodes);
   }
 
   async #reconcile(

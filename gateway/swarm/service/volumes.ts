@@ -3,7 +3,7 @@
  * whose successor starts after its end, and no volume belongs to two services.
  */
 import type { Volumes } from '../../../infra/swarm/volumes.ts';
-import type { Deployment } from '../../../sdk/protocol/api.ts';
+import type { Deployment, NodeRecord } from '../../../sdk/protocol/api.ts';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { resolveName } from '../../../sdk/protocol/reach/namespaces.ts';
 import type { Service, ServiceSpec } from '../../../sdk/protocol/swarm/resources.ts';
@@ -64,4 +64,20 @@ export async function findUsers({ catalog, swarm }: GatewayParts): Promise<Map<s
     for (const volume of deployment ? volumesOf(deployment) : []) users.set(volume, name);
   }
   return users;
+}
+
+/** A start that began before a volume was to be removed has made its file by then, or has failed. */
+const REMOVED_MS = 2_000;
+
+/** Forgets volumes whose node says that it has them no more. */
+export async function dropRemoved(
+  volumes: Pick<Volumes, 'list' | 'drop'>,
+  nodes: readonly NodeRecord[],
+): Promise<void> {
+  for (const volume of await volumes.list()) {
+    const node = nodes.find(({ id }) => id === volume.node);
+    if (volume.removedMs === undefined || node?.volumes === undefined) continue;
+    const isHeard = node.heartbeatMs > volume.removedMs + REMOVED_MS;
+    if (isHeard && !Object.hasOwn(node.volumes, volume.id)) await volumes.drop(volume);
+  }
 }

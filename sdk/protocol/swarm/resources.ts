@@ -242,7 +242,7 @@ export const Volume = z.object({
   /** The node that has it, and where alone it can be used. */
   node: z.string(),
   createdMs: z.number(),
-  /** It is being removed: its node has not said yet that it did. */
+  /** It is to be removed: its node has not said yet that it did. */
   removedMs: z.number().optional(),
 });
 export type Volume = z.output<typeof Volume>;

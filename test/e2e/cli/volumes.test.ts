@@ -127,7 +127,10 @@ test('a database keeps its data over a new deployment and over down and up; down
   await succeed('down', '-v', '-f', file);
   await waitFor('the volume to be gone', async () => (await server.client.volumes.list()).length === 0);
   expect(readdirSync(dataPaths(server.dataDir).volumes)).toEqual([]);
-  await waitFor('its loop device to be gone', () => !loopFiles().some((file) => file.includes(server.dataDir)));
+  await waitFor(
+    'its loop device to be gone',
+    () => !loopFiles().some((file) => file.includes(server.dataDir)),
+  );
 });
 
 test('a volume has a limit of its own, and is neither of another application nor of another namespace', async () => {

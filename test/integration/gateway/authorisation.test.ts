@@ -119,11 +119,12 @@ it('shows tokens without the tokens themselves', async () => {
 const NAMED = [
   'deploy getFunction removeFunction restartFunction listDeployments setAlias readLogs',
   'setSecret removeSecret getSchedule putSchedule removeSchedule pauseSchedule resumeSchedule runSchedule',
+  'readService updateService rollbackService removeService readVolume removeVolume',
 ].flatMap((line) => line.split(' '));
 const SORTED = [
   'uploadSource listBuilds getBuild followBuild cancelBuild listFunctions getDeployment listSecrets whoAmI explain',
   'submitEvents submitGroup cancelInvocation listDead replayDead purgeDead listSchedules',
-  'listInvocationSteps replayInvocation getInvocationRequest',
+  'listInvocationSteps replayInvocation getInvocationRequest listServices createService listVolumes',
 ].flatMap((line) => line.split(' '));
 
 describe('F3 F4: a token of a namespace', () => {
