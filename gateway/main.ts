@@ -110,6 +110,7 @@ const swarm: GatewaySwarm = openGatewaySwarm({
   catalog,
   durable,
   fast,
+  subscriber: runnersRedis,
   external: externalBackbone(),
   registry: {
     url: registryUrl,

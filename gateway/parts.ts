@@ -17,6 +17,7 @@ import type { EventParts } from './events/parts.ts';
 import type { TokenVerifier } from './middleware/auth.ts';
 import type { Stats } from './stats/stats.ts';
 import type { CallMemory } from './swarm/call-history.ts';
+import type { CallPeers } from './swarm/call-peers.ts';
 
 export interface SwarmParts {
   readonly members: Members;
@@ -32,10 +33,8 @@ export interface SwarmParts {
   reconcileSoon(): void;
   /** What this gateway remembers of a call that it has answered. */
   recall(invocation: string): CallMemory | undefined;
-  /** Its last calls, newest first. */
-  listCalls(isWanted: (call: CallMemory) => boolean, countMax: number): CallMemory[];
-  /** Calls that were made in its course, as far as this gateway remembers. */
-  recallCalls(invocation: string, countMax: number): CallMemory[];
+  /** What it and all others remember. */
+  readonly calls: Pick<CallPeers, 'ask' | 'findFamily'>;
 }
 
 export interface GatewayParts {

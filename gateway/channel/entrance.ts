@@ -27,7 +27,7 @@ export interface EntranceOptions {
   /** Sends a frame to a runner. */
   readonly send: (runner: string, type: number, stream: number, payload?: Buffer) => void;
   /** Answers what an invocation asks about its durable steps, as JSON. Absent where none are run. */
-  readonly steps?: (invocation: string, body: Buffer) => Promise<unknown>;
+  readonly steps?: (invocation: string, body: Buffer, traceparent?: string) => Promise<unknown>;
   readonly log: Log;
 }
 
@@ -130,7 +130,7 @@ export class ChannelEntrance {
   }
 
   async #answerSteps(
-    { invocation }: RoutedCall,
+    { invocation, traceparent }: RoutedCall,
     whole: Buffer | undefined,
     body: Readable,
     answer: CallAnswer,
@@ -139,7 +139,8 @@ export class ChannelEntrance {
     if (!steps)
       return answer.fail({ code: 'NOT_FOUND', message: 'only asynchronous invocations have durable steps' });
     try {
-      const reply = await steps(invocation, whole ?? (await collect(body, STEP_COMMAND_BYTES_MAX)));
+      const command = whole ?? (await collect(body, STEP_COMMAND_BYTES_MAX));
+      const reply = await steps(invocation, command, traceparent);
       if (answer.isClosed) return;
       answer.writeHead(200, ['content-type', 'application/json']);
       answer.end(Buffer.from(JSON.stringify(reply)));

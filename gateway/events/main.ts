@@ -36,6 +36,8 @@ import { parseOpened } from './outbox/webhook-address.ts';
 import { openWebhookSender } from './outbox/webhook.ts';
 import { Scheduler } from './schedule/scheduler.ts';
 import { StepService } from './steps/step-service.ts';
+import { CallHistory, rememberCall } from '../swarm/call-history.ts';
+import { CallPeers } from '../swarm/call-peers.ts';
 import { createRouteResolver } from '../swarm/service/routes.ts';
 import { openServices } from '../../infra/swarm/services.ts';
 
@@ -119,15 +121,20 @@ const invoker: Invoker = new Invoker({
   log,
   // Whether an event may call its function was decided when it was accepted.
   authorize: () => Promise.resolve(),
+  onCall: (call, cause) => history.add(rememberCall(call, cause)),
 });
+const history = new CallHistory();
+const peers = new CallPeers({ id, history, redis: fast, subscriber: runnersRedis });
+void peers.open().catch((error: unknown) => log.error({ error }, 'questions about calls cannot be answered'));
 const channel = new ChannelEntrance({
   routes,
   run: (call) => invoker.run(call),
   send: (runner, type, stream, payload) => links.get(runner)?.send(type, stream, payload),
-  steps: (invocation, body) =>
+  steps: (invocation, body, traceparent) =>
     (cells[cellsOf(storeRedis).ofId(invocation).index] as (typeof cells)[number]).steps.answer(
       invocation,
       body,
+      traceparent,
     ),
   log,
 });

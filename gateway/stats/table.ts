@@ -9,6 +9,7 @@ export const STATS_ROUTES = {
     method: 'GET',
     path: '/v1/stats',
     scope: 'read',
+    bound: 'sorted',
     summary: 'Calls, errors, latencies and sandboxes of the last ten seconds, by function.',
     status: 200,
     response: StatsSnapshot,
@@ -18,6 +19,7 @@ export const STATS_ROUTES = {
     method: 'GET',
     path: '/v1/stats/events',
     scope: 'read',
+    bound: 'sorted',
     summary: 'The same every second, as server-sent events.',
     status: 200,
     response: StatsSnapshot,
@@ -28,7 +30,8 @@ export const STATS_ROUTES = {
     method: 'GET',
     path: '/v1/traces',
     scope: 'read',
-    summary: 'The last synchronous invocations that this gateway answered, newest first, as spans.',
+    bound: 'sorted',
+    summary: 'The last invocations that were answered, newest first, as spans.',
     query: z.object({
       function: FunctionName.optional(),
       /** Only those that failed, answered with 500 and above, or waited for a sandbox to start. */
@@ -43,9 +46,10 @@ export const STATS_ROUTES = {
     method: 'GET',
     path: '/v1/traces/:id',
     scope: 'read',
+    bound: 'sorted',
     summary:
-      'Where the time of one of the last invocations went, with the calls that were made in its course; of an ' +
-      'asynchronous one its attempts.',
+      'Where the time of one of the last invocations went, with the calls that were made in its course, whichever ' +
+      'gateway made them; of an asynchronous one its attempts and its steps.',
     status: 200,
     response: Trace,
     errors: ['NOT_FOUND'],

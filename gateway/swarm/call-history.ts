@@ -43,6 +43,15 @@ export function rememberCall(call: Call, cause: FailureCause | undefined): CallM
 }
 
 const CALLS_KEPT = 8_192;
+const CALLS_TOLD_MAX = 500;
+
+interface CallListQuestion {
+  readonly function?: string | undefined;
+  readonly only?: 'failed' | 'cold' | undefined;
+  readonly limit: number;
+}
+/** About these invocations, or for the last ones. */
+export type CallQuestion = { readonly ids: readonly string[] } | CallListQuestion;
 
 export class CallHistory {
   readonly #ring: CallMemory[] = [];
@@ -57,8 +66,15 @@ export class CallHistory {
     return this.#ring.find((call) => call.id === id);
   }
 
+  /** What this process can say to a question. */
+  answer(question: CallQuestion): CallMemory[] {
+    return 'ids' in question
+      ? this.#findFamily(new Set(question.ids), CALLS_TOLD_MAX)
+      : this.#list((call) => isAskedFor(call, question), Math.min(question.limit, CALLS_TOLD_MAX));
+  }
+
   /** Newest first. */
-  list(isWanted: (call: CallMemory) => boolean, countMax: number): CallMemory[] {
+  #list(isWanted: (call: CallMemory) => boolean, countMax: number): CallMemory[] {
     const found: CallMemory[] = [];
     const size = this.#ring.length;
     for (let i = 1; i <= size && found.length < countMax; i++) {
@@ -68,23 +84,31 @@ export class CallHistory {
     return found;
   }
 
-  /** Calls that were made in the course of these, and of those in turn, `countMax` at most. */
-  findCalls(id: string, countMax: number): CallMemory[] {
+  /** These, the calls that were made in their course, and those that were made in the course of those. */
+  #findFamily(ids: ReadonlySet<string>, countMax: number): CallMemory[] {
     const children = new Map<string, CallMemory[]>();
+    const found: CallMemory[] = [];
     for (const call of this.#ring) {
+      if (ids.has(call.id)) found.push(call);
       if (call.parent === undefined) continue;
       const siblings = children.get(call.parent);
       if (siblings) siblings.push(call);
       else children.set(call.parent, [call]);
     }
-    const found: CallMemory[] = [];
-    const open = [id];
+    const open = [...ids];
     for (let next = open.shift(); next !== undefined && found.length < countMax; next = open.shift()) {
       for (const call of children.get(next) ?? []) {
+        if (ids.has(call.id)) continue;
         found.push(call);
         open.push(call.id);
       }
     }
     return found.slice(0, countMax);
   }
+}
+
+function isAskedFor({ functionName, cause, status, timing }: CallMemory, asked: CallListQuestion): boolean {
+  if (asked.function !== undefined && functionName !== asked.function) return false;
+  if (asked.only === 'failed') return cause !== undefined || status >= 500;
+  return asked.only !== 'cold' || (timing !== undefined && timing.coldMs > 0);
 }

@@ -19,6 +19,7 @@ import { openServices } from '../../infra/swarm/services.ts';
 import { openVolumes } from '../../infra/swarm/volumes.ts';
 import type { SwarmParts } from '../parts.ts';
 import { CallHistory } from './call-history.ts';
+import { CallPeers } from './call-peers.ts';
 import { endSwarm, foundSwarm, openStores } from './founding.ts';
 import { SwarmListener } from './listener.ts';
 import { readLiveNodes } from './nodes.ts';
@@ -36,6 +37,8 @@ export interface GatewaySwarmOptions {
   readonly catalog: Catalog;
   readonly durable: Redis;
   readonly fast: Redis;
+  /** For pub/sub of the fast store. */
+  readonly subscriber: Redis;
   /** Whose URL, when they do not run on this host. */
   readonly external?: SwarmRecord['backbone'] | undefined;
   readonly registry: {
@@ -62,6 +65,7 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
   const volumes = openVolumes(durable);
   const admission = openAdmission({ ...options, ...secretFiles(options.dataDir), members });
   const history = new CallHistory();
+  const peers = new CallPeers({ id: options.gateway, history, redis: fast, subscriber: options.subscriber });
   const readNodes = () => readLiveNodes(fast);
   const getDeployment = (id: string) => catalog.getDeployment(id);
   const listener = createListener(options, { members, admission });
@@ -101,8 +105,7 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
       },
       reconcileSoon: () => reconciler.soon(),
       recall: (invocation) => history.find(invocation),
-      listCalls: (isWanted, countMax) => history.list(isWanted, countMax),
-      recallCalls: (invocation, countMax) => history.findCalls(invocation, countMax),
+      calls: peers,
     },
     history,
     resolveRoute: createRouteResolver(catalog, services, fast),
@@ -110,7 +113,9 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
       if (change.kind !== 'swarm') return;
       listener.open().catch((error: unknown) => log.error({ error }, 'the swarm port could not be opened'));
     },
-    open: () => listener.open(),
+    async open() {
+      await Promise.all([listener.open(), peers.open()]);
+    },
     async close() {
       renewal.close();
       await reconciler.close();

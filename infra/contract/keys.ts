@@ -233,6 +233,9 @@ export const fast = {
   startResult: (id: string) => `${HOME}:start:${id}`,
   /** Hash gateway id -> JSON of what it saw in the last seconds (gateway/stats). */
   stats: `${HOME}:stats`,
+  /** Pub/sub: what a gateway asks all others about calls that they remember, and the answers for it. */
+  callQuestions: `${HOME}:calls`,
+  callAnswers: (gateway: string) => `${HOME}:calls:${gateway}`,
   /** Pub/sub: a runner appeared (its id). */
   runners: `${HOME}:runners`,
   /** List of JSON StartOrder or StopOrder for one runner alone. */

@@ -2,7 +2,8 @@
  * Durable steps: what an invocation's function has done already, and what it sleeps or waits for. Invariant: a step is
  * stored once, by the holder of the newest fence token; whoever comes later is told what is stored.
  *
- * Entries, JSON: k kind (step, sleep, wait) · e number of the event that came · v value · due until when it sleeps or waits · event, match: what it waits for.
+ * Entries, JSON: k kind (step, sleep, wait) · e number of the event that came · v value · due until when it sleeps or waits
+ * · event, match: what it waits for · at when it was stored.
  * One with `due` is pending.
  */
 import type { Redis } from 'ioredis';
@@ -61,7 +62,12 @@ export class StepStore {
   /** Undefined when the invocation is somebody else's. `bytesMax`: unfinished bytes of all invocations. */
   async put({ id, fence }: Holder, step: NewStep, bytesMax: number): Promise<PutReply | undefined> {
     const { kind, value, event, match = {}, ms, untilMs } = step;
-    const entry = JSON.stringify({ k: kind, v: value, ...(event === undefined ? {} : { event, match }) });
+    const entry = JSON.stringify({
+      k: kind,
+      v: value,
+      ...(event === undefined ? {} : { event, match }),
+      at: Date.now(),
+    });
     const args = [id, fence, step.step, entry.slice(0, -1), ms ?? '', untilMs ?? '', event ?? '', bytesMax];
     const [reply, detail, limit] = (await this.#run('step-put', args)) as Reply;
     switch (String(reply)) {
@@ -82,13 +88,19 @@ export class StepStore {
   /** What is stored, without values, in no order. */
   async list(id: string): Promise<InvocationStep[]> {
     return Object.entries(await this.#redis.hgetall(this.#keys.steps(id))).map(([name, json]) => {
-      const { k, due, event } = JSON.parse(json) as { k: StepKind; due?: number; event?: string };
+      const { k, due, event, at } = JSON.parse(json) as {
+        k: StepKind;
+        due?: number;
+        event?: string;
+        at?: number;
+      };
       return {
         name,
         kind: k,
         isPending: due !== undefined,
         ...(due === undefined ? {} : { dueMs: due }),
         ...(event === undefined ? {} : { event }),
+        ...(at === undefined ? {} : { atMs: at }),
       };
     });
   }

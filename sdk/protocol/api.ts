@@ -3,6 +3,7 @@
  * builder and runner store them. Times are epoch milliseconds, sizes are bytes.
  */
 import { z } from 'zod';
+import { InvocationStep } from './events.ts';
 import { BundleReport } from './source/bundle-report.ts';
 import { FunctionConfig, FunctionName, NamespaceName, StoredSecretName } from './manifest.ts';
 import { NodeHealth, NodeRole, WarmSandbox } from './swarm/resources.ts';
@@ -304,5 +305,7 @@ export const Trace = z.object({
   state: z.string().optional(),
   /** In the order of their starts; the first one is the invocation that was asked for. */
   spans: z.array(TraceSpan),
+  /** Durable steps of an asynchronous invocation, in the order in which they were stored. */
+  steps: z.array(InvocationStep).optional(),
 });
 export type Trace = z.output<typeof Trace>;

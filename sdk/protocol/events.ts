@@ -225,5 +225,7 @@ export const InvocationStep = z.object({
   dueMs: z.number().optional(),
   /** What it waits for. */
   event: z.string().optional(),
+  /** When it was stored: the end of a step, the beginning of a sleep or a wait. */
+  atMs: z.number().optional(),
 });
 export type InvocationStep = z.output<typeof InvocationStep>;

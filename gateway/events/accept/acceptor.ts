@@ -5,6 +5,7 @@
  * accepted all the same. Deliberately absent: HTTP, and running anything.
  */
 import { createHash } from 'node:crypto';
+import { SpanKind } from '@opentelemetry/api';
 import type { Deployment } from '../../../sdk/protocol/api.ts';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { type EventOptions, type InvocationState, PRIORITIES } from '../../../sdk/protocol/events.ts';
@@ -28,6 +29,7 @@ import type { ShardQueues } from '../../../infra/events/shards.ts';
 import type { Acceptance, AcceptReply } from '../../../infra/events/wire.ts';
 import { Batcher } from '../../../infra/lib/batcher.ts';
 import type { Log } from '../../../infra/lib/log.ts';
+import { inSpan, startSpan, traceparentOf } from '../../../infra/lib/telemetry.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
 import { digestOf, splitBody, type EventBody } from './body.ts';
 
@@ -109,6 +111,19 @@ export class Acceptor {
 
   /** @throws SkiffError NOT_DURABLE · THROTTLED · OVERLOADED · IDEMPOTENCY_MISMATCH · BODY_TOO_LARGE · UNAVAILABLE */
   async accept(event: NewEvent): Promise<Receipt> {
+    const { functionName } = event.deployment;
+    // Its runs, however late, are a part of the trace in which it was accepted.
+    const span = startSpan(`accept ${functionName}`, {
+      kind: SpanKind.PRODUCER,
+      traceparent: event.traceparent,
+      attributes: { 'faas.invoked_name': functionName, 'skiff.origin': event.origin },
+    });
+    return inSpan(span, () =>
+      this.#accept({ ...event, traceparent: traceparentOf(span) ?? event.traceparent }),
+    );
+  }
+
+  async #accept(event: NewEvent): Promise<Receipt> {
     const { acceptance } = await this.prepare(event);
     const batcher = this.#batchers[this.#cells.ofId(acceptance.id).index] as Batcher<Acceptance, AcceptReply>;
     const reply = await this.#translate(batcher.add(acceptance));

@@ -13,6 +13,7 @@ import {
 import { describeIssues } from '../../../sdk/protocol/manifest.ts';
 import type { StepAnswer, StoredStep } from '../../../sdk/protocol/workflow/steps.ts';
 import type { Holder, NewStep, PutReply, StepStore } from '../../../infra/events/steps.ts';
+import { inSpan, startSpan } from '../../../infra/lib/telemetry.ts';
 import { isServiceAway } from '../../../infra/lib/unavailable.ts';
 
 /** An attempt that runs in this process. */
@@ -66,7 +67,7 @@ export class StepService {
   }
 
   /** `body` is a StepCommand. @throws SkiffError CONFLICT · BAD_REQUEST · BODY_TOO_LARGE · THROTTLED */
-  async answer(invocation: string, body: Buffer): Promise<StepAnswer> {
+  async answer(invocation: string, body: Buffer, traceparent?: string): Promise<StepAnswer> {
     const holder = this.#options.held(invocation);
     if (!holder) throw fenced(invocation);
     const command = parse(body);
@@ -75,7 +76,11 @@ export class StepService {
       for (const { isPending } of steps.values()) if (isPending) holder.noteSleep();
       return { steps: Object.fromEntries(steps) };
     }
-    const stored = await this.#put(holder, describe(command));
+    const span = startSpan(`${command.op} ${command.step}`, {
+      traceparent,
+      attributes: { 'skiff.step': command.step },
+    });
+    const stored = await inSpan(span, () => this.#put(holder, describe(command)));
     if (stored.isPending) holder.noteSleep();
     return { steps: { [command.step]: stored } };
   }

@@ -21,6 +21,8 @@ const PART_CHARS = 6;
 const TIME_CHARS = 10;
 /** Less than this is not worth a line of its own. */
 const PART_MS_MIN = 0.05;
+/** The store's clock and those of hosts differ a little. */
+const CLOCKS_MS = 20;
 
 export function formatWaterfall(channel: Channel, trace: Trace): string[] {
   const [first] = trace.spans;
@@ -33,7 +35,7 @@ export function formatWaterfall(channel: Channel, trace: Trace): string[] {
   const width = Math.max(BAR_CHARS_MIN, Math.min(BAR_CHARS_MAX, room));
   const lines = rows.map(({ label, part }) => {
     const bar = drawBar(part.startMs - zeroMs, part.ms, endMs - zeroMs, width);
-    const time = formatDuration(part.ms).padStart(TIME_CHARS);
+    const time = (part.name === 'stored' ? '' : formatDuration(part.ms)).padStart(TIME_CHARS);
     return `${label.padEnd(labelChars)}  ${part.name.padEnd(PART_CHARS)} ${channel.style(part.style, bar)}${time}`;
   });
   return [describeTrace(channel, trace), ...lines, ...describeFailures(channel, trace)];
@@ -81,7 +83,15 @@ function listRows(trace: Trace): Row[] {
     const name = span.attempt === undefined ? span.functionName : `attempt ${span.attempt}`;
     for (const [i, part] of listParts(span).entries())
       rows.push({ label: i === 0 ? '  '.repeat(depth) + name : '', part });
-    for (const child of trace.spans) if (child.parent === span.id && child !== span) add(child, depth + 1);
+    for (const child of trace.spans)
+      if (child.parent === span.id && child !== span && isWithin(child.startMs, span)) add(child, depth + 1);
+    if (span.attempt === undefined) return;
+    for (const step of trace.steps ?? [])
+      if (step.atMs !== undefined && isWithin(step.atMs, span))
+        rows.push({
+          label: `${'  '.repeat(depth + 1)}${makeSafe(step.name)}`,
+          part: describeStep(step, step.atMs),
+        });
   };
   const [first] = trace.spans;
   if (trace.acceptedMs !== undefined && first !== undefined) {
@@ -91,6 +101,22 @@ function listRows(trace: Trace): Row[] {
   }
   for (const span of trace.spans) if (span === first || span.attempt !== undefined) add(span, 0);
   return rows;
+}
+
+/** Attempts of one invocation share its id: what was done in its course belongs to the one that ran then. */
+function isWithin(atMs: number, { attempt, startMs, ms = Number.POSITIVE_INFINITY }: TraceSpan): boolean {
+  return attempt === undefined || (atMs >= startMs - CLOCKS_MS && atMs <= startMs + ms + CLOCKS_MS);
+}
+
+/** Of a step it is known when its result was stored. */
+function describeStep({ kind, dueMs }: NonNullable<Trace['steps']>[number], atMs: number): Part {
+  if (kind === 'step') return { name: 'stored', style: 'green', startMs: atMs, ms: 0 };
+  return {
+    name: kind,
+    style: 'yellow',
+    startMs: atMs,
+    ms: Math.max(0, Math.min(dueMs ?? atMs, Date.now()) - atMs),
+  };
 }
 
 function listParts(span: TraceSpan): Part[] {

@@ -125,6 +125,7 @@ const SORTED = [
   'uploadSource listBuilds getBuild followBuild cancelBuild listFunctions getDeployment listSecrets whoAmI explain',
   'submitEvents submitGroup cancelInvocation listDead replayDead purgeDead listSchedules',
   'listInvocationSteps replayInvocation getInvocationRequest listServices createService listVolumes',
+  'readStats followStats listCalls readTrace',
 ].flatMap((line) => line.split(' '));
 
 describe('F3 F4: a token of a namespace', () => {

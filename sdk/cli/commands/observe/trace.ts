@@ -17,8 +17,9 @@ Examples:
   $ skiff trace inv-01k… --json | jq '.spans[] | [.functionName, .execMs]'
   $ skiff invoke hello --trace        call it, and see the same
 
-Calls that functions made by context.invoke stand below their caller. Of an asynchronous invocation: its attempts.
-A gateway remembers its last few thousand calls; for more, send OpenTelemetry traces to a store.
+Calls that functions made by context.invoke stand below their caller, whichever gateway made them. Of an asynchronous
+invocation: its attempts, with their calls and durable steps. Gateways remember their last few thousand calls; for more,
+send OpenTelemetry traces to a store.
 `;
 
 const CALLS_DEFAULT = 20;
