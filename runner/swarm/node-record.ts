@@ -23,7 +23,8 @@ export function describeNode(
   options: WorkerOptions,
   life: Pick<NodeRecord, 'epoch' | 'startedMs' | 'heartbeatMs' | 'availability' | 'warm' | 'taken'>,
 ): NodeRecord {
-  const { id, version, link, memoryBytesMax, pool, stems, links, store, volumes, standing, readiness } = options;
+  const { id, version, link, memoryBytesMax, pool, stems, links, store, volumes, standing, readiness } =
+    options;
   const place = options.swarm();
   return {
     id,

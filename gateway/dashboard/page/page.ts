@@ -23,6 +23,8 @@ const VIEWS = [
   ['nodes', 'Nodes'],
   ['stores', 'Stores'],
 ] as const;
+/** Hosts and their stores are no team's. */
+const OPERATORS: ReadonlySet<string> = new Set(['nodes', 'stores']);
 const HISTORY_POINTS = 60;
 
 function Page(): JSX.Element {
@@ -69,10 +71,12 @@ function Dashboard({
       h(
         'nav',
         { 'aria-label': 'views' },
-        ...VIEWS.map(([view, title]) => {
-          const isHere = first === view || (view === '' && first === 'functions');
-          return h('a', { href: `#/${view}`, 'aria-current': isHere ? 'page' : undefined }, title);
-        }),
+        ...VIEWS.filter(([view]) => me.value?.namespace === undefined || !OPERATORS.has(view)).map(
+          ([view, title]) => {
+            const isHere = first === view || (view === '' && first === 'functions');
+            return h('a', { href: `#/${view}`, 'aria-current': isHere ? 'page' : undefined }, title);
+          },
+        ),
       ),
       h('span', { class: isLive ? 'good' : 'warn', role: 'status' }, isLive ? 'live' : 'not connected'),
       h('span', { class: 'soft' }, me.value?.name ?? ''),

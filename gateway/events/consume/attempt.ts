@@ -232,9 +232,12 @@ function withBody(headers: HeaderList, body: Buffer): HeaderList {
   ];
 }
 
-function createRequest({ method }: EventHead, stream: Readable | undefined): CallRequest {
+function createRequest(
+  { method, traceparent }: EventHead & { readonly traceparent?: string },
+  stream: Readable | undefined,
+): CallRequest {
   const source = stream ?? Readable.from([]);
-  return Object.assign(source, { method, headers: {} });
+  return Object.assign(source, { method, headers: traceparent === undefined ? {} : { traceparent } });
 }
 
 function isSuspension({ status, headers, isBroken }: SunkAnswer): boolean {

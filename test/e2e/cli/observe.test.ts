@@ -81,7 +81,7 @@ describe('where the time of a call went', () => {
     expect(listed).toMatch(/^INVOCATION +WHEN +RESULT .*\ninv-\w+ .* handler_error /);
     expect(listed).not.toMatch(/ 200 /);
     const unknown = await cli.run(['trace', 'inv-none']);
-    expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('keeps its last calls')]);
+    expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('keep their last calls')]);
   });
 });
 

@@ -75,6 +75,7 @@ export function LogView(props: {
     h(
       'pre',
       { class: 'log', ref: box, onScroll, tabIndex: 0 },
+      lines.length === 0 && h('span', { class: 'soft' }, 'Nothing yet; lines appear as they are logged.'),
       ...lines.map((line) => h('div', { key: line.cursor }, ...formatLine(line))),
     ),
   );

@@ -61,7 +61,7 @@ export function CallTable(props: {
       columns: isOfOne ? COLUMNS.filter(({ title }) => title !== 'Function') : COLUMNS,
       rows: value?.calls ?? [],
       keyOf: ({ id }) => id,
-      empty: value ? 'None lately. A gateway remembers its last few thousand.' : 'Loading …',
+      empty: value ? 'None lately. Gateways remember their last few thousand.' : 'Loading …',
     }),
   );
 }
@@ -121,7 +121,7 @@ const PARTS = [
 ] as const;
 
 /** One line for each call: waiting, starting, running, and the rest of its answer. */
-function Waterfall({ trace: { spans, acceptedMs } }: { readonly trace: Trace }): JSX.Element {
+function Waterfall({ trace: { spans, steps = [], acceptedMs } }: { readonly trace: Trace }): JSX.Element {
   const zeroMs = acceptedMs ?? spans[0]?.startMs ?? 0;
   const endMs = Math.max(zeroMs + 0.1, ...spans.map(({ startMs, ms }) => startMs + (ms ?? 0)));
   const x = (ms: number): string => `${((ms / (endMs - zeroMs)) * 1_000).toFixed(1)}`;
@@ -149,6 +149,24 @@ function Waterfall({ trace: { spans, acceptedMs } }: { readonly trace: Trace }):
           null,
           h('svg', { viewBox: '0 0 1000 20', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, ...bars),
           h('span', { class: 'soft' }, [`${formatMs(span.ms)} in all`, ...times].join(', ')),
+        ),
+      ];
+    }),
+    ...steps.flatMap(({ name, kind, atMs = zeroMs, dueMs = atMs, isPending }) => {
+      const untilMs = Math.min(dueMs, endMs);
+      const bar = { x: x(atMs - zeroMs), width: x(Math.max(untilMs - atMs, (endMs - zeroMs) / 200)) };
+      const word = kind === 'step' ? 'stored' : isPending ? `${kind}s` : kind;
+      return [
+        h('dt', { class: 'inner' }, makeVisible(name)),
+        h(
+          'dd',
+          null,
+          h(
+            'svg',
+            { viewBox: '0 0 1000 20', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+            h('rect', { class: kind === 'step' ? 'stored' : kind, ...bar, y: 4, height: 12 }),
+          ),
+          h('span', { class: 'soft' }, `${word} after ${formatMs(atMs - zeroMs)}`),
         ),
       ];
     }),

@@ -12,7 +12,7 @@ interface Row {
   readonly history: readonly number[];
 }
 
-export function Overview({ api, snapshot, history, onDenied }: ViewProps): JSX.Element {
+export function Overview({ api, token, snapshot, history, onDenied }: ViewProps): JSX.Element {
   const { value, error } = useResource<{ functions: FunctionRecord[] }>(
     api,
     '/v1/functions',
@@ -40,7 +40,10 @@ export function Overview({ api, snapshot, history, onDenied }: ViewProps): JSX.E
       ),
       card('in flight', snapshot && String(snapshot.inFlight)),
       card('sandboxes', sandboxes === undefined ? undefined : String(sandboxes)),
-      card('nodes', snapshot && String(snapshot.nodes.length)),
+      // A team is shown no hosts.
+      snapshot && snapshot.nodes.length === 0 && token.namespace !== undefined
+        ? null
+        : card(snapshot?.nodes.length === 1 ? 'node' : 'nodes', snapshot && String(snapshot.nodes.length)),
     ),
     h('h2', null, 'Functions'),
     h(Table<Row>, {
