@@ -62,6 +62,10 @@ export class Call {
   dispatches = 0;
   /** When its envelope was put into a runner's inbox; 0: it was not, or its runner was asked for it. */
   sentMs = 0;
+  /** When it was put into the queue. */
+  queuedMs = 0;
+  /** For which somebody took it out of the queue, if nothing was heard of it since. */
+  givenToken: string | undefined;
   timing: RunnerTiming | undefined;
   failure: Pick<FailureInfo, 'code' | 'detail'> | undefined;
   readonly #owner: CallOwner;

@@ -75,6 +75,7 @@ export class Invoker implements CallOwner {
       calls: () => this.#calls.values(),
       redispatch: (call) => this.redispatch(call),
       send: (call, type, payload) => this.send(call, type, payload),
+      linkTo: (runner) => options.links().get(runner),
     });
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
   }
@@ -265,6 +266,8 @@ export class Invoker implements CallOwner {
       }
       if (result.kind === 'queued') {
         call.state = 'queued';
+        call.queuedMs = Date.now();
+        call.givenToken = undefined;
         if (unreachable !== '') this.#recovery.noteStranded(call);
       } else {
         call.state = 'sent';

@@ -211,6 +211,8 @@ export const fastKeys = (tag: string) =>
     demand: `${tag}:demand`,
     /** List of `token\nenvelope` for one runner. */
     inbox: (runner: string) => `${tag}:inbox:${runner}`,
+    /** String: the token for which an envelope was taken out of its wait list, by invocation. Expires. */
+    given: (invocation: string) => `${tag}:given:${invocation}`,
     /** The runner's epoch while it is alive; expires by itself. */
     alive: (runner: string) => `${tag}:alive:${runner}`,
     /** Sorted set of leased tokens of one runner, score = expiry ms. */

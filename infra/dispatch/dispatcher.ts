@@ -20,6 +20,8 @@ import { readStoreSkew } from '../lib/skew.ts';
 export const START_ORDER_MS = 5_000;
 /** A runner that works on an order renews it well within this; one that died frees the place soon. */
 const START_CLAIM_MS = 3_000;
+/** Gateways look every second for what they miss. */
+const GIVEN_MS = 5_000;
 const CLOCK_MS = 5_000;
 /** A live sandbox is renewed by its runner well within this. */
 export const LIVE_MS = 15_000;
@@ -233,9 +235,27 @@ export class Dispatcher {
   }
 
   /** Puts an envelope back that was taken out of the queue and provably not started: it is next. */
-  async requeue(deployment: string, startByMs: number, envelope: Buffer): Promise<void> {
+  async requeue(deployment: string, invocation: string, startByMs: number, envelope: Buffer): Promise<void> {
     const entry = Buffer.concat([Buffer.from(`${startByMs + this.#skewMs}\n`), envelope]);
-    await this.#redis.lpush(this.#keys(deployment).wait(deployment), entry);
+    const keys = this.#keys(deployment);
+    await this.#redis.multi().del(keys.given(invocation)).lpush(keys.wait(deployment), entry).exec();
+  }
+
+  /** Who took these out of the queue a moment ago, as far as somebody did, and whether that runner still lives. */
+  async findGiven(
+    calls: readonly { readonly id: string; readonly deployment: string }[],
+  ): Promise<({ token: string; isAlive: boolean } | undefined)[]> {
+    const tokens = await Promise.all(
+      calls.map(({ id, deployment }) => this.#redis.get(this.#keys(deployment).given(id))),
+    );
+    return Promise.all(
+      tokens.map(async (token, i) => {
+        if (token === null) return undefined;
+        const { runner, epoch } = parseToken(token);
+        const { alive } = this.#keys((calls[i] as { deployment: string }).deployment);
+        return { token, isAlive: (await this.#redis.get(alive(runner))) === epoch };
+      }),
+    );
   }
 
   /** Takes an envelope out of a dead runner's inbox. True proves that it was never started. */
@@ -291,6 +311,8 @@ export class Dispatcher {
       options.live ?? '',
       LIVE_MS,
       options.orderId ?? '',
+      keys.given(''),
+      GIVEN_MS,
       ...tokens,
     ])) as Buffer[];
   }
@@ -343,9 +365,9 @@ export class Dispatcher {
 
   async giveBack(deployment: string, tokens: readonly string[]): Promise<void> {
     if (tokens.length === 0) return;
-    const { idle, wait, leases, inbox } = this.#keys(deployment);
+    const { idle, wait, leases, inbox, given } = this.#keys(deployment);
     const keys = [idle(deployment), wait(deployment)];
-    await this.#call('skiffReturn', false, [...keys, leases(''), inbox(''), ...tokens]);
+    await this.#call('skiffReturn', false, [...keys, leases(''), inbox(''), given(''), GIVEN_MS, ...tokens]);
   }
 
   /** Tokens of this runner whose lease ran out: each needs a new generation before it is offered again. */

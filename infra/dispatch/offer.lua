@@ -4,9 +4,13 @@ A runner offers free slots of one deployment: waiting invocations are taken firs
 Input:  KEYS[1] idle list   KEYS[2] wait list   KEYS[3] live zset   KEYS[4] starting zset
         ARGV[1] member of the live zset ('' to leave it)   ARGV[2] how long it counts as live, ms
         ARGV[3] id of the start order that led here ('' if none)
-        ARGV[4…] slot tokens
+        ARGV[4] prefix of given keys   ARGV[5] life of those, ms
+        ARGV[6…] slot tokens
 Output: envelopes, at most one for each token, in the order of the tokens; the tokens beyond them are idle now
 Errors: none of its own.
+
+Who was given what is noted beside it: this answer may be lost with the line, and the envelope's gateway believes it to be
+queued (gateway/invoke/recovery.ts). The invocation's id is the first in an envelope.
 
 Invocations whose start-by time has passed are dropped here: their gateway has answered already.
 ]]
@@ -16,7 +20,7 @@ if ARGV[1] ~= '' then redis.call('ZADD', KEYS[3], now + tonumber(ARGV[2]), ARGV[
 if ARGV[3] ~= '' then redis.call('ZREM', KEYS[4], ARGV[3]) end
 local taken = {}
 local exhausted = false
-for i = 4, #ARGV do
+for i = 6, #ARGV do
   local envelope = false
   while not exhausted do
     local entry = redis.call('LPOP', KEYS[2])
@@ -32,6 +36,8 @@ for i = 4, #ARGV do
   end
   if envelope then
     taken[#taken + 1] = envelope
+    local id = string.match(envelope, '"id":"([^"]+)"')
+    if id then redis.call('SET', ARGV[4] .. id, ARGV[i], 'PX', ARGV[5]) end
   else
     redis.call('RPUSH', KEYS[1], ARGV[i])
   end

@@ -72,7 +72,7 @@ const workerFast = (node: string, cells: Cells): string[] => [
   ...cells.all.flatMap(({ fast: keys }) => [
     // The queues that runners share.
     ...readWrite(keys.idle('*'), keys.wait('*'), keys.starting('*'), keys.live('*'), keys.demand),
-    ...readWrite(keys.logs('*'), absentKey(keys.demand)),
+    ...readWrite(keys.logs('*'), keys.given('*'), absentKey(keys.demand)),
     // What is this node's own. Others' signs of life and records it reads: that is how it knows them.
     ...readWrite(keys.inbox(node), keys.alive(node), keys.leases(node)),
     ...readOnly(keys.alive('*')),

@@ -56,7 +56,7 @@ export class Intake {
     const at = entry.indexOf(10);
     const token = entry.toString('latin1', 0, at);
     const { route, payload } = parseEnvelope(entry.subarray(at + 1));
-    if (this.#options.links().get(route.gw)?.refused.has(`${route.stream} ${token}`)) return;
+    if (this.#wasRefused(route, token)) return;
     const found = this.#find(token);
     if (!found) return this.#refuse(route);
     this.run(found.instance, found.slot, route, payload, 0);
@@ -110,7 +110,7 @@ export class Intake {
   #requeue(instance: Instance, route: Route, payload: Buffer): void {
     const envelope = encodeEnvelope(route, payload);
     this.#options.dispatcher
-      .requeue(instance.deployment.id, route.startByMs, envelope)
+      .requeue(instance.deployment.id, route.id, route.startByMs, envelope)
       .catch((error: unknown) => this.#options.log.warn({ error, route }, 'a call could not be put back'));
   }
 
@@ -132,6 +132,11 @@ export class Intake {
     const slot = instance?.slots[token.slot];
     if (!instance || !slot || instance.state !== 'active') return undefined;
     return slot.generation === token.generation && slot.stream === 0 ? { instance, slot } : undefined;
+  }
+
+  /** Its gateway asked for it before it was here, was told that it is not, and has sent it elsewhere. */
+  #wasRefused(route: Route, token: string): boolean {
+    return this.#options.links().get(route.gw)?.refused.has(`${route.stream} ${token}`) === true;
   }
 
   #refuse(route: Route): void {
@@ -259,6 +264,7 @@ export class Intake {
       for (const [index, envelope] of envelopes.entries()) {
         const { route, payload } = parseEnvelope(envelope);
         const slot = slots[index] as Slot;
+        if (this.#wasRefused(route, tokens[index] as string)) continue;
         if (instance.state !== 'active') this.#refuse(route);
         else
           this.run(

@@ -4,7 +4,11 @@
  * be found, listened to or impersonated.
  */
 import { existsSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { runTool } from './command.ts';
+
+const REMOVALS_MAX = 8;
+const REMOVAL_MS = 25;
 
 export interface NamespacePlan {
   /** In /run/netns. */
@@ -53,7 +57,12 @@ export async function createNamespace(plan: NamespacePlan): Promise<void> {
 /** The link goes with its namespace; removing it as well helps when a process still holds the namespace. */
 export async function removeNamespace({ name, link }: Pick<NamespacePlan, 'name' | 'link'>): Promise<void> {
   await runTool('ip', ['link', 'delete', link]).catch(() => {});
-  await runTool('ip', ['netns', 'delete', name]).catch(() => {});
+  // While another process makes its own copy of the mounts, a namespace is busy for a moment.
+  for (let attempt = 0; attempt < REMOVALS_MAX; attempt++) {
+    await runTool('ip', ['netns', 'delete', name]).catch(() => {});
+    if (!existsSync(`/run/netns/${name}`)) return;
+    await delay(REMOVAL_MS * (attempt + 1));
+  }
 }
 
 /** Before the device is up: then it never has an address of its own making. */

@@ -1,7 +1,8 @@
 /**
- * `npm run bench [-- --rounds 5 --only cold,warm,deploy,memory,events]`: Skiff beside bare Node and `docker run`,
+ * `npm run bench [-- --rounds 5 --only cold,warm,deploy,memory,events,swarm]`: Skiff beside bare Node and `docker run`,
  * interleaved in one run on one machine, load generator included. Prints a table and writes JSON to test/bench/out.
- * Two servers run: one with stems and leases, one without both; isolation is on in both.
+ * Two servers run: one with stems and leases, one without both; isolation is on in both. `swarm` is three hosts of their
+ * own, and only on demand: it takes minutes.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus, release } from 'node:os';
@@ -17,6 +18,7 @@ import { deployImage, imageRound } from './sections/image.ts';
 import { overloadRound } from './sections/overload.ts';
 import { deployRound, startBenchRegistry } from './sections/deploy.ts';
 import { memoryRound, stepRound } from './sections/scale.ts';
+import { swarmRound } from './sections/swarm.ts';
 import { WARM, warmRound } from './sections/warm.ts';
 import { Record } from './stats.ts';
 import { Subject } from './subject.ts';
@@ -37,51 +39,9 @@ const port = Number(values.port);
 const apps = join(import.meta.dirname, 'apps');
 const say = (text: string): boolean => process.stderr.write(`${text}\n`);
 
-await using stack = new AsyncDisposableStack();
-say('starting two servers …');
-const npm = only.has('deploy') ? await startBenchRegistry() : undefined;
-if (npm) stack.defer(() => npm.close());
-const leased = await Subject.start(port, { SKIFF_RUNNER_STEMS: '6' });
-stack.defer(() => leased.close());
-const queued = await Subject.start(port + 10, { SKIFF_RUNNER_STEMS: '0', SKIFF_LEASES: 'off' });
-stack.defer(() => queued.close());
-const deploying = npm && (await Subject.start(port + 40, { SKIFF_NPM_REGISTRY: npm.url }));
-if (deploying) stack.defer(() => deploying.close());
-const bare = spawnBare(port + 20);
-stack.defer(() => stop(bare));
-await untilFirstByte(performance.now(), port + 20);
-const docker = only.has('cold') || only.has('deploy') ? await Docker.tryStart() : undefined;
-if (docker) stack.defer(() => docker.close());
-else say('no dockerd here: the rows against B1 are left out');
-
-for (const subject of [leased, queued]) {
-  // As many calls in one process as the bare baseline takes.
-  await subject.deploy(WARM, join(apps, 'hello'), { concurrency: 200 });
-  await subject.deploy(COLD, join(apps, 'hello'), { keepAlive: 0, concurrency: 1, max: 100 });
-  await subject.deploy('slow', join(apps, 'slow'));
-  await subject.deploy('slow-single', join(apps, 'slow'), { concurrency: 1, max: 30, memory: '128MB' });
-  await subject.deploy('idle', join(apps, 'hello'), { concurrency: 1, max: 10 });
-}
-
-if (only.has('image')) await deployImage(leased);
-
 const record = new Record();
-const cold = { record, docker, withStems: leased, withoutStems: queued, port: port + 30 };
-for (let round = 1; round <= rounds; round++) {
-  say(`round ${round} of ${rounds}`);
-  if (only.has('cold')) await coldRound(cold, samples);
-  if (only.has('image')) await imageRound(record, leased, port + 30, Math.ceil(samples / 4));
-  if (only.has('sustained')) await sustainedRound(cold, 3);
-  if (only.has('warm')) await warmRound({ record, barePort: port + 20, leased, queued }, 3);
-  if (npm && deploying) await deployRound(record, deploying, { docker, npm, samples: 5 });
-  if (only.has('step')) {
-    await stepRound(record, leased, 'slow', 'step 1 to 20 callers, 95 % reached');
-    await stepRound(record, leased, 'slow-single', 'the same, one call for each sandbox');
-  }
-  if (only.has('overload')) await overloadRound(record, leased, 'slow-single');
-  if (only.has('memory')) await memoryRound(record, leased, port + 30, 4);
-  if (only.has('events')) await eventsRound(record, leased, WARM, Number(values.events));
-}
+if (values.only !== 'swarm') await measureHost();
+if (only.has('swarm')) for (let round = 1; round <= rounds; round++) await swarmRound(record, say, port + 60);
 
 const machine = {
   date: new Date().toISOString(),
@@ -101,3 +61,51 @@ await writeFile(
     2,
   ),
 );
+
+/** One host, beside bare Node and Docker. */
+async function measureHost(): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  say('starting two servers …');
+  const npm = only.has('deploy') ? await startBenchRegistry() : undefined;
+  if (npm) stack.defer(() => npm.close());
+  const leased = await Subject.start(port, { SKIFF_RUNNER_STEMS: '6' });
+  stack.defer(() => leased.close());
+  const queued = await Subject.start(port + 10, { SKIFF_RUNNER_STEMS: '0', SKIFF_LEASES: 'off' });
+  stack.defer(() => queued.close());
+  const deploying = npm && (await Subject.start(port + 40, { SKIFF_NPM_REGISTRY: npm.url }));
+  if (deploying) stack.defer(() => deploying.close());
+  const bare = spawnBare(port + 20);
+  stack.defer(() => stop(bare));
+  await untilFirstByte(performance.now(), port + 20);
+  const docker = only.has('cold') || only.has('deploy') ? await Docker.tryStart() : undefined;
+  if (docker) stack.defer(() => docker.close());
+  else say('no dockerd here: the rows against B1 are left out');
+
+  for (const subject of [leased, queued]) {
+    // As many calls in one process as the bare baseline takes.
+    await subject.deploy(WARM, join(apps, 'hello'), { concurrency: 200 });
+    await subject.deploy(COLD, join(apps, 'hello'), { keepAlive: 0, concurrency: 1, max: 100 });
+    await subject.deploy('slow', join(apps, 'slow'));
+    await subject.deploy('slow-single', join(apps, 'slow'), { concurrency: 1, max: 30, memory: '128MB' });
+    await subject.deploy('idle', join(apps, 'hello'), { concurrency: 1, max: 10 });
+  }
+
+  if (only.has('image')) await deployImage(leased);
+
+  const cold = { record, docker, withStems: leased, withoutStems: queued, port: port + 30 };
+  for (let round = 1; round <= rounds; round++) {
+    say(`round ${round} of ${rounds}`);
+    if (only.has('cold')) await coldRound(cold, samples);
+    if (only.has('image')) await imageRound(record, leased, port + 30, Math.ceil(samples / 4));
+    if (only.has('sustained')) await sustainedRound(cold, 3);
+    if (only.has('warm')) await warmRound({ record, barePort: port + 20, leased, queued }, 3);
+    if (npm && deploying) await deployRound(record, deploying, { docker, npm, samples: 5 });
+    if (only.has('step')) {
+      await stepRound(record, leased, 'slow', 'step 1 to 20 callers, 95 % reached');
+      await stepRound(record, leased, 'slow-single', 'the same, one call for each sandbox');
+    }
+    if (only.has('overload')) await overloadRound(record, leased, 'slow-single');
+    if (only.has('memory')) await memoryRound(record, leased, port + 30, 4);
+    if (only.has('events')) await eventsRound(record, leased, WARM, Number(values.events));
+  }
+}

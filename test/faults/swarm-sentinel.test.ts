@@ -1,8 +1,11 @@
 /**
- * A server whose stores are elsewhere: a primary, its replica, three sentinels. What callers see when the primary dies
+ * A server whose stores are elsewhere: a primary, its replica, three sentinels, all of
+ * them behind TLS. What callers see when the primary dies
  * under them, and that nodes keep their users in the stores, whoever is primary.
  */
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openRedis, withCredentials } from '../../infra/lib/redis.ts';
 import { ONE_CELL } from '../../infra/contract/cells.ts';
@@ -22,10 +25,14 @@ const REFUSAL_MS_MAX = 5_000;
 let stores: SentinelCluster;
 let server: TestServer;
 let url: string;
+let trusted: string[] = [];
 
 beforeAll(async () => {
-  stores = await startSentinelCluster();
-  server = await startServer({ env: { SKIFF_REDIS_URL: stores.url } });
+  stores = await startSentinelCluster({ isEncrypted: true });
+  const caFile = stores.caFile as string;
+  trusted = getCACertificates('default');
+  setDefaultCACertificates([...trusted, readFileSync(caFile, 'utf8')]);
+  server = await startServer({ env: { SKIFF_REDIS_URL: stores.url, NODE_EXTRA_CA_CERTS: caFile } });
   ({ url } = await server.deploy(functionFixture('echo.ts')));
 });
 afterAll(async () => {
@@ -33,7 +40,24 @@ afterAll(async () => {
     await server?.stop();
   } finally {
     await stores?.close();
+    setDefaultCACertificates(trusted);
   }
+});
+
+it('speaks TLS to stores and sentinels, and to none whose certificate it cannot check', async () => {
+  expect(stores.url).toMatch(/^rediss\+sentinel:/);
+  setDefaultCACertificates(trusted);
+  const doubtful = openRedis(stores.url, { sentinelRetryStrategy: () => null });
+  try {
+    await expect(doubtful.connect()).rejects.toThrow(/All sentinels are unreachable/);
+  } finally {
+    doubtful.disconnect();
+    setDefaultCACertificates([...trusted, readFileSync(stores.caFile as string, 'utf8')]);
+  }
+  const own = openRedis(stores.url);
+  await own.connect();
+  expect(await own.ping()).toBe('PONG');
+  own.disconnect();
 });
 
 it('answers 503 within seconds while a primary is lost, and goes on with the next one by itself', async () => {

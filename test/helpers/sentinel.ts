@@ -5,11 +5,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
+import { createAuthority, createKeyPair, issueLeaf } from '../../infra/swarm/certificates.ts';
 import { freePorts } from './ports.ts';
 import { waitFor } from './wait.ts';
 
 export interface SentinelCluster {
   readonly url: string;
+  /** Certificate of the CA that signed theirs, if they are encrypted: for NODE_EXTRA_CA_CERTS. */
+  readonly caFile: string | undefined;
   /** Port of the primary, as the sentinels say. */
   primaryPort(): Promise<number>;
   kill(port: number): Promise<void>;
@@ -25,8 +28,33 @@ export interface SentinelCluster {
 const NAME = 'skiff';
 const DOWN_MS = 1_000;
 
-export async function startSentinelCluster(): Promise<SentinelCluster> {
+/** A CA, and a certificate of it for 127.0.0.1. */
+function writeCertificates(folder: string) {
+  const authority = createAuthority('sentinel');
+  const { privateKey, publicKey } = createKeyPair();
+  const certificate = issueLeaf(authority, {
+    publicKey,
+    nodeId: 'store',
+    role: 'manager',
+    addresses: ['127.0.0.1'],
+    lifeMs: 86_400_000,
+  });
+  const files = { 'ca-cert': authority.certificate, cert: certificate, key: privateKey };
+  for (const [name, pem] of Object.entries(files)) writeFileSync(join(folder, `${name}.pem`), pem);
+  const settings = Object.keys(files).map((name) => `tls-${name}-file ${join(folder, `${name}.pem`)}`);
+  return {
+    ca: authority.certificate,
+    caFile: join(folder, 'ca-cert.pem'),
+    settings: [...settings, 'tls-auth-clients no', 'tls-replication yes'],
+  };
+}
+
+/** `isEncrypted`: stores and sentinels speak TLS and nothing else. */
+export async function startSentinelCluster({ isEncrypted = false } = {}): Promise<SentinelCluster> {
   const folder = mkdtempSync(join(tmpdir(), 'skiff-sentinel-'));
+  const tls = isEncrypted ? writeCertificates(folder) : undefined;
+  const listen = (port: number): string[] =>
+    tls ? ['port 0', `tls-port ${port}`, ...tls.settings] : [`port ${port}`];
   const [first = 0, second = 0, ...sentinelPorts] = await freePorts(5);
   const processes = new Map<number, ChildProcess>();
 
@@ -40,7 +68,9 @@ export async function startSentinelCluster(): Promise<SentinelCluster> {
     const dir = join(folder, String(port));
     mkdirSync(dir, { recursive: true });
     const settings =
-      `--port ${port} --bind 127.0.0.1 --appendonly yes --appendfsync always --maxmemory-policy noeviction ` +
+      `${listen(port)
+        .map((line) => `--${line}`)
+        .join(' ')} --bind 127.0.0.1 --appendonly yes --appendfsync always --maxmemory-policy noeviction ` +
       '--min-replicas-to-write 1 --repl-diskless-sync-delay 0 --repl-timeout 5 --repl-ping-replica-period 1';
     const other = port === second && processes.size < 2 ? ['--replicaof', `127.0.0.1 ${first}`] : [];
     run(port, [...settings.split(' '), '--dir', dir, '--save', '', ...other]);
@@ -51,7 +81,7 @@ export async function startSentinelCluster(): Promise<SentinelCluster> {
     mkdirSync(dir);
     const file = join(dir, 'sentinel.conf');
     const lines = [
-      `port ${port}`,
+      ...listen(port),
       'bind 127.0.0.1',
       `dir ${dir}`,
       `sentinel monitor ${NAME} 127.0.0.1 ${first} 2`,
@@ -66,7 +96,13 @@ export async function startSentinelCluster(): Promise<SentinelCluster> {
     port: number,
     question: (redis: Redis) => Promise<Value>,
   ): Promise<Value | undefined> {
-    const redis = new Redis({ host: '127.0.0.1', port, lazyConnect: true, retryStrategy: () => null });
+    const redis = new Redis({
+      host: '127.0.0.1',
+      port,
+      lazyConnect: true,
+      retryStrategy: () => null,
+      ...(tls && { tls: { ca: tls.ca } }),
+    });
     redis.on('error', () => {});
     try {
       await redis.connect();
@@ -128,7 +164,8 @@ export async function startSentinelCluster(): Promise<SentinelCluster> {
   }
 
   return {
-    url: `redis+sentinel://${sentinelPorts.map((port) => `127.0.0.1:${port}`).join(',')}/${NAME}`,
+    caFile: tls?.caFile,
+    url: `${tls ? 'rediss' : 'redis'}+sentinel://${sentinelPorts.map((port) => `127.0.0.1:${port}`).join(',')}/${NAME}`,
     primaryPort,
     start,
     untilReplicated,

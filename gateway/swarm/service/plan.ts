@@ -7,7 +7,7 @@
  * stays, except where the order of the update is `stop-first`.
  */
 import type { NodeRecord } from '../../../sdk/protocol/api.ts';
-import { findUnmet } from '../../../sdk/protocol/swarm/constraint.ts';
+import { findUnmet, readSpread } from '../../../sdk/protocol/swarm/constraint.ts';
 import {
   isFit,
   type Replica,
@@ -229,7 +229,7 @@ function countPlaced({ replicas, pending }: Situation): Map<string, number> {
   return placed;
 }
 
-/** Fewest replicas of this service, then fewest of all, then most free memory. */
+/** As preferences say; then fewest replicas of this service, then fewest of all, then most free memory. */
 function chooseNode(situation: Situation, placed: ReadonlyMap<string, number>): string | undefined {
   const { service, nodes, memoryBytes, load } = situation;
   const perNodeMax = service.spec.replicasMaxPerNode || Number.POSITIVE_INFINITY;
@@ -247,7 +247,29 @@ function chooseNode(situation: Situation, placed: ReadonlyMap<string, number>): 
     (placed.get(a.id) ?? 0) - (placed.get(b.id) ?? 0) ||
     (load.get(a.id) ?? 0) - (load.get(b.id) ?? 0) ||
     free(b) - free(a);
-  return (roomy.length > 0 ? roomy : able).toSorted(order)[0]?.id;
+  return spread(roomy.length > 0 ? roomy : able, situation, placed).toSorted(order)[0]?.id;
+}
+
+/** Those of the nodes whose value of each preferred label has the fewest replicas. */
+function spread(
+  able: readonly NodeRecord[],
+  { service, nodes }: Situation,
+  placed: ReadonlyMap<string, number>,
+): readonly NodeRecord[] {
+  let [chosen, all] = [able, nodes];
+  for (const preference of service.spec.preferences) {
+    const counts = new Map<string, number>();
+    for (const node of all) {
+      const value = readSpread(preference, node);
+      counts.set(value, (counts.get(value) ?? 0) + (placed.get(node.id) ?? 0));
+    }
+    const of = (node: NodeRecord) => counts.get(readSpread(preference, node)) ?? 0;
+    const least = Math.min(...chosen.map(of));
+    const value = chosen.filter((node) => of(node) === least).map((node) => readSpread(preference, node))[0];
+    const isThere = (node: NodeRecord) => readSpread(preference, node) === value;
+    [chosen, all] = [chosen.filter(isThere), all.filter(isThere)];
+  }
+  return chosen;
 }
 
 function describeLack(situation: Situation): string {

@@ -16,6 +16,16 @@ export const Constraint = z
       'node.platform.os, node.platform.arch and node.labels.<name>',
   );
 
+const SPREAD = /^\s*spread\s*=\s*((?:node|engine)\.labels\.[A-Za-z0-9._-]{1,63})\s*$/;
+
+/** Docker's `--placement-pref`: replicas are spread evenly over the values that a label has. */
+export const Preference = z.string().max(400).regex(SPREAD, 'a preference is spread=node.labels.<name>');
+
+/** What the label of a preference is on a node; '' where there is none. */
+export function readSpread(preference: string, node: NodeFacts): string {
+  return readField(SPREAD.exec(preference)?.[1] ?? '', node) ?? '';
+}
+
 /** What constraints can ask of a node. */
 export interface NodeFacts {
   readonly id: string;

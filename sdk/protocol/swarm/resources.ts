@@ -3,7 +3,7 @@
  * Times are epoch milliseconds. Words and states are Docker Swarm's where it has them.
  */
 import { z } from 'zod';
-import { Constraint } from './constraint.ts';
+import { Constraint, Preference } from './constraint.ts';
 import { FunctionName } from '../manifest.ts';
 
 export const NodeRole = z.enum(['worker', 'manager']);
@@ -169,6 +169,8 @@ export const ServiceSpec = z.object({
   mode: z.enum(['replicated', 'global']).default('replicated'),
   replicas: z.number().int().min(0).max(1_000).default(1),
   constraints: z.array(Constraint).max(32).default([]),
+  /** Over what replicas are spread, the first before the second. */
+  preferences: z.array(Preference).max(4).default([]),
   /** 0: no limit. */
   replicasMaxPerNode: z.number().int().min(0).max(1_000).default(0),
   update: UpdateConfig.prefault({}),
@@ -201,6 +203,7 @@ export const ServiceCreate = z.strictObject({
   mode: ServiceSpec.shape.mode.optional(),
   replicas: z.number().int().min(0).max(1_000).optional(),
   constraints: z.array(Constraint).max(32).optional(),
+  preferences: z.array(Preference).max(4).optional(),
   replicasMaxPerNode: z.number().int().min(0).max(1_000).optional(),
   update: UpdateConfig.partial().optional(),
   rollback: RollbackConfig.partial().optional(),
@@ -212,6 +215,7 @@ export const ServiceUpdate = z.strictObject({
   deployment: z.string().optional(),
   replicas: z.number().int().min(0).max(1_000).optional(),
   constraints: z.array(Constraint).max(32).optional(),
+  preferences: z.array(Preference).max(4).optional(),
   replicasMaxPerNode: z.number().int().min(0).max(1_000).optional(),
   update: UpdateConfig.partial().optional(),
   rollback: RollbackConfig.partial().optional(),

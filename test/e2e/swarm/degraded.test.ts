@@ -10,9 +10,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fast } from '../../helpers/keys.ts';
 import { openRedis } from '../../../infra/lib/redis.ts';
 import { functionFixture } from '../../helpers/fixtures.ts';
+import { expectHonest } from '../../helpers/honest.ts';
 import type { Host } from '../../helpers/hosts.ts';
 import { startLoad } from '../../helpers/load.ts';
-import { CALLERS, expectHonest, more, NOTICE_MS_MAX, ThreeHosts } from '../../helpers/three-hosts.ts';
+import { CALLERS, more, NOTICE_MS_MAX, ThreeHosts } from '../../helpers/three-hosts.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
 const SKEW_MS = 90_000;
@@ -134,6 +135,46 @@ describe('a swarm whose hosts are not well', () => {
       expect(performance.now() - started).toBeLessThan(NOTICE_MS_MAX);
     } finally {
       second.thaw();
+      redis.disconnect();
+    }
+  });
+
+  it('repeats a call that waited and was given away with a slot that nobody heard of, and says at once when its host died', async () => {
+    await first.deploy('single', functionFixture('behaviour.ts'), {
+      concurrency: 1,
+      max: 1,
+      memory: '64MB',
+    });
+    const deployment = (await fetch(`${first.url}/f/single/slow?ms=1`)).headers.get(
+      'skiff-deployment',
+    ) as string;
+    const redis = openRedis(`unix:${first.dataDir}/run/fast.sock`);
+    await redis.connect();
+    /** A second call, taken out of the queue for a slot of this runner; its answer. */
+    async function loseCall(runner: string, epoch: string): Promise<{ status: number; ms: number }> {
+      const busy = fetch(`${first.url}/f/single/slow?ms=3000`);
+      await waitFor('it runs', async () => (await redis.llen(fast.idle(deployment))) === 0);
+      const began = performance.now();
+      const answer = fetch(`${first.url}/f/single/slow?ms=1`);
+      const entry = await waitFor(
+        'it waits',
+        async () => await redis.lpopBuffer(fast.wait(deployment)).then((found) => found ?? undefined),
+      );
+      const id = /"id":"([^"]+)"/.exec(entry.toString('latin1'))?.[1] as string;
+      await redis.set(fast.given(id), `${runner}|${epoch}|sbx-lost|0|0`, 'PX', 5_000);
+      const { status } = await answer;
+      expect((await busy).status).toBe(200);
+      return { status, ms: performance.now() - began };
+    }
+    try {
+      const epoch = await redis.get(fast.alive(second.nodeId));
+      const repeated = await loseCall(second.nodeId, epoch as string);
+      expect(repeated.status).toBe(200);
+      expect(repeated.ms).toBeLessThan(NOTICE_MS_MAX);
+      const lost = await loseCall('node-gone', 'e');
+      expect(lost.status).toBe(502);
+      expect(lost.ms).toBeLessThan(NOTICE_MS_MAX);
+    } finally {
       redis.disconnect();
     }
   });

@@ -4,9 +4,10 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ServiceState } from '../../../sdk/client/index.ts';
+import { expectHonest } from '../../helpers/honest.ts';
 import type { Host } from '../../helpers/hosts.ts';
 import { longestGap, startLoad, summarize } from '../../helpers/load.ts';
-import { bad, CALLERS, expectHonest, more, NOTICE_MS_MAX, ThreeHosts } from '../../helpers/three-hosts.ts';
+import { bad, CALLERS, more, NOTICE_MS_MAX, ThreeHosts } from '../../helpers/three-hosts.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
 describe('a swarm of three hosts', () => {

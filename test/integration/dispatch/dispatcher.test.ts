@@ -94,8 +94,37 @@ describe('dispatch scripts', () => {
     await send('one');
     await send('two');
     const [first] = await dispatcher.offer('dep-1', [token(0)]);
-    await dispatcher.requeue('dep-1', startBy(), first as Buffer);
+    await dispatcher.requeue('dep-1', 'inv-1', startBy(), first as Buffer);
     expect((await dispatcher.offer('dep-1', [token(0)])).map(String)).toEqual(['one']);
+  });
+
+  it('says for which slot a waiting call was taken, until it is put back', async () => {
+    await live();
+    const calls = ['inv-1', 'inv-2', 'inv-3'].map((id) => ({ id, deployment: 'dep-1' }));
+    const envelopes = calls.map(({ id }) => `{"v":1,"id":"${id}","gw":"g"} {"id":"of a caller's"}`);
+    for (const envelope of envelopes) await send(envelope);
+    expect(await dispatcher.findGiven(calls)).toEqual([undefined, undefined, undefined]);
+    await dispatcher.offer('dep-1', [token(0)]);
+    await dispatcher.offer('dep-1', [token(0, 'gone')]);
+    expect(await dispatcher.findGiven(calls)).toEqual([
+      { token: token(0), isAlive: true },
+      { token: token(0, 'gone'), isAlive: false },
+      undefined,
+    ]);
+    await dispatcher.requeue('dep-1', 'inv-1', startBy(), Buffer.from(envelopes[0] as string));
+    expect((await dispatcher.findGiven(calls))[0]).toBeUndefined();
+  });
+
+  it('and also when a gateway that gives a slot back hands it on', async () => {
+    await live();
+    await dispatcher.offer('dep-1', [token(0)]);
+    const tokens = await dispatcher.lease('dep-1', 1, 5_000);
+    await send('{"id":"inv-1"}');
+    await dispatcher.giveBack('dep-1', tokens);
+    expect(await redis.llen(fast.inbox('r1'))).toBe(1);
+    expect(await dispatcher.findGiven([{ id: 'inv-1', deployment: 'dep-1' }])).toEqual([
+      { token: token(0), isAlive: true },
+    ]);
   });
 
   it('a thousand first requests start as many sandboxes as their slots call for, up to the maximum', async () => {

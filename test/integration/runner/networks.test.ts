@@ -85,7 +85,7 @@ it('after somebody removed the rules and before the next start, stopping leaves 
   await networks.acquire('first');
   networks.attach('first', () => (isEnded = true));
   run('nft', 'delete', 'table', 'inet', networks.table);
-  await expect.poll(() => isEnded, { timeout: 10_000 }).toBe(true);
+  await expect.poll(() => isEnded, { timeout: 30_000 }).toBe(true);
   await networks.close();
   expect(things()).toEqual([]);
 });

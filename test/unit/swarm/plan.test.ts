@@ -118,6 +118,36 @@ test('constraints and the maximum for a node are kept, and what lacks is said', 
   );
 });
 
+test('preferences spread replicas over the values of a label, then over nodes', () => {
+  const zone = (id: string, name: string, rack = '1') => node(id, { labels: { zone: name, rack } });
+  const nodes = [zone('a1', 'a'), zone('a2', 'a'), zone('a3', 'a', '2'), zone('b1', 'b')];
+  const placed = (spec: object, on = nodes) =>
+    starts(situation({ service: service(spec), nodes: on }))
+      .map((step) => step.node)
+      .toSorted();
+  expect(placed({ replicas: 4, preferences: ['spread=node.labels.zone'] })).toEqual(['a1', 'a2', 'b1', 'b1']);
+  const both = ['spread=node.labels.zone', 'spread=node.labels.rack'];
+  expect(placed({ replicas: 4, preferences: both })).toEqual(['a1', 'a3', 'b1', 'b1']);
+  // Nodes without the label are a place of their own, and a limit comes before a preference.
+  const bare = [...nodes, node('c')];
+  expect(placed({ replicas: 3, preferences: ['spread=node.labels.zone'] }, bare)).toEqual(['a1', 'b1', 'c']);
+  const limited = { replicas: 4, replicasMaxPerNode: 1, preferences: ['spread=node.labels.zone'] };
+  expect(placed(limited)).toEqual(['a1', 'a2', 'a3', 'b1']);
+  expect(ServiceSpec.safeParse({ ...service().spec, preferences: ['spread=zone'] }).success).toBe(false);
+});
+
+test('a node through which no invocation passes gets no replica, and keeps those it has', () => {
+  const health = { state: 'failing' as const, sinceMs: 0 };
+  const nodes = [node('a', { health }), node('b')];
+  expect(starts(situation({ nodes })).map((step) => step.node)).toEqual(['b', 'b', 'b']);
+  expect(
+    planService(situation({ nodes, replicas: [1, 2, 3].map((slot) => replica(slot, 'a')) })).steps,
+  ).toEqual([]);
+  expect(planService(situation({ nodes: [node('a', { health })] })).message).toBe(
+    'no suitable node (none is ready on 1 nodes)',
+  );
+});
+
 test('a global service has one replica on each node that can have it', () => {
   const global = service({ mode: 'global', constraints: ['node.labels.edge!=no'] });
   const nodes = [

@@ -38,6 +38,11 @@ function addPolicyOptions(command: Command) {
       'of the nodes, for example node.labels.zone==a; may be repeated',
       collect,
     )
+    .option(
+      '--placement-pref <preference>',
+      'for example spread=node.labels.zone: as many in each zone; may be repeated',
+      collect,
+    )
     .option('--replicas-max-per-node <count>', 'at most this many on one node (0: no limit)', parseCount)
     .option('--update-parallelism <count>', 'replicas replaced at a time (0: all)', parseCount)
     .option('--update-delay <duration>', 'between two', parseDuration)
@@ -63,7 +68,7 @@ type PolicyOptions = ReturnType<ReturnType<typeof addPolicyOptions>['opts']>;
 
 function readPolicy(
   options: PolicyOptions,
-): Pick<ServiceUpdate, 'constraints' | 'replicasMaxPerNode' | 'update'> {
+): Pick<ServiceUpdate, 'constraints' | 'preferences' | 'replicasMaxPerNode' | 'update'> {
   const update = withoutUndefined({
     parallelism: options.updateParallelism,
     delayMs: options.updateDelay,
@@ -73,6 +78,7 @@ function readPolicy(
   });
   return withoutUndefined({
     constraints: options.constraint,
+    preferences: options.placementPref,
     replicasMaxPerNode: options.replicasMaxPerNode,
     update: Object.keys(update).length === 0 ? undefined : update,
   });
@@ -232,6 +238,7 @@ function printService({ output: { out } }: Session, state: ServiceState): void {
     ['mode', spec.mode],
     ['replicas', formatReplicas(state)],
     ['constraints', spec.constraints.join(' and ') || undefined],
+    ['preferences', spec.preferences.join(', ') || undefined],
     ['update', updateStatus && `${updateStatus.state} (${updateStatus.message})`],
     ['problem', message],
   ]);
