@@ -53,8 +53,12 @@ const WORKER_DURABLE: readonly string[] = [
   ...['zrange', 'zrevrange', 'zscore', 'zcard'].map((name) => `+${name}`),
   ...readWrite(durable.functionRecord('*')),
   ...readOnly(
-    ...[durable.functions, durable.deployment('*'), durable.cells, durable.secrets],
-    ...[swarm.members, swarm.volumes],
+    durable.functions,
+    durable.deployment('*'),
+    durable.cells,
+    durable.secrets,
+    swarm.members,
+    swarm.volumes,
   ),
   `&${durable.changes}`,
 ];
