@@ -1,5 +1,5 @@
 /** The npm package `skiff` as its users get it: packed, installed into an empty project, and run in several runtimes. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import {
   copyFileSync,
   mkdirSync,
@@ -9,6 +9,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -22,9 +23,13 @@ import type { NpmProgram, Runtime } from '../../../infra/runtimes/contract.ts';
 import { createProblem } from '../../../sdk/protocol/errors.ts';
 import { openBrowser } from '../../helpers/browser.ts';
 import { answerJson, startHttpServer, type TestServer } from '../../helpers/http-server.ts';
+import { freePorts } from '../../helpers/ports.ts';
 import { ROOT } from '../../helpers/source-tree.ts';
+import { waitFor } from '../../helpers/wait.ts';
 
 const run = promisify(execFile);
+const require = createRequire(import.meta.url);
+const { default: workerd } = require('workerd') as { default: string };
 const FIXTURES = join(ROOT, 'test/fixtures/package');
 const MINUTE_MS = 60_000;
 
@@ -103,6 +108,21 @@ const SCRIPT = `
   const handler = defineFunction({ handle: (input) => input });
   const echoed = await (await handler.fetch(new Request('http://x/', { method: 'POST', body: '[1]' }))).json();
   console.log(JSON.stringify({ ...(await call(client, process.argv.at(-1))), echoed }));
+`;
+
+/** The same, as Cloudflare's runtime is given it. */
+const WORKER = `
+  import * as client from 'skiff/client';
+  import { defineFunction } from 'skiff';
+  import { call } from './calls.mjs';
+  const handler = defineFunction({ handle: (input) => input });
+  export default {
+    async fetch(request) {
+      const echoed = await (await handler.fetch(new Request('http://x/', { method: 'POST', body: '[1]' }))).json();
+      const url = new URL(request.url).searchParams.get('url');
+      return Response.json({ ...(await call(client, url)), echoed });
+    },
+  };
 `;
 
 /** The other entry runs handlers on the guest, which is all of a runtime's built-ins. */
@@ -226,5 +246,33 @@ test('the client runs in a browser', async () => {
     expect(seen).toEqual(SEEN);
   } finally {
     await browser.close();
+  }
+});
+
+test('it runs in Workers', async () => {
+  const [port] = await freePorts(1);
+  const embed = (name: string, file: string): string => `(name = "${name}", esModule = embed "${file}")`;
+  writeFileSync(join(project, 'worker.mjs'), WORKER);
+  writeFileSync(
+    join(project, 'workerd.capnp'),
+    `using Workerd = import "/workerd/workerd.capnp";
+    const config :Workerd.Config = (
+      services = [(name = "main", worker = .worker), (name = "internet", network = (allow = ["private", "public"]))],
+      sockets = [(name = "http", address = "127.0.0.1:${port}", http = (), service = "main")],
+    );
+    const worker :Workerd.Worker = (compatibilityDate = "2026-01-01", modules = [
+      ${embed('worker.mjs', 'worker.mjs')}, ${embed('calls.mjs', 'calls.mjs')},
+      ${embed('skiff', 'node_modules/skiff/dist/skiff.js')},
+      ${embed('skiff/client', 'node_modules/skiff/dist/client.js')},
+    ]);`,
+  );
+  const worker = spawn(workerd, ['serve', 'workerd.capnp'], { cwd: project, stdio: 'ignore' });
+  try {
+    const response = await waitFor('the worker to answer', () =>
+      fetch(`http://127.0.0.1:${port}/?url=${encodeURIComponent(server.url)}`).catch(() => undefined),
+    );
+    expect(await response.json()).toEqual({ ...SEEN, echoed: [1] });
+  } finally {
+    worker.kill('SIGKILL');
   }
 });
