@@ -15,8 +15,18 @@ function load(): ValidateFunction {
   const require = createRequire(import.meta.url);
   const { Ajv2020: Validator } = require('ajv/dist/2020.js') as { Ajv2020: typeof Ajv2020 };
   const schema = JSON.parse(readFileSync(new URL('compose-spec.json', import.meta.url), 'utf8')) as object;
-  // Its formats (duration, ports) are read by us, with the value in the message.
-  const ajv = new Validator({ strict: false, validateFormats: false, allErrors: true, verbose: true });
+  const ajv = new Validator({
+    strict: false,
+    // Its formats (duration, ports) are read by us, with the value in the message.
+    validateFormats: false,
+    allErrors: true,
+    verbose: true,
+    // It is used once in a process: what makes it quicker to use and slower to make is off (170 ms became 85).
+    validateSchema: false,
+    meta: false,
+    inlineRefs: false,
+    code: { optimize: false },
+  });
   return (validate = ajv.compile(schema));
 }
 
