@@ -27,6 +27,7 @@ async function checkHost(view: HostView, config: HostConfig): Promise<Check[]> {
     kernel.checkSeccomp(view),
     kernel.checkCgroups(view),
     ...(await checkPrograms(view, config.SKIFF_RUNTIME, isOwnBackbone)),
+    await kernel.checkVolumes(view),
     kernel.checkMemory(view),
     kernel.checkDataFolder(view, config.SKIFF_DATA_DIR),
     kernel.checkDisk(config.SKIFF_DATA_DIR),

@@ -39,6 +39,23 @@ export function checkOverlay(view: HostView): Check {
   );
 }
 
+/** Functions need none of it. */
+export async function checkVolumes(view: HostView): Promise<Check> {
+  if (!view.list('/dev').includes('loop-control'))
+    return warning(
+      'volumes',
+      'no loop devices, so services cannot have volumes here',
+      'modprobe loop; in a container, give it /dev/loop-control and /dev/loop*',
+    );
+  if ((await view.tryRun('mkfs.ext4', ['-V'])) !== undefined)
+    return ok('volumes', 'loop devices and mkfs.ext4');
+  return warning(
+    'volumes',
+    'mkfs.ext4 is not installed, so services cannot have volumes here',
+    'apt-get install --no-install-recommends e2fsprogs',
+  );
+}
+
 export function checkSeccomp(view: HostView): Check {
   const actions = view.tryRead('/proc/sys/kernel/seccomp/actions_avail') ?? '';
   if (/\berrno\b/.test(actions) && /\bkill_process\b/.test(actions))

@@ -54,6 +54,15 @@ describe('cgroups', () => {
   });
 });
 
+test('a host without loop devices runs functions, and is told that it can have no volumes', async () => {
+  expect(await kernel.checkVolumes(view)).toMatchObject({
+    status: 'warning',
+    fix: expect.stringContaining('modprobe loop'),
+  });
+  put('/dev/loop-control', '');
+  expect(await kernel.checkVolumes(view)).toMatchObject({ status: 'ok' });
+});
+
 test('a kernel without user namespaces, overlay or seccomp is refused, each with what to do', () => {
   for (const check of [
     kernel.checkUserNamespaces(view),
