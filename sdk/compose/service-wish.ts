@@ -8,6 +8,7 @@ export interface ReplicasWish {
   readonly mode: 'replicated' | 'global';
   readonly replicas: number;
   readonly constraints: readonly string[];
+  readonly preferences: readonly string[];
   readonly replicasMaxPerNode: number;
   readonly update: Readonly<Record<string, unknown>>;
   readonly rollback?: Readonly<Record<string, unknown>>;
@@ -25,10 +26,17 @@ export function createReplicasWish(service: Service): ReplicasWish {
     mode,
     replicas: deploy.replicas?.max ?? 1,
     constraints: deploy.constraints,
+    preferences: readPreferences(placement['preferences']),
     replicasMaxPerNode: Number(placement['max_replicas_per_node'] ?? 0),
     update: readUpdate(path, 'update_config', deploy.raw),
     ...(deploy.raw['rollback_config'] ? { rollback: readUpdate(path, 'rollback_config', deploy.raw) } : {}),
   };
+}
+
+/** `[{ spread: node.labels.zone }]`. */
+function readPreferences(preferences: unknown): string[] {
+  const list = (preferences ?? []) as readonly { readonly spread?: string }[];
+  return list.flatMap(({ spread }) => (spread === undefined ? [] : [`spread=${spread}`]));
 }
 
 /** Docker's words into the API's; what is not said is the platform's choice. */

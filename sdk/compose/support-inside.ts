@@ -18,7 +18,6 @@ export function checkPorts({ ports, expose }: Service, refuse: Say, pass: Say): 
 const MOOT: readonly (readonly [string, string])[] = [
   ['endpoint_mode', 'calls are spread over the replicas by the gateway'],
   ['labels', 'labels of the service are used'],
-  ['placement.preferences', 'replicas are spread by free memory and cores'],
   ['resources.reservations.cpus', 'placement goes by the limit'],
   ['resources.reservations.memory', 'placement goes by the limit'],
   [

@@ -143,12 +143,16 @@ async function settleReplicas(
   signal: AbortSignal,
 ): Promise<{ words: string; url: string }> {
   if (!wish.replicas) throw new Error(`${service.name} has no replicas`);
-  const { name, mode, constraints: wanted, ...rest } = wish.replicas;
-  const constraints = [...wanted];
+  const { name, mode, ...asked } = wish.replicas;
+  const rest = {
+    ...asked,
+    constraints: [...asked.constraints],
+    preferences: [...asked.preferences],
+  };
   if (planned?.action === 'create') {
-    await client.services.create({ ...rest, name, mode, constraints, functionName: wish.name }, { signal });
+    await client.services.create({ ...rest, name, mode, functionName: wish.name }, { signal });
   } else if (planned?.action === 'update') {
-    await client.services.update(name, { ...rest, constraints, deployment: 'latest' }, { signal });
+    await client.services.update(name, { ...rest, deployment: 'latest' }, { signal });
   }
   const deadline = performance.now() + CONVERGE_MS_MAX;
   for (;;) {

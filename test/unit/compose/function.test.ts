@@ -136,7 +136,6 @@ services:
   expect(moot.map(({ path }) => path)).toEqual([
     'services.web.ports.published',
     'services.web.deploy.endpoint_mode',
-    'services.web.deploy.placement.preferences',
     'services.web.deploy.resources.reservations.memory',
     'services.web.deploy.restart_policy.window',
   ]);
@@ -205,7 +204,10 @@ services:
     deploy:
       mode: replicated
       replicas: 3
-      placement: { constraints: [node.labels.zone==a], max_replicas_per_node: 2 }
+      placement:
+        constraints: [node.labels.zone==a]
+        preferences: [{ spread: node.labels.rack }]
+        max_replicas_per_node: 2
       update_config: { parallelism: 2, delay: 10s, order: start-first, failure_action: rollback, monitor: 1m }`);
   expect(createFunctionWish(project, service)).toMatchObject({
     image: 'host:5000/web:1',
@@ -214,6 +216,7 @@ services:
       mode: 'replicated',
       replicas: 3,
       constraints: ['node.labels.zone==a'],
+      preferences: ['spread=node.labels.rack'],
       replicasMaxPerNode: 2,
       update: {
         parallelism: 2,
