@@ -33,6 +33,8 @@ const settings = {
     .number()
     .int()
     .default(20 * GB),
+  /** Functions that take long to load get a V8 code cache, kept beside their layer. */
+  SKIFF_CODE_CACHE: z.stringbool().default(true),
   /** First host uid for sandboxes: above everything /etc/passwd and subuid ranges usually hold. */
   SKIFF_RUNNER_UID_BASE: z.coerce.number().int().min(1_000_000).default(2_000_000),
   /** Address for gateways on other hosts; absent: unix socket only. */

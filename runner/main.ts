@@ -23,6 +23,7 @@ import { openSandboxHost } from '../infra/sandbox/host.ts';
 import { openMembers } from '../infra/swarm/members.ts';
 import { openVolumes } from '../infra/swarm/volumes.ts';
 import { tryRegistryTls } from '../infra/swarm/identity.ts';
+import { CodeCaches } from './code-cache/code-caches.ts';
 import { loadRunnerConfig } from './config.ts';
 import { Intake } from './invoke/intake.ts';
 import { Links } from './invoke/links.ts';
@@ -187,6 +188,7 @@ const pool: Pool = new Pool({
   stemsPerBase: config.SKIFF_RUNNER_STEMS,
   owner,
   networks,
+  codeCaches: config.SKIFF_CODE_CACHE ? new CodeCaches({ store, log }) : undefined,
   filesDir,
   secretsDir,
   volumes,

@@ -48,6 +48,13 @@ export interface LayerStore {
   ensureLayer(repository: string, layer: LayerDescriptor): Promise<string>;
   /** Whether a layer or an image is here, whole. Does not count as a use. */
   has(kind: EntryKind, digest: string): boolean;
+  /**
+   * Folder, perhaps not there yet, for what was derived from a layer that is here: evicted with it and never without.
+   * Undefined for other layers.
+   */
+  annexOf(digest: string): string | undefined;
+  /** Says that what is in a layer's annex takes this much now. */
+  countAnnex(digest: string, bytes: number): void;
   /** Keeps a layer or an image (by its digest) until as many `unpin` calls; both may come before it is there. */
   pin(repository: string, digest: string): void;
   unpin(repository: string, digest: string): void;
@@ -108,6 +115,14 @@ class Store implements LayerStore {
 
   has(kind: EntryKind, digest: string): boolean {
     return this.#index.has(kind, digest);
+  }
+
+  annexOf(digest: string): string | undefined {
+    return this.#index.annexOf(digest);
+  }
+
+  countAnnex(digest: string, bytes: number): void {
+    this.#index.countAnnex(digest, bytes);
   }
 
   pin(_repository: string, digest: string): void {

@@ -14,6 +14,7 @@ import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { FrameError, FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import {
+  type CodeCacheUse,
   GUEST_PROTOCOL,
   type GuestHello,
   type LoadCommand,
@@ -21,6 +22,7 @@ import {
 } from '../../sdk/protocol/invocation.ts';
 import {
   CALLS_PER_SANDBOX_MAX,
+  CODE_CACHE_BYTES_MAX,
   COLD_START_MS_MAX,
   OUTPUT_BYTES_PER_SECOND_MAX,
   STREAM_WINDOW_BYTES,
@@ -52,6 +54,7 @@ export class GuestSandbox implements Guest {
   readonly #hello = Promise.withResolvers<void>();
   #loaded: ((frame: Frame) => void) | undefined;
   #onPong: (() => void) | undefined;
+  #codeCache: { readonly pieces: Buffer[]; bytes: number; end: () => void } | undefined;
   #exit: SandboxExit | undefined;
   #violation: string | undefined;
   #stderrTail = '';
@@ -243,6 +246,26 @@ export class GuestSandbox implements Guest {
     }
   }
 
+  /**
+   * What V8 has compiled of the function so far; only for a guest whose LOADED named `codeCache`, once at a time.
+   * Undefined when the sandbox ends or does not answer in time. The bytes are the guest's word, to be given to the same
+   * deployment alone.
+   */
+  async readCodeCache(msMax: number): Promise<Buffer | undefined> {
+    const { promise, resolve } = Promise.withResolvers<Buffer | undefined>();
+    const pieces: Buffer[] = [];
+    // What comes after it was given up is still expected: only its end makes another one a violation.
+    this.#codeCache = { pieces, bytes: 0, end: () => resolve(Buffer.concat(pieces)) };
+    this.#connection.send(FrameType.CODE_CACHE, 0);
+    const late = setTimeout(resolve, msMax, undefined);
+    void this.exited.then(() => resolve(undefined));
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
   /** The guest broke the protocol: it is not ours any more. */
   violate(what: string): void {
     this.#violation ??= what;
@@ -273,6 +296,8 @@ export class GuestSandbox implements Guest {
         if (!this.#loaded) return this.violate('LOADED without a LOAD');
         this.#loaded(frame);
         return;
+      case FrameType.CODE_CACHE:
+        return this.#onCodeCache(frame);
       case FrameType.LOG:
         this.chatter(frame);
         this.handlers?.onLog(frame.stream, frame.payload);
@@ -299,6 +324,19 @@ export class GuestSandbox implements Guest {
     }
   }
 
+  #onCodeCache(frame: Frame): void {
+    const reading = this.#codeCache;
+    if (!reading) return this.violate('a code cache that was not asked for');
+    reading.bytes += frame.payload.length;
+    if (reading.bytes > CODE_CACHE_BYTES_MAX)
+      return this.violate(`a code cache of more than ${CODE_CACHE_BYTES_MAX} bytes`);
+    // The frame's bytes are a view of what the socket read.
+    reading.pieces.push(Buffer.from(frame.payload));
+    if (!frame.isEnd) return;
+    this.#codeCache = undefined;
+    reading.end();
+  }
+
   #collectOutput(): void {
     for (const source of ['stdout', 'stderr'] as const) {
       readPaced(this.#sandbox[source], (chunk) => {
@@ -316,9 +354,14 @@ function parseLoadResult(value: unknown): LoadResult {
   return {
     ok: result.ok,
     loadMs: Number(result.loadMs) || 0,
+    ...(isCodeCacheUse(result.codeCache) ? { codeCache: result.codeCache } : {}),
     ...(typeof result.message === 'string' ? { message: result.message.slice(0, 4096) } : {}),
     ...(typeof result.stack === 'string' ? { stack: result.stack.slice(0, 16_384) } : {}),
   };
+}
+
+function isCodeCacheUse(value: unknown): value is CodeCacheUse {
+  return value === 'absent' || value === 'used' || value === 'rejected';
 }
 
 export function describeExit(exit: SandboxExit): string {

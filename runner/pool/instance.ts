@@ -61,6 +61,8 @@ export class Instance {
   /** Streams whose answer has ended but whose waitUntil has not. */
   readonly #unsettled = new Set<number>();
   #isFrozen = false;
+  /** What needs it awake beside its calls. */
+  #holds = 0;
   #changing: Promise<void> = Promise.resolve();
   #freezeTimer: NodeJS.Timeout | undefined;
   readonly #logBudget = new LogBudget();
@@ -105,7 +107,7 @@ export class Instance {
   }
 
   get isQuiet(): boolean {
-    return this.#sinks.size === 0 && this.#unsettled.size === 0;
+    return this.#sinks.size === 0 && this.#unsettled.size === 0 && this.#holds === 0;
   }
 
   /** Starts a stream on a free slot. The sandbox is thawed first. */
@@ -130,6 +132,19 @@ export class Instance {
     this.lastUsedMs = Date.now();
     if (this.state === 'draining' && this.#sinks.size === 0) this.#end();
     else this.#planFreeze();
+  }
+
+  /** Runs `work` with the sandbox awake; it neither freezes nor counts as quiet meanwhile. */
+  async whileAwake<Result>(work: () => Promise<Result>): Promise<Result> {
+    this.#holds++;
+    if (this.#isFrozen) this.#setFrozen(false);
+    try {
+      await this.#changing;
+      return await work();
+    } finally {
+      this.#holds--;
+      this.#planFreeze();
+    }
   }
 
   /** No new work. The sandbox ends when the last stream has. */

@@ -15,6 +15,7 @@ import { PIDS_MAX, SECRETS_BYTES_PER_FUNCTION_MAX, TMP_BYTES_MAX } from '../../s
 import type { LoadCommand } from '../../sdk/protocol/invocation.ts';
 import { parseCallTarget, secretEnvName } from '../../sdk/protocol/manifest.ts';
 import type { SecretStore } from '../../infra/secrets/secrets.ts';
+import type { CodeCaches } from '../code-cache/code-caches.ts';
 import type { FunctionLog } from '../log/function-log.ts';
 import { createRedaction } from '../log/redaction.ts';
 import { type ContainerParts, startContainer } from '../http/container.ts';
@@ -24,7 +25,7 @@ import { Instance, type InstanceOwner } from './instance.ts';
 import type { GuestSpec } from './guest-sandbox.ts';
 import { isOverdue, priorityOf } from './keep-alive.ts';
 import type { Stems } from './stems.ts';
-import { attachLayer } from './task-folder.ts';
+import { attachCodeCache, attachLayer } from './task-folder.ts';
 
 export interface PoolOptions {
   readonly host: SandboxHost;
@@ -35,6 +36,8 @@ export interface PoolOptions {
   readonly stemsPerBase: number;
   readonly owner: InstanceOwner;
   readonly networks: Pick<Networks, 'bind'>;
+  /** Absent: none are made or used. */
+  readonly codeCaches: Pick<CodeCaches, 'tryFind' | 'onLoaded'> | undefined;
   /** See ContainerParts. */
   readonly filesDir: string;
   readonly secretsDir: string;
@@ -260,7 +263,7 @@ export class Pool {
 
   async #specialise(deployment: Deployment, receivedMs: number): Promise<Instance> {
     const { config, image, functionName } = deployment;
-    const { store, stems, stemsPerBase, owner, log } = this.#options;
+    const { store, stems, stemsPerBase, owner, log, codeCaches } = this.#options;
     const repository = repositoryOf(image.reference);
     const [kind, secrets, layers] = await Promise.all([
       this.#stemKind(deployment),
@@ -275,7 +278,10 @@ export class Pool {
           ? []
           : [guest.sandbox.setLimits({ memoryBytes: config.memory, cpu: config.cpu, pidsMax: PIDS_MAX })];
       const attach = async (): Promise<void> => {
-        for (const layer of layers) await attachLayer(layer, join(guest.folder, 'task'));
+        const task = join(guest.folder, 'task');
+        for (const layer of layers) await attachLayer(layer, task);
+        const cache = await codeCaches?.tryFind(deployment);
+        if (cache !== undefined) await attachCodeCache(cache, task, deployment.entry);
       };
       const bind = config.network === 'none' ? [] : [this.#options.networks.bind(guest.id, deployment)];
       await Promise.all([attach(), ...limits, ...bind]);
@@ -298,7 +304,9 @@ export class Pool {
         );
       }
       for (const layer of image.layers) store.pin(repository, layer.digest);
-      return new Instance(deployment, guest, Date.now() - receivedMs, owner, log);
+      const instance = new Instance(deployment, guest, Date.now() - receivedMs, owner, log);
+      codeCaches?.onLoaded(instance, guest, result);
+      return instance;
     } catch (error) {
       guest.kill();
       throw error;

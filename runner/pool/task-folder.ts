@@ -8,7 +8,7 @@
  */
 import { linkSync, mkdirSync, symlinkSync } from 'node:fs';
 import { link, mkdir, readdir, readlink, symlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { LRUCache } from 'lru-cache';
 
 const TASK_PATH = 'var/task';
@@ -40,6 +40,15 @@ function attachNow(from: string, to: string, entries: readonly Entry[]): void {
     else if (kind === 'file') linkSync(join(from, path), target);
     else symlinkSync(kind.linkTo, target);
   }
+}
+
+/** A code cache beside the module it belongs to. One that the function brought itself stays. */
+export async function attachCodeCache(file: string, taskDir: string, entry: string): Promise<void> {
+  await link(file, join(taskDir, `${relative(`/${TASK_PATH}`, entry)}.cache`)).catch((error: unknown) => {
+    const { code } = error as NodeJS.ErrnoException;
+    // Evicted a moment ago, or there already: the function loads without it.
+    if (code !== 'ENOENT' && code !== 'EEXIST') throw error;
+  });
 }
 
 async function linkTree(from: string, to: string, below: string, seen: Entry[]): Promise<void> {

@@ -60,7 +60,7 @@ export class HttpBridge {
         reader.push(bytes);
         done();
       },
-      load: () => Promise.resolve(options.handler),
+      load: () => Promise.resolve({ handler: options.handler }),
       env: options.env,
       unsentBytes: () => 0,
       onLoadFailed: () => {},

@@ -10,9 +10,8 @@ import type { GuestLog, LoadCommand } from '../protocol/invocation.ts';
 import { fromRequest } from './channel/call-init.ts';
 import { GuestConnection } from './channel/connection.ts';
 import { captureConsole } from './report/console-capture.ts';
-import { currentInvocation, type Handler } from './channel/invocation.ts';
-import { writeCodeCache } from './code-cache.ts';
-import { loadHandler, rehearseLoading } from './loader.ts';
+import { currentInvocation } from './channel/invocation.ts';
+import { type LoadedFunction, loadFunction, rehearseLoading } from './loader.ts';
 import { patchMemory, patchProcessors } from './machine-facts.ts';
 import { describeError, mapStackTraces } from './report/stack-traces.ts';
 import { warmUp } from './warm-up.ts';
@@ -25,14 +24,14 @@ const EXIT_PROTOCOL = 76;
 /** How long last words may take to leave. */
 const FLUSH_MS_MAX = 200;
 
-async function load(command: LoadCommand): Promise<Handler> {
+async function load(command: LoadCommand): Promise<LoadedFunction> {
   Object.assign(process.env, command.env);
   for (const [name, value] of Object.entries(command.secrets ?? {})) {
     writeFileSync(`/run/secrets/${name}`, value, { mode: 0o400 });
   }
   process.title = `skiff ${command.functionName}`;
   if (command.memoryBytes > 0) patchMemory(process, command.memoryBytes);
-  return loadHandler(command.entry);
+  return loadFunction(command.entry);
 }
 
 function onCrash(report: (text: string) => void, exit: () => void): void {
@@ -110,7 +109,7 @@ async function serveHttp(): Promise<void> {
   const entry = process.env.SKIFF_ENTRY;
   if (entry === undefined)
     throw new Error(`no channel at ${CHANNEL} and no SKIFF_ENTRY: there is nothing to serve`);
-  const handler = await loadHandler(entry);
+  const { handler } = await loadFunction(entry);
   const { server, connection } = new HttpBridge({
     handler,
     functionName: process.env.SKIFF_FUNCTION ?? 'function',
@@ -142,18 +141,7 @@ function printLine(level: GuestLog['level'], message: string): void {
 mapStackTraces();
 patchProcessors();
 
-async function start([command, ...rest]: readonly string[]): Promise<void> {
-  if (command === 'compile') {
-    const [entry = '', output = ''] = rest;
-    const { error } = writeCodeCache(entry, output);
-    if (error !== undefined)
-      printLine('warn', `the module failed when it was run: ${describeError(error).message}`);
-    process.exit(0);
-  }
-  return existsSync(CHANNEL) ? serveChannel() : serveHttp();
-}
-
-start(process.argv.slice(2)).catch((error: unknown) => {
+(existsSync(CHANNEL) ? serveChannel() : serveHttp()).catch((error: unknown) => {
   process.stderr.write(`skiff guest: ${describeError(error).stack ?? describeError(error).message}\n`);
   process.exit(1);
 });

@@ -61,6 +61,11 @@ export const FrameType = {
   /** To the caller: there is no answer, or no end of one. JSON `CallFailure`. Always final. */
   CALL_ERROR: 20,
   /**
+   * runner -> guest, empty: what did V8 compile so far? Asked once at a time, of a guest whose LOADED names `codeCache`.
+   * guest -> runner: the code cache, in pieces; the last has END.
+   */
+  CODE_CACHE: 21,
+  /**
    * gateway -> runner: have you begun this stream? JSON `{ token }`. A runner that has not says REFUSED, and will not begin
    * it: what carried the request was lost on its way. One that has says nothing.
    */

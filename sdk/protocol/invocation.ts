@@ -112,7 +112,14 @@ export interface LoadResult {
   /** When not ok: what went wrong, for logs and for the deploy's error. */
   readonly message?: string;
   readonly stack?: string;
+  /**
+   * Present when the guest can make a code cache of the module, with CODE_CACHE: whether there was one beside it, and
+   * whether V8 took it.
+   */
+  readonly codeCache?: CodeCacheUse;
 }
+
+export type CodeCacheUse = 'absent' | 'used' | 'rejected';
 
 export interface GuestHello {
   readonly protocol: number;

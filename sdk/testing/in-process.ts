@@ -132,7 +132,7 @@ class InProcessRunner {
         reader.push(bytes);
         done();
       },
-      load: () => Promise.resolve(nativeHandler),
+      load: () => Promise.resolve({ handler: nativeHandler }),
       env: options.env ?? {},
       unsentBytes: () => 0,
       onLoadFailed: () => {},

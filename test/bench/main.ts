@@ -14,6 +14,7 @@ import { untilFirstByte } from './first-byte.ts';
 import { formatReport, ratios } from './report.ts';
 import { COLD, coldRound, sustainedRound } from './sections/cold.ts';
 import { eventsRound } from './sections/events.ts';
+import { Heavy } from './sections/heavy.ts';
 import { deployImage, imageRound } from './sections/image.ts';
 import { overloadRound } from './sections/overload.ts';
 import { deployRound, startBenchRegistry } from './sections/deploy.ts';
@@ -27,7 +28,7 @@ const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     samples: { type: 'string', default: '40' },
-    only: { type: 'string', default: 'cold,image,sustained,warm,deploy,step,overload,memory,events' },
+    only: { type: 'string', default: 'cold,heavy,image,sustained,warm,deploy,step,overload,memory,events' },
     events: { type: 'string', default: '8000' },
     port: { type: 'string', default: '18180' },
   },
@@ -74,6 +75,8 @@ async function measureHost(): Promise<void> {
   stack.defer(() => queued.close());
   const deploying = npm && (await Subject.start(port + 40, { SKIFF_NPM_REGISTRY: npm.url }));
   if (deploying) stack.defer(() => deploying.close());
+  const heavy = only.has('heavy') ? await Heavy.start(port + 80) : undefined;
+  if (heavy) stack.defer(() => heavy.close());
   const bare = spawnBare(port + 20);
   stack.defer(() => stop(bare));
   await untilFirstByte(performance.now(), port + 20);
@@ -96,6 +99,7 @@ async function measureHost(): Promise<void> {
   for (let round = 1; round <= rounds; round++) {
     say(`round ${round} of ${rounds}`);
     if (only.has('cold')) await coldRound(cold, samples);
+    if (heavy) await heavy.round(record, Math.ceil(samples / 4));
     if (only.has('image')) await imageRound(record, leased, port + 30, Math.ceil(samples / 4));
     if (only.has('sustained')) await sustainedRound(cold, 3);
     if (only.has('warm')) await warmRound({ record, barePort: port + 20, leased, queued }, 3);

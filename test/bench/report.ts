@@ -48,6 +48,12 @@ const ROWS: readonly Row[] = [
     ...atMost(1.5),
   },
   {
+    what: 'cold start of a heavy function, with a code cache ÷ without',
+    subject: 'cold start of a heavy function, code cache',
+    baseline: 'cold start of a heavy function, none',
+    ...atMost(0.8),
+  },
+  {
     what: 'warm p50, one connection, queue ÷ B2',
     subject: 'queue, 1 connection',
     baseline: 'B2/B3 bare, 1 connection',

@@ -32,9 +32,12 @@ export interface StoreEntry {
   /** The unpacked files. */
   readonly folder: string;
   readonly meta: EntryMeta;
+  /** Of what was derived from it and lies beside it. */
+  annexBytes: number;
   usedMs: number;
 }
 
+const ANNEX = 'annex';
 const FOLDERS: Readonly<Record<EntryKind, string>> = { layer: 'layers', rootfs: 'rootfs' };
 /** An entry handed out a moment ago is not evicted before its owner could pin it. */
 const GRACE_MS = 30_000;
@@ -82,6 +85,16 @@ export class StoreIndex {
     return this.#entries.has(`${kind} ${digest}`);
   }
 
+  annexOf(digest: string): string | undefined {
+    const entry = this.#entries.get(`layer ${digest}`);
+    return entry && join(entry.folder, '..', ANNEX);
+  }
+
+  countAnnex(digest: string, bytes: number): void {
+    const entry = this.#entries.get(`layer ${digest}`);
+    if (entry) entry.annexBytes = bytes;
+  }
+
   pin(digest: string, change: 1 | -1): void {
     const count = (this.#pins.get(digest) ?? 0) + change;
     if (count > 0) this.#pins.set(digest, count);
@@ -116,7 +129,7 @@ export class StoreIndex {
     await rm(place, { recursive: true, force: true });
     await rename(temporary, place);
     await fsync(join(this.#dir, FOLDERS[kind]));
-    const entry = { kind, digest, folder: join(place, 'fs'), meta, usedMs: Date.now() };
+    const entry = { kind, digest, folder: join(place, 'fs'), meta, annexBytes: 0, usedMs: Date.now() };
     this.#entries.set(`${kind} ${digest}`, entry);
     return entry;
   }
@@ -182,7 +195,7 @@ function rank(entry: StoreEntry): number {
 }
 
 function sizeOf(entry: StoreEntry): number {
-  return entry.meta.bytes + entry.meta.entries * INODE_BYTES;
+  return entry.meta.bytes + entry.annexBytes + entry.meta.entries * INODE_BYTES;
 }
 
 async function tryReadEntry(kind: EntryKind, place: string, digest: string): Promise<StoreEntry | undefined> {
@@ -195,11 +208,18 @@ async function tryReadEntry(kind: EntryKind, place: string, digest: string): Pro
       stat(folder).then((found) => ({ isDirectory: found.isDirectory() })),
     ]);
     const meta = Meta.parse(JSON.parse(text));
-    return isDirectory ? { kind, digest, folder, meta, usedMs: mtimeMs } : undefined;
+    if (!isDirectory) return undefined;
+    return { kind, digest, folder, meta, annexBytes: await measure(join(place, ANNEX)), usedMs: mtimeMs };
   } catch {
     // Whatever is wrong with it, it can be pulled again.
     return undefined;
   }
+}
+
+async function measure(folder: string): Promise<number> {
+  const names = await readdir(folder).catch(() => []);
+  const sizes = await Promise.all(names.map(async (name) => (await stat(join(folder, name))).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 /** A rename may reach the disk before the files it moves; then a power cut would leave empty files in place. */

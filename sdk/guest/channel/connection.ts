@@ -23,13 +23,14 @@ import {
 import { FrameWriter, type WriteBytes } from './frame-writer.ts';
 import { OutgoingCalls } from './outgoing.ts';
 import { type Handler, Invocation, type InvocationHost } from './invocation.ts';
+import type { LoadedFunction } from '../loader.ts';
 import { encodeLog, type LogFields } from '../report/log-record.ts';
 import { describeError } from '../report/stack-traces.ts';
 
 export interface ConnectionOptions {
   readonly write: WriteBytes;
   /** Prepares the process (environment, title) for a function and returns its handler. */
-  readonly load: (command: LoadCommand) => Promise<Handler>;
+  readonly load: (command: LoadCommand) => Promise<LoadedFunction>;
   readonly env: NodeJS.ProcessEnv;
   /** Written but not yet taken by the other side. */
   readonly unsentBytes: () => number;
@@ -44,6 +45,8 @@ export interface ConnectionOptions {
 /** Log lines beyond this much unsent output are dropped: a peer that stopped reading must not fill our memory. */
 const UNSENT_BYTES_MAX = 4 * 1024 * 1024;
 
+const CODE_CACHE_PIECE_BYTES = 64 * 1024;
+
 export class GuestConnection {
   readonly writer: FrameWriter;
   /** What the function asks of others. */
@@ -52,6 +55,7 @@ export class GuestConnection {
   readonly #reader: FrameReader;
   readonly #invocations = new Map<number, Invocation>();
   #host: InvocationHost | undefined;
+  #codeCache: LoadedFunction['codeCache'];
   #isLoading = false;
   #isDraining = false;
   #droppedLines = 0;
@@ -117,6 +121,8 @@ export class GuestConnection {
         return this.calls.onFrame(frame);
       case FrameType.LOAD:
         return this.#onLoad(frame);
+      case FrameType.CODE_CACHE:
+        return this.#onCodeCache();
       case FrameType.HELLO:
         return;
       default:
@@ -163,8 +169,11 @@ export class GuestConnection {
     const started = performance.now();
     try {
       this.calls.declare(command.calls ?? []);
-      this.serve(await this.#options.load(command), command);
-      this.#answerLoad({ ok: true, loadMs: performance.now() - started });
+      const { handler, codeCache } = await this.#options.load(command);
+      this.serve(handler, command);
+      this.#codeCache = codeCache;
+      const loadMs = performance.now() - started;
+      this.#answerLoad({ ok: true, loadMs, ...(codeCache ? { codeCache: codeCache.use } : {}) });
     } catch (error) {
       this.#answerLoad({ ok: false, loadMs: performance.now() - started, ...describeError(error) });
       this.#options.onLoadFailed();
@@ -174,6 +183,16 @@ export class GuestConnection {
   #answerLoad(result: LoadResult): void {
     this.writer.text(FrameType.LOADED, 0, false, JSON.stringify(result));
     this.writer.flush();
+  }
+
+  /** Blocks for as long as V8 takes to write it: some 10 ms for each MB of source. */
+  #onCodeCache(): void {
+    if (!this.#codeCache) throw new FrameError('CODE_CACHE of a function that has none');
+    const bytes = this.#codeCache.create();
+    for (let at = 0; at < bytes.length; at += CODE_CACHE_PIECE_BYTES) {
+      const piece = bytes.subarray(at, at + CODE_CACHE_PIECE_BYTES);
+      this.writer.bytes(FrameType.CODE_CACHE, 0, at + piece.length === bytes.length, piece);
+    }
   }
 
   /** From here on requests are taken. */

@@ -84,6 +84,8 @@ export interface GuestOptions {
   readonly isModule?: boolean;
   readonly env?: Readonly<Record<string, string>>;
   readonly nodeArgs?: readonly string[];
+  /** A code cache that lies beside the module. */
+  readonly codeCache?: Buffer;
   readonly memoryBytes?: number;
 }
 
@@ -119,6 +121,8 @@ export class GuestDriver {
   stdout = '';
   loaded: LoadResult | undefined;
   hello: unknown;
+  /** Pieces of what it answered to CODE_CACHE; `isEnded` with the last. */
+  readonly codeCache = { pieces: [] as Buffer[], isEnded: false };
   readonly #socket: Socket;
   #lastStream = 0;
 
@@ -141,6 +145,7 @@ export class GuestDriver {
     chmodSync(folder, 0o755);
     const file = options.isModule ? 'index.mjs' : 'index.cjs';
     writeFileSync(join(folder, file), options.source);
+    if (options.codeCache) writeFileSync(join(folder, `${file}.cache`), options.codeCache);
     const path = join(folder, 'channel.sock');
     const server = createServer();
     server.listen(path);
@@ -243,6 +248,10 @@ export class GuestDriver {
   #onFrame(frame: { type: number; isEnd: boolean; stream: number; payload: Buffer }): void {
     if (frame.type === FrameType.HELLO) this.hello = parseJson(frame.payload);
     if (frame.type === FrameType.LOADED) this.loaded = parseJson(frame.payload) as LoadResult;
+    if (frame.type === FrameType.CODE_CACHE) {
+      this.codeCache.pieces.push(Buffer.from(frame.payload));
+      this.codeCache.isEnded = frame.isEnd;
+    }
     const answer = this.answers.get(frame.stream);
     if (frame.type === FrameType.LOG) {
       const log = parseJson(frame.payload) as GuestLog;

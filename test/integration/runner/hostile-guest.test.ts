@@ -57,6 +57,7 @@ const VIOLATIONS: readonly (readonly [string, (stream: number) => Buffer])[] = [
   ['REFUSED', (stream) => encodeFrame(FrameType.REFUSED, stream)],
   ['a second HELLO', () => encodeJsonFrame(FrameType.HELLO, 0, { protocol: 1 })],
   ['a HELLO that is not JSON', () => encodeFrame(FrameType.HELLO, 0, Buffer.from('{'))],
+  ['a code cache nobody asked for', () => encodeFrame(FrameType.CODE_CACHE, 0, Buffer.from('x'))],
   ['a second LOADED', () => encodeJsonFrame(FrameType.LOADED, 0, { ok: true })],
   ['a log record that is not JSON', (stream) => encodeFrame(FrameType.LOG, stream, Buffer.from('not json'))],
   ['an error that is not JSON', (stream) => encodeFrame(FrameType.ERROR, stream, Buffer.from([0xff]))],
