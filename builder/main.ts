@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { openCatalog } from '../infra/catalog/catalog.ts';
 import { subscribeChanges } from '../infra/catalog/changes.ts';
 import { dataPaths } from '../infra/contract/paths.ts';
@@ -27,6 +28,8 @@ import {
   INSTALLED_TREES_BYTES_MAX,
   TARBALL_CACHE_BYTES_MAX,
 } from '../sdk/protocol/limits.ts';
+import { Toolchain } from './base/toolchain.ts';
+import { findProgram } from './base/npm-program.ts';
 import { engineFolders, openBundlerEngine } from './bundle/engine.ts';
 import { openContainerBuilder } from './container/container-builder.ts';
 import { Collector, holdImage } from './collect/collector.ts';
@@ -49,6 +52,7 @@ import { BuildWorker } from './worker.ts';
 
 const FIRST_RUNTIME = 'node:26';
 const STEP_MS_MAX = 10_000;
+const MODULES = fileURLToPath(new URL('../node_modules', import.meta.url));
 
 const config = loadBuilderConfig(process.env);
 if (process.argv.includes('--print-config')) {
@@ -137,12 +141,24 @@ const pip = createPipTool(
   ({ index, certificates }) => new PipMirror({ registry: index, certificates, cache, log }),
 );
 shutdown.add('pip mirror', () => pip.close());
+const toolchain = new Toolchain(join(paths.builder, 'toolchain'), join(paths.builder, 'base/debian'));
 const dependencies = new DependencyStore(folders.dependencies, INSTALLED_TREES_BYTES_MAX);
 const installer = new Installer({
   host,
-  tools: { javascript: createNpmTool(mirror, npm.folder), python: pip },
+  tools: {
+    javascript: createNpmTool({
+      mirror,
+      npmFolder: npm.folder,
+      openProgram: async (program) => {
+        const found = await findProgram(program, MODULES, join(paths.builder, 'base/npm'), npm.folder);
+        return found.open((line) => log.info({ detail: line }, 'package manager'));
+      },
+    }),
+    python: pip,
+  },
   store: dependencies,
   openRootfs: (runtime) => bases.openRootfs(runtime),
+  openToolchain: (level, onProgress) => toolchain.open(level, onProgress),
   workFolder: join(paths.builder, 'installs'),
   channelFolder: join(paths.run, 'install'),
   log,

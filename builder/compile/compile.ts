@@ -89,6 +89,7 @@ async function install(
     tree,
     language,
     runtime: config.runtime,
+    mayRunScripts: config.build.installScripts,
     signal,
     onLog: (level, line) => progress.log(level, line),
   });

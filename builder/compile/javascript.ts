@@ -49,7 +49,7 @@ function warnIncomplete(bundle: Bundle, native: NativePackages, progress: Progre
   for (const name of bundle.externals.filter((external) => native.incomplete.includes(external))) {
     progress.log(
       'warn',
-      `package "${name}" gets its compiled addon from an install script, and install scripts are not run: it will probably not load`,
+      `package "${name}" gets its compiled addon from an install script, and install scripts are not run: it will probably not load (build.installScripts runs them)`,
     );
   }
 }

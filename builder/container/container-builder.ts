@@ -27,6 +27,8 @@ export interface ContainerBuild {
   readonly context: string;
   /** As readContainerfile rewrote it. */
   readonly text: string;
+  readonly args: Readonly<Record<string, string>>;
+  readonly target: string | undefined;
   /** In the order of its names. */
   readonly images: readonly (InputImage & { readonly name: string })[];
   readonly signal: AbortSignal;
@@ -70,7 +72,8 @@ export async function openContainerBuilder(options: ContainerBuilderOptions): Pr
           context: build.context,
           folder,
           images: build.images.map(({ name }) => name),
-          env: {},
+          args: build.args,
+          target: build.target,
           signal: build.signal,
           onLine: build.onLine,
         });

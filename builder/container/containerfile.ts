@@ -23,11 +23,15 @@ interface Replacement {
 const IMAGES_MAX = 16;
 const VARIABLE = /\$(?:\{(\w+)(?::([-+])([^}]*))?\}|(\w+))/g;
 
-/** @throws SkiffError INVALID_SOURCE naming the line */
-export function readContainerfile(source: string, file: string): Containerfile {
+/** `args` are values for its `ARG`s. @throws SkiffError INVALID_SOURCE naming the line */
+export function readContainerfile(
+  source: string,
+  file: string,
+  args: Readonly<Record<string, string>> = {},
+): Containerfile {
   const text = source.replace(/^\uFEFF/, '').replaceAll('\r\n', '\n');
   const document = DockerfileParser.parse(text);
-  const variables = globalVariables(document.getInitialARGs());
+  const variables = globalVariables(document.getInitialARGs(), args);
   const stages = new Set<string>();
   const found: Replacement[] = [];
   const offsets = lineOffsets(text);
@@ -111,7 +115,10 @@ export function stagedName(index: number): string {
   return `localhost/build/images/${index}`;
 }
 
-function globalVariables(args: readonly { getProperty(): unknown }[]): Map<string, string> {
+function globalVariables(
+  declared: readonly { getProperty(): unknown }[],
+  args: Readonly<Record<string, string>>,
+): Map<string, string> {
   const architecture = imageArchitecture();
   const variables = new Map<string, string>([
     ['TARGETPLATFORM', `linux/${architecture}`],
@@ -121,10 +128,13 @@ function globalVariables(args: readonly { getProperty(): unknown }[]): Map<strin
     ['BUILDOS', 'linux'],
     ['BUILDARCH', architecture],
   ]);
-  for (const arg of args) {
+  for (const arg of declared) {
     const property = arg.getProperty() as { getName(): string; getValue(): string | null } | null;
-    const value = property?.getValue();
-    if (property && typeof value === 'string') variables.set(property.getName(), expand(value, variables));
+    if (!property) continue;
+    const given = Object.hasOwn(args, property.getName()) ? args[property.getName()] : undefined;
+    const value = given ?? property.getValue();
+    if (typeof value === 'string')
+      variables.set(property.getName(), given === undefined ? expand(value, variables) : value);
   }
   return variables;
 }

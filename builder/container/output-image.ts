@@ -57,8 +57,14 @@ export async function pushOutput(
   if (!manifest) throw damaged('its manifest is none');
   const configBytes = await readBlob(root, manifest.config.digest);
   const config = parseConfig(configBytes, manifest.layers.length);
+  // Instructions that change no file give the same empty layer, as often as there are stages.
+  const stored = new Map<string, StoredLayer>();
   const layers: StoredLayer[] = [];
-  for (const diffId of config.rootfs.diff_ids) layers.push(await pushLayer(root, diffId, target));
+  for (const diffId of config.rootfs.diff_ids) {
+    const layer = stored.get(diffId) ?? (await pushLayer(root, diffId, target));
+    stored.set(diffId, layer);
+    layers.push(layer);
+  }
   await registry.pushBlob(repository, configBytes);
   const document = {
     schemaVersion: 2,

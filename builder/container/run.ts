@@ -28,8 +28,9 @@ export interface BuildahRun {
   readonly folder: string;
   /** Names that the Containerfile has for `images/<index>`. */
   readonly images: readonly string[];
-  readonly networkNamespace?: string;
-  readonly env: Readonly<Record<string, string>>;
+  /** Values of its `ARG`s, and the stage that is asked for. */
+  readonly args: Readonly<Record<string, string>>;
+  readonly target: string | undefined;
   readonly signal: AbortSignal;
   readonly onLine: (line: string) => void;
 }
@@ -45,13 +46,14 @@ do_buildah() { buildah --root "$store" --runroot /build/run --storage-driver "$d
 store=/build/store
 [ "$driver" = overlay ] || store=/build/store-vfs
 count=$1
+shift
 index=0
 while [ "$index" -lt "$count" ]; do
   do_buildah pull -q "oci:/build/images/$index" >/dev/null
   index=$((index + 1))
 done
 do_buildah bud --isolation chroot --pull-never --layers=false --timestamp 0 --format oci --identity-label=false \
-  --file /build/Containerfile --tag oci:/build/out:result /context
+  "$@" --file /build/Containerfile --tag oci:/build/out:result /context
 `;
 /** Of buildah's own words, what says nothing to a person. */
 const NOISE =
@@ -98,19 +100,23 @@ export async function runBuildah(run: BuildahRun): Promise<void> {
   if (exit.code !== 0) throw new SkiffError('BUILD_FAILED', describeEnd(lines, exit.code));
 }
 
+function flagsOf({ args, target }: BuildahRun): string[] {
+  const named = Object.entries(args).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
+  return target === undefined ? named : [...named, '--target', target];
+}
+
 function createSpec(run: BuildahRun) {
   return {
     id: createId('sbx'),
     builds: run.ids,
     lowerDirs: [run.rootfs],
-    args: ['/bin/sh', '-c', SCRIPT, 'skiff', String(run.images.length)],
+    args: ['/bin/sh', '-c', SCRIPT, 'skiff', String(run.images.length), ...flagsOf(run)],
     env: {
       PATH: '/usr/bin:/bin',
       HOME: '/build/home',
       TMPDIR: '/build/tmp',
       XDG_RUNTIME_DIR: '/build/run',
       LANG: 'C.UTF-8',
-      ...run.env,
     },
     cwd: '/build',
     memoryBytes: CONTAINER_BUILD_MEMORY_BYTES,
@@ -118,7 +124,6 @@ function createSpec(run: BuildahRun) {
     pidsMax: PIDS_MAX,
     tmpBytes: TMP_BYTES_MAX,
     isolation: 'compat' as const,
-    ...(run.networkNamespace === undefined ? {} : { networkNamespace: run.networkNamespace }),
     mounts: [
       { source: run.context, target: '/context' },
       { source: run.folder, target: '/build', writable: true, exec: true },

@@ -2,11 +2,12 @@
  * Installs the packages of a function, once for each set of what names them (package.json and lock file,
  * requirements.txt).
  *
- * Invariants: npm and pip run only inside a sandbox, without install scripts, given what names the packages and nothing
- * else of the upload, and reach one registry through the mirror's socket and nothing else; no credential is inside.
- * What they leave is settled (settle.ts) before anything on this host reads it.
+ * Invariants: package managers run only inside a sandbox, given what names the packages and nothing else of the upload,
+ * and reach one registry through the mirror's socket and nothing else; no credential is inside. Scripts of packages run
+ * there too, and only if the function allows them. What they leave is settled (settle.ts) before anything on this host
+ * reads it.
  * Deliberately absent: the tools' caches between installs (the mirror keeps package files on our side of the fence, so
- * no install writes where another reads), and install scripts.
+ * no install writes where another reads).
  */
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, rm } from 'node:fs/promises';
@@ -17,6 +18,7 @@ import type { Language } from '../../infra/runtimes/contract.ts';
 import type { SandboxHost } from '../../infra/sandbox/contract.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { findNativePackages, NO_NATIVE_PACKAGES } from '../bundle/native.ts';
+import type { ToolLevel } from '../base/toolchain.ts';
 import type { SourceTree } from '../source/tree.ts';
 import { type Dependencies, type DependencyStore, LAYER_FILE } from './dependency-store.ts';
 import { runTool } from './run.ts';
@@ -29,6 +31,8 @@ export interface InstallerOptions {
   readonly tools: Readonly<Record<Language, PackageTool>>;
   /** Root file system of a runtime's base image. */
   readonly openRootfs: (runtime: string) => Promise<{ lowerDirs: readonly string[] }>;
+  /** Folder with what install scripts may use. */
+  readonly openToolchain: (level: ToolLevel, onProgress: (line: string) => void) => Promise<string>;
   /** Folder for installs that run, on the same file system as the store. Ours alone; emptied by `open`. */
   readonly workFolder: string;
   /** Short path for sockets. */
@@ -40,6 +44,8 @@ export interface InstallRequest {
   readonly tree: SourceTree;
   readonly language: Language;
   readonly runtime: string;
+  /** See `build.installScripts` of the configuration. */
+  readonly mayRunScripts: boolean;
   readonly signal: AbortSignal;
   readonly onLog: (level: 'info' | 'warn', line: string) => void;
 }
@@ -69,7 +75,7 @@ export class Installer {
    */
   async install(request: InstallRequest): Promise<Dependencies | undefined> {
     const { store, tools } = this.#options;
-    const plan = await tools[request.language].plan(request.tree, request.runtime);
+    const plan = await tools[request.language].plan(request.tree, request.runtime, request.mayRunScripts);
     if (!plan) return undefined;
     const known = await store.tryAcquire(plan.key);
     if (known) return known;
@@ -104,8 +110,13 @@ export class Installer {
     }
   }
 
-  async #run(plan: InstallPlan, request: InstallRequest, attempt = 1): Promise<void> {
-    const { host, tools, openRootfs, store, workFolder, channelFolder } = this.#options;
+  async #run(
+    plan: InstallPlan,
+    request: InstallRequest,
+    attempt = 1,
+    level: ToolLevel = 'shell',
+  ): Promise<void> {
+    const { host, tools, openRootfs, openToolchain, store, workFolder, channelFolder } = this.#options;
     const tool = tools[request.language];
     const name = randomBytes(8).toString('hex');
     const folder = join(workFolder, name);
@@ -113,9 +124,13 @@ export class Installer {
     const socket = join(channel, basename(CHANNEL));
     const command = await tool.command(plan, request.runtime);
     const { lowerDirs } = await openRootfs(command.runtime);
+    const below = plan.mayRunScripts
+      ? [await openToolchain(level, (line) => request.onLog('info', line))]
+      : [];
     await mkdir(channel, { mode: 0o711 });
     const session = await tool.openMirror(socket, request.runtime);
     let isDamaged = false;
+    let needsCompilers = false;
     try {
       await chmod(socket, 0o666);
       await runTool({
@@ -123,7 +138,7 @@ export class Installer {
         tool,
         command,
         plan,
-        lowerDirs,
+        lowerDirs: [...lowerDirs, ...below],
         folder,
         channel,
         signal: request.signal,
@@ -142,14 +157,18 @@ export class Installer {
       });
     } catch (error) {
       isDamaged = isIntegrityError(error) && attempt === 1;
-      if (!isDamaged) throw describeFailure(error, session.problems, tool);
-      await session.forget();
+      needsCompilers = plan.mayRunScripts === true && level === 'shell' && asksForCompilers(error);
+      if (!isDamaged && !needsCompilers) throw describeFailure(error, session.problems, tool);
+      if (isDamaged) await session.forget();
     } finally {
       await session.close();
       await rm(channel, { recursive: true, force: true });
       await rm(folder, { recursive: true, force: true });
     }
-    if (isDamaged) await this.#run(plan, request, attempt + 1);
+    if (needsCompilers) {
+      request.onLog('info', 'an install script looks for a compiler: installing again with one');
+      await this.#run(plan, request, attempt, 'compilers');
+    } else if (isDamaged) await this.#run(plan, request, attempt + 1, level);
   }
 }
 
@@ -170,6 +189,13 @@ function toRecord(native: { names: readonly string[]; incomplete: readonly strin
 
 function isIntegrityError(error: unknown): boolean {
   return error instanceof SkiffError && /\bEINTEGRITY\b|DO NOT MATCH THE HASHES/.test(error.message);
+}
+
+/** Most scripts need none, and compilers are large. */
+function asksForCompilers(error: unknown): boolean {
+  return (
+    error instanceof SkiffError && /\bgyp\b|\b(?:make|cmake|cc|gcc|g\+\+|python3?)\b/i.test(error.message)
+  );
 }
 
 /** When the registry did not answer at all, it is not the function's fault. */

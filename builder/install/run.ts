@@ -101,13 +101,13 @@ function createSpec(run: ToolRun, uid: number) {
     cwd: '/install/tree',
     memoryBytes: INSTALL_MEMORY_BYTES,
     cpu: 2,
-    pidsMax: 64,
+    pidsMax: run.plan.mayRunScripts ? 256 : 64,
     tmpBytes: TMP_BYTES_MAX,
     isolation: 'compat' as const,
     mounts: [
       ...run.command.mounts,
       { source: run.channel, target: '/skiff/channel' },
-      { source: run.folder, target: '/install', writable: true },
+      { source: run.folder, target: '/install', writable: true, exec: run.plan.mayRunScripts === true },
     ],
   };
 }
@@ -119,7 +119,7 @@ async function collectLines(sandbox: Sandbox, lines: string[], run: ToolRun): Pr
       lines.push(line);
       if (lines.length > LINES_KEPT) lines.shift();
       // Errors are told once, in the failure itself.
-      if (run.tool.tryReadError(line) === undefined) run.onLine(hideMirror(line));
+      if (run.tool.tryReadError(line, run.plan) === undefined) run.onLine(hideMirror(line));
     }
   };
   await Promise.all([read(sandbox.stdout), read(sandbox.stderr)]);
@@ -137,7 +137,7 @@ function describeExit(exit: SandboxExit, run: ToolRun, lines: readonly string[])
     );
   if (exit.code === 0) return undefined;
   const said = lines
-    .flatMap((line) => run.tool.tryReadError(line) ?? [])
+    .flatMap((line) => run.tool.tryReadError(line, run.plan) ?? [])
     .filter((line) => line !== '')
     .map(hideMirror)
     .slice(0, ERROR_LINES_SHOWN);

@@ -5,9 +5,9 @@ import { functionRepository } from '../../infra/contract/jobs.ts';
 import { parseConfig } from '../../infra/oci/manifest.ts';
 import type { Registry } from '../../infra/oci/registry.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
+import type { BuildConfig, FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import { type FetchedSource, formatSize } from '../compile/source.ts';
-import type { ContainerBuilder } from '../container/container-builder.ts';
+import type { ContainerBuild, ContainerBuilder } from '../container/container-builder.ts';
 import { readContainerfile } from '../container/containerfile.ts';
 import { assertReadable } from '../image/readable.ts';
 import { findInputImage, type InputImage, type InputImageParts } from '../container/input-images.ts';
@@ -37,7 +37,11 @@ export async function buildContainer(
   const { job, tree, progress } = source;
   const { entry, reason } = await detectSource(tree, { entry: job.entry, runtime: undefined });
   progress.log('info', `building the image of ${entry} (${reason})`);
-  const containerfile = readContainerfile(await readFile(join(tree.root, entry), 'utf8'), entry);
+  const containerfile = readContainerfile(
+    await readFile(join(tree.root, entry), 'utf8'),
+    entry,
+    config.build.args,
+  );
   await using opened = new OpenRegistries(parts, job.functionName);
   const images: NamedImage[] = [];
   for (const name of containerfile.images) {
@@ -51,9 +55,11 @@ export async function buildContainer(
     job.source.digest,
     entry,
     images.map(({ digest }) => digest),
+    ...describeSettings(config.build),
   ]);
   const image =
-    (await tryReuse(parts, source, key)) ?? (await makeImage(parts, source, containerfile.text, images));
+    (await tryReuse(parts, source, key)) ??
+    (await makeImage(parts, source, { text: containerfile.text, images, ...config.build }));
   await parts.images.put(key, { image, entry: '' });
   const repository = functionRepository(job.functionName);
   const { manifest } = await parts.registry.getManifest(repository, image.digest);
@@ -63,6 +69,12 @@ export async function buildContainer(
     manifest.layers.length,
   );
   return { config, built: { image, entry: '', container: describeContainer(described, config, job, entry) } };
+}
+
+/** Nothing when there are none: the key is what it was before there were any. */
+function describeSettings({ args, target }: BuildConfig): unknown[] {
+  const sorted = Object.entries(args).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return sorted.length === 0 && target === undefined ? [] : [sorted, target ?? ''];
 }
 
 async function tryReuse(
@@ -82,12 +94,15 @@ async function tryReuse(
 function makeImage(
   parts: ContainerParts,
   { job, tree, progress, signal }: FetchedSource,
-  text: string,
-  images: readonly NamedImage[],
+  input: Pick<ContainerBuild, 'text' | 'args'> & {
+    images: readonly NamedImage[];
+    target?: string | undefined;
+  },
 ): Promise<BuiltImage['image']> {
   const { registry, containers } = parts;
   const repository = functionRepository(job.functionName);
-  const build = { id: job.buildId, context: tree.root, text, images, signal };
+  const { text, images, args, target } = input;
+  const build = { id: job.buildId, context: tree.root, text, images, args, target, signal };
   const onLine = (line: string): void => progress.log('info', line);
   return progress
     .step('image', () =>

@@ -14,7 +14,6 @@ import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { BundleReport } from '../../sdk/protocol/source/bundle-report.ts';
 import type { FunctionConfig } from '../../sdk/protocol/manifest.ts';
 import type { BaseImage } from '../base/base-image.ts';
-import { EXPOSED_PORT, functionLabels, pushFunctionImage } from '../image/function-image.ts';
 import { activateDeployment } from './activate.ts';
 import { buildContainer, type ContainerParts } from './build-container.ts';
 import { copyDeployment } from './copy.ts';
@@ -23,6 +22,7 @@ import { type FetchedSource, withSource } from '../compile/source.ts';
 import { importImage, type ImportParts } from './import-image.ts';
 import { type BuiltImage, InputIndex } from './input-index.ts';
 import type { Progress } from './progress.ts';
+import { pushImage } from './push-image.ts';
 import { type ConfigParts, IMAGE_RUNTIME, settleConfig, trySettleConfig } from './settle-config.ts';
 import type { Verifier } from './verify.ts';
 
@@ -167,6 +167,7 @@ async function describeInput(
     base.reference,
     config.env,
     config.labels,
+    ...(config.build.installScripts ? ['install scripts'] : []),
   ]);
   return { config, base, key };
 }
@@ -193,19 +194,9 @@ async function makeImage(
 ): Promise<Pick<Built, 'built' | 'report'>> {
   const { job, progress } = source;
   const made = await compileFunction(parts, source, config, async ({ entry, layers, report }) => {
-    const image = await progress.step(
-      'push',
-      () =>
-        pushFunctionImage({
-          registry: parts.registry,
-          functionName: job.functionName,
-          base,
-          layers,
-          entry,
-          env: config.env,
-          labels: functionLabels(job.functionName, config.labels, job.source.digest),
-          exposedPort: EXPOSED_PORT,
-        }),
+    const image = await pushImage(
+      { ...parts, progress },
+      { functionName: job.functionName, config, base, layers, entry, source: job.source },
       (pushed) => `${(pushed.bytes / 1024 ** 2).toFixed(1)} MB, ${pushed.digest}`,
     );
     return { built: { entry, image }, report };

@@ -7,10 +7,10 @@ import type { Catalog } from '../../infra/catalog/catalog.ts';
 import type { CopyJob } from '../../infra/contract/jobs.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { describeIssues, FunctionConfig } from '../../sdk/protocol/manifest.ts';
-import { EXPOSED_PORT, functionLabels, pushFunctionImage } from '../image/function-image.ts';
 import type { Built } from './build.ts';
 import { importImage, type ImportParts } from './import-image.ts';
 import type { Progress } from './progress.ts';
+import { pushImage } from './push-image.ts';
 
 export interface CopyParts extends ImportParts {
   readonly catalog: Pick<Catalog, 'getDeployment'>;
@@ -42,19 +42,16 @@ export async function copyDeployment(
   if (base === undefined || from.container !== undefined) {
     return importImage(parts, { ...job, config: settings, image: reference }, progress, signal);
   }
-  const image = await progress.step(
-    'push',
-    () =>
-      pushFunctionImage({
-        registry: parts.registry,
-        functionName: job.functionName,
-        base,
-        layers: layers.map((stored) => ({ stored })),
-        entry: from.entry,
-        env: parsed.data.env,
-        labels: functionLabels(job.functionName, parsed.data.labels, from.source?.digest),
-        exposedPort: EXPOSED_PORT,
-      }),
+  const image = await pushImage(
+    { ...parts, progress },
+    {
+      functionName: job.functionName,
+      config: parsed.data,
+      base,
+      layers: layers.map((stored) => ({ stored })),
+      entry: from.entry,
+      source: from.source,
+    },
     ({ digest }) => `the code of ${job.from}, ${digest}`,
   );
   return { config: parsed.data, built: { image, entry: from.entry }, source: from.source };

@@ -141,6 +141,8 @@ export const DRAIN_GRACE_MS = 30_000;
 export const LEASE_MS = 2_000;
 /** Calls of functions by functions: deeper chains are loops. */
 export const CALL_DEPTH_MAX = 16;
+/** Values that a Containerfile's build is given. */
+export const BUILD_ARGS_MAX = 100;
 /** V8's code cache of one bundle, which is about as large as the bundle: a runner holds one at a time while it is made. */
 export const CODE_CACHE_BYTES_MAX = 32 * MB;
 /** Functions that one function may declare to call, and calls of one sandbox at a time. */

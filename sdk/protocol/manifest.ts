@@ -202,6 +202,29 @@ const VolumeMount = z.strictObject({
 export type VolumeMount = z.output<typeof VolumeMount>;
 
 const isWithin = (path: string, folder: string): boolean => `${path}/`.startsWith(`${folder}/`);
+/** What a build may do, and is told. It is part of the deployment, so no place for secrets. */
+export const BuildConfig = z.strictObject({
+  /**
+   * Packages may run their install scripts, in the sandbox that installs them: it has a shell and compilers, and reaches
+   * the package registry alone.
+   */
+  installScripts: z.union([z.boolean(), z.stringbool()]).default(false),
+  /** Containerfiles: values of their `ARG`s. */
+  args: z
+    .record(z.string().regex(/^[A-Za-z_]\w*$/, 'is no name of an ARG'), z.string().max(8_192))
+    .refine(
+      (args) => Object.keys(args).length <= limits.BUILD_ARGS_MAX,
+      `at most ${limits.BUILD_ARGS_MAX} arguments`,
+    )
+    .default({}),
+  /** Containerfiles: the stage that becomes the image; absent: the last one. */
+  target: z
+    .string()
+    .max(128)
+    .regex(/^[A-Za-z0-9][\w.-]*$/, 'is the name of a stage, or its number')
+    .optional(),
+});
+export type BuildConfig = z.output<typeof BuildConfig>;
 
 /** Every field has a default, so `FunctionConfig.parse({})` is the default configuration. */
 export const FunctionConfig = z.strictObject({
@@ -309,6 +332,8 @@ export const FunctionConfig = z.strictObject({
   secrets: z.array(SecretName).max(limits.SECRETS_PER_FUNCTION_MAX).default([]),
   /** Functions it may call by `ctx.invoke` and `fetch('http://<name>.skiff')`, each `name` or `alias=name`. */
   calls: z.array(CallTarget).max(limits.CALL_TARGETS_MAX).default([]),
+  /** How its image is made. */
+  build: BuildConfig.prefault({}),
   network: Network.default('none'),
   access: z.enum(['public', 'private']).default('public'),
   isolation: z.enum(['strict', 'compat']).default('strict'),

@@ -16,8 +16,8 @@ export interface TestNpmRegistry {
   readonly url: string;
   /** `METHOD path`, in order. */
   readonly requests: string[];
-  /** Subresource integrity of a package's tarball. */
-  integrity(name: string): string;
+  /** Subresource integrity of a package's tarball; of its latest version when none is named. */
+  integrity(name: string, version?: string): string;
   /** What a lock file says of a package, with another host than the one it is asked at. */
   lockEntry(name: string): object;
   /** From now on every request is answered with this status; undefined ends that. */
@@ -74,7 +74,10 @@ export async function startNpmRegistry(packages: readonly TestPackage[]): Promis
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
     requests,
-    integrity: (name) => (published.get(name) as Published).integrity,
+    integrity(name, version) {
+      const latest = published.get(name) as Published;
+      return (versionsOf(latest).find((one) => one.version === version) ?? latest).integrity;
+    },
     lockEntry(name) {
       const { version, integrity, manifest } = published.get(name) as Published;
       const dependencies = manifest?.['dependencies'];

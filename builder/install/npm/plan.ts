@@ -7,18 +7,16 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SkiffError } from '../../../sdk/protocol/errors.ts';
-import { isFileWithin, type SourceTree } from '../../source/tree.ts';
+import type { SourceTree } from '../../source/tree.ts';
 import type { InstallPlan } from '../tool.ts';
+import { chooseManager, type Manager } from './managers.ts';
 
 /** Raised when an install gives another result for the same input. */
 const PLAN_VERSION = 1;
 const LOCAL_PACKAGES_MAX = 500;
 const LOCAL_DEPTH_MAX = 6;
-const LOCK_FILES = ['npm-shrinkwrap.json', 'package-lock.json'];
-/** npm takes the versions of a first-generation yarn.lock where there is no lock of its own. */
-const YARN_LOCK = 'yarn.lock';
-const YARN_MARK = /^# yarn lockfile v1$/m;
-const FOREIGN_LOCKS = ['pnpm-lock.yaml', YARN_LOCK, 'bun.lock', 'bun.lockb', 'deno.lock'];
+/** Lock files of managers that are not run. */
+const FOREIGN_LOCKS = ['bun.lock', 'bun.lockb', 'deno.lock'];
 const KEPT_FIELDS = [
   'name',
   'version',
@@ -29,7 +27,6 @@ const KEPT_FIELDS = [
   'peerDependencies',
   'peerDependenciesMeta',
   'devDependencies',
-  'overrides',
   'workspaces',
   'engines',
   'os',
@@ -40,28 +37,35 @@ const KEPT_FIELDS = [
 const DEPENDENCY_FIELDS = ['dependencies', 'optionalDependencies'] as const;
 
 /** Undefined when there is nothing to install. @throws SkiffError INVALID_SOURCE for what cannot be installed. */
-export async function planNpm(tree: SourceTree, runtime: string): Promise<InstallPlan | undefined> {
+export async function planNpm(
+  tree: SourceTree,
+  runtime: string,
+  mayRunScripts = false,
+): Promise<InstallPlan | undefined> {
   const manifest = tree.packageJson;
   if (!manifest || tree.names.includes('node_modules/')) return undefined;
+  const { manager, command, lock, settings } = await chooseManager(tree);
+  const hasWorkspaces = manifest.workspaces !== undefined || /^packages\s*:/m.test(settings?.text ?? '');
   const names = Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies });
-  if (names.length === 0 && manifest.workspaces === undefined) return undefined;
+  if (names.length === 0 && !hasWorkspaces) return undefined;
   const hasLocalPackages =
-    manifest.workspaces !== undefined ||
-    DEPENDENCY_FIELDS.some((field) => Object.values(manifest[field]).some(isLocalSpec));
+    hasWorkspaces || DEPENDENCY_FIELDS.some((field) => Object.values(manifest[field]).some(isLocalSpec));
   const paths = hasLocalPackages ? await listManifests(tree.root) : ['package.json'];
   const files: { path: string; text: string }[] = [];
-  for (const path of paths) files.push({ path, text: await readReduced(tree.root, path) });
-  const lock = await tryReadLock(tree);
-  const yarn = lock ? undefined : await tryReadYarnLock(tree);
-  if (lock ?? yarn) files.push((lock ?? yarn) as { path: string; text: string });
-  const hash = createHash('sha256').update(JSON.stringify([PLAN_VERSION, runtime, process.arch, files]));
+  for (const path of paths) files.push({ path, text: await readReduced(tree.root, path, manager) });
+  for (const file of [settings, lock]) if (file) files.push(file);
+  // Runs of npm without scripts keep the keys they had before there was a choice.
+  const choice = manager.name === 'npm' && !mayRunScripts ? [] : [manager.name, mayRunScripts];
+  const inputs = [PLAN_VERSION, runtime, process.arch, files, ...choice];
   return {
-    key: hash.digest('hex'),
-    title: lock ? 'npm ci' : 'npm install',
-    args: [lock ? 'ci' : 'install'],
+    key: createHash('sha256').update(JSON.stringify(inputs)).digest('hex'),
+    title: [manager.name, ...command].join(' '),
+    manager: manager.name,
+    mayRunScripts,
+    args: command,
     files,
     hasLocalPackages,
-    warnings: (lock ?? yarn) ? [] : [describeMissingLock(tree)],
+    warnings: lock ? [] : [describeMissingLock(tree)],
   };
 }
 
@@ -78,7 +82,7 @@ function isLocalSpec(spec: string): boolean {
 
 /** Only the registry can be reached from the sandbox; git, URLs and tarballs in the upload cannot be installed. */
 function assertInstallable(path: string, name: string, spec: string): void {
-  const isRegistry = /^(?:npm:)?(?:@[\w.~-]+\/)?[^:/]*$/.test(spec);
+  const isRegistry = /^(?:npm:)?(?:@[\w.~-]+\/)?[^:/]*$/.test(spec) || /^catalog:[\w.-]*$/.test(spec);
   const isFolder = isLocalSpec(spec) && !/\.(?:tgz|tar\.gz|tar)$/.test(spec);
   if (isRegistry || isFolder) return;
   throw new SkiffError(
@@ -87,7 +91,7 @@ function assertInstallable(path: string, name: string, spec: string): void {
   );
 }
 
-async function readReduced(root: string, path: string): Promise<string> {
+async function readReduced(root: string, path: string, manager: Manager): Promise<string> {
   let manifest: Record<string, unknown>;
   try {
     manifest = JSON.parse((await readFile(join(root, path), 'utf8')).replace(/^\uFEFF/, '')) as Record<
@@ -100,7 +104,9 @@ async function readReduced(root: string, path: string): Promise<string> {
     });
   }
   const reduced = Object.fromEntries(
-    KEPT_FIELDS.flatMap((field) => (manifest[field] === undefined ? [] : [[field, manifest[field]]])),
+    [...KEPT_FIELDS, ...manager.fields].flatMap((field) =>
+      manifest[field] === undefined ? [] : [[field, manifest[field]]],
+    ),
   );
   for (const field of DEPENDENCY_FIELDS) {
     for (const [name, spec] of Object.entries((reduced[field] ?? {}) as Record<string, unknown>))
@@ -130,19 +136,4 @@ async function listManifests(root: string, folder = '', depth = 0): Promise<stri
       `the upload has more than ${LOCAL_PACKAGES_MAX} package.json files`,
     );
   return found;
-}
-
-async function tryReadYarnLock(tree: SourceTree): Promise<{ path: string; text: string } | undefined> {
-  if (!tree.names.includes(YARN_LOCK) || !(await isFileWithin(tree.root, YARN_LOCK))) return undefined;
-  const text = await readFile(join(tree.root, YARN_LOCK), 'utf8');
-  return YARN_MARK.test(text) ? { path: YARN_LOCK, text } : undefined;
-}
-
-async function tryReadLock(tree: SourceTree): Promise<{ path: string; text: string } | undefined> {
-  for (const name of LOCK_FILES) {
-    if (tree.names.includes(name) && (await isFileWithin(tree.root, name))) {
-      return { path: name, text: await readFile(join(tree.root, name), 'utf8') };
-    }
-  }
-  return undefined;
 }

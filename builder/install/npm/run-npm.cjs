@@ -17,9 +17,9 @@ const server = net.createServer({ allowHalfOpen: true }, (near) => {
 
 server.listen(0, '127.0.0.1', () => {
   const port = String(server.address().port);
-  const child = spawn(process.execPath, [cli, ...args.map((arg) => arg.replace('{port}', port))], {
-    stdio: 'inherit',
-  });
+  const fill = (text) => text.replace('{port}', port);
+  const env = Object.fromEntries(Object.entries(process.env).map(([name, value]) => [name, fill(value)]));
+  const child = spawn(process.execPath, [cli, ...args.map(fill)], { stdio: 'inherit', env });
   child.on('exit', (code, signal) => process.exit(signal === null ? code : 128));
   child.on('error', (error) => {
     console.error(`npm could not be started: ${error.message}`);

@@ -1,60 +1,69 @@
-/** npm: scripts off, one registry, on the Node of the runtime (or on the platform's, for a runtime without one). */
-import { join } from 'node:path';
+/** npm, pnpm and Yarn: one registry, on the Node of the runtime (or on the platform's, for a runtime without one). */
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findRuntime } from '../../../infra/runtimes/catalog.ts';
+import type { NpmProgram } from '../../../infra/runtimes/contract.ts';
 import { CHANNEL, type PackageTool } from '../tool.ts';
+import { MANAGERS } from './managers.ts';
 import type { NpmMirror } from './mirror.ts';
 import { planNpm } from './plan.ts';
 
 const INSIDE = fileURLToPath(new URL('.', import.meta.url));
 const NODE = '/usr/bin/node';
-const ERROR_LINE = /^npm (?:error|ERR!) ?/;
-/** Lines that repeat others, or speak of files inside the sandbox. */
-const NOISE = /^(?:code |E?\d{3}(?:$| Note that| tarball,)|\s*$|A complete log|Log files|\/install\/home)/;
-const FLAGS = [
-  '--ignore-scripts',
-  '--omit=dev',
-  '--no-audit',
-  '--no-fund',
-  '--no-update-notifier',
-  '--no-progress',
-  '--no-color',
-  '--loglevel=warn',
-  '--fetch-retries=2',
-  '--fetch-retry-mintimeout=500',
-  '--fetch-retry-maxtimeout=2000',
-  '--replace-registry-host=always',
-  '--registry=http://127.0.0.1:{port}/',
-  '--cache=/install/home/cache',
-];
 
-/** `folder` is npm's own on this host. */
-export function createNpmTool(mirror: NpmMirror, folder: string): PackageTool {
+export interface NpmToolOptions {
+  readonly mirror: NpmMirror;
+  /** npm's own folder on this host. */
+  readonly npmFolder: string;
+  /** File of a program that an npm package ships, fetched when it is not there yet. */
+  readonly openProgram: (program: NpmProgram) => Promise<string>;
+}
+
+export function createNpmTool({ mirror, npmFolder, openProgram }: NpmToolOptions): PackageTool {
+  // Installs that come at the same time wait for one download.
+  const opening = new Map<string, Promise<string>>();
+  const open = (program: NpmProgram): Promise<string> => {
+    const known = opening.get(program.path);
+    if (known) return known;
+    const file = openProgram(program);
+    opening.set(program.path, file);
+    file.catch(() => opening.delete(program.path));
+    return file;
+  };
   return {
     name: 'npm',
     setting: 'SKIFF_NPM_REGISTRY',
     plan: planNpm,
     openMirror: (socketPath) => mirror.open(socketPath),
-    command: async (plan, runtime) => ({
-      runtime: findRuntime(runtime).installsOn ?? runtime,
-      args: [
-        NODE,
-        '/skiff/install/run-npm.cjs',
-        '/skiff/npm/bin/npm-cli.js',
-        CHANNEL,
-        ...plan.args,
-        ...FLAGS,
-      ],
-      env: { NODE_OPTIONS: '--max-old-space-size=700' },
-      mounts: [
-        { source: join(folder), target: '/skiff/npm' },
-        { source: INSIDE, target: '/skiff/install' },
-      ],
-    }),
-    tryReadError: (line) => {
-      if (!ERROR_LINE.test(line)) return undefined;
-      const text = line.replace(ERROR_LINE, '');
-      return NOISE.test(text) ? '' : text;
+    command: async (plan, runtime) => {
+      const manager = MANAGERS[plan.manager ?? 'npm'];
+      const mayRunScripts = plan.mayRunScripts === true;
+      const { program } = findRuntime(findRuntime(runtime).installsOn ?? runtime).base;
+      // node-gyp compiles against the headers that came with the runtime's own Node.
+      const headers = mayRunScripts && program ? dirname(dirname(await open(program))) : undefined;
+      const folder = manager.program ? dirname(dirname(await open(manager.program))) : npmFolder;
+      return {
+        runtime: findRuntime(runtime).installsOn ?? runtime,
+        args: [
+          NODE,
+          '/skiff/install/run-npm.cjs',
+          `/skiff/manager/${manager.module}`,
+          CHANNEL,
+          ...plan.args,
+          ...manager.args(mayRunScripts),
+        ],
+        env: {
+          NODE_OPTIONS: '--max-old-space-size=700',
+          ...(headers ? { npm_config_nodedir: '/skiff/node', PYTHON: '/usr/bin/python3' } : {}),
+          ...manager.env(mayRunScripts),
+        },
+        mounts: [
+          { source: folder, target: '/skiff/manager' },
+          { source: INSIDE, target: '/skiff/install' },
+          ...(headers ? [{ source: headers, target: '/skiff/node' }] : []),
+        ],
+      };
     },
+    tryReadError: (line, plan) => MANAGERS[plan.manager ?? 'npm'].tryReadError(line),
   };
 }

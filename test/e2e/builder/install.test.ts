@@ -6,6 +6,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createClient, type Client } from '../../../sdk/client/index.ts';
+import type { FunctionConfigInput } from '../../../sdk/protocol/manifest.ts';
 import { findSource } from '../../../sdk/cli/source/files.ts';
 import { packSource } from '../../../sdk/cli/source/pack.ts';
 import { startNpmRegistry, type TestNpmRegistry } from '../../helpers/npm-registry.ts';
@@ -44,6 +45,35 @@ beforeAll(async () => {
       manifest: { main: 'index.js' },
       files: { 'index.js': `module.exports = 'older hello';` },
     },
+    {
+      name: 'writes',
+      version: '1.0.0',
+      manifest: {
+        main: 'index.js',
+        scripts: { postinstall: 'node make.js && echo "exports.shell = true;" >> made.js' },
+      },
+      files: {
+        'index.js': `try { module.exports = require('./made.js'); } catch { module.exports = {}; }`,
+        'make.js': `require('fs').writeFileSync('made.js', 'exports.node = true;\\n');`,
+      },
+    },
+    {
+      name: 'compiled',
+      version: '1.0.0',
+      manifest: { main: 'index.js', gypfile: true, scripts: { install: 'node-gyp rebuild' } },
+      files: {
+        'index.js': `module.exports = require('./build/Release/answer.node');`,
+        'binding.gyp': `{ 'targets': [{ 'target_name': 'answer', 'sources': ['answer.c'] }] }`,
+        'answer.c': `#include <node_api.h>
+static napi_value init(napi_env env, napi_value exports) {
+  napi_value value;
+  napi_create_int32(env, 42, &value);
+  napi_set_named_property(env, exports, "answer", value);
+  return exports;
+}
+NAPI_MODULE(NODE_GYP_MODULE_NAME, init)`,
+      },
+    },
     { name: 'broken', version: '1.0.0', files: { 'index.js': '' } },
     { name: 'late', version: '1.0.0', files: { 'index.js': 'module.exports = 1;' } },
   ]);
@@ -58,6 +88,7 @@ afterAll(async () => {
 async function deploy(
   name: string,
   files: Record<string, string | object>,
+  config: FunctionConfigInput = {},
 ): Promise<{ text: string; log: string[] }> {
   await using folder = await createSourceFolder(files);
   const found = findSource(folder.path);
@@ -65,7 +96,7 @@ async function deploy(
   const { url } = await client.deploy(name, {
     source: () => packSource(found.files),
     ...(found.entry === undefined ? {} : { entry: found.entry }),
-    config: {},
+    config,
     onEvent: (event) => {
       if (event.type === 'log') log.push(event.message);
     },
@@ -237,6 +268,108 @@ greet@^1.0.0:
   });
   expect(text).toBe('older hello you');
   expect(log.join()).not.toContain('is not read');
+});
+
+test('runs install scripts of packages only for a function that allows them', async () => {
+  const source = {
+    'package.json': { dependencies: { writes: '1.0.0' } },
+    'index.ts': `import made from 'writes'; export default () => Response.json(made);`,
+  };
+  expect((await deploy('scripts-off', source)).text).toBe('{}');
+  const allowed = await deploy('scripts-on', source, { build: { installScripts: true } });
+  expect(JSON.parse(allowed.text)).toEqual({ node: true, shell: true });
+});
+
+test.runIf(process.env['TEST_COMPILE_ADDON'])(
+  'compiles a native addon in its install script, and runs it',
+  { timeout: 400_000 },
+  async () => {
+    const { text, log } = await deploy(
+      'compiles',
+      {
+        'package.json': { dependencies: { compiled: '1.0.0' } },
+        'index.ts': `import compiled from 'compiled'; export default () => Response.json(compiled);`,
+      },
+      { build: { installScripts: true } },
+    );
+    expect(text).toBe('{"answer":42}');
+    expect(log.join()).toContain('an install script looks for a compiler');
+  },
+);
+
+test('installs by pnpm what a pnpm-lock.yaml names, and refuses one that does not fit', async () => {
+  const lock = (specifier: string): string => `lockfileVersion: '9.0'
+settings:
+  autoInstallPeers: true
+  excludeLinksFromLockfile: false
+importers:
+  .:
+    dependencies:
+      greet:
+        specifier: ${specifier}
+        version: 1.2.0
+packages:
+  '@words/hello@2.0.0':
+    resolution: {integrity: ${npm.integrity('@words/hello', '2.0.0')}}
+  greet@1.2.0:
+    resolution: {integrity: ${npm.integrity('greet')}}
+snapshots:
+  '@words/hello@2.0.0': {}
+  greet@1.2.0:
+    dependencies:
+      '@words/hello': 2.0.0
+`;
+  const source = (specifier: string) => ({
+    'package.json': { dependencies: { greet: '^1.0.0' } },
+    'pnpm-lock.yaml': lock(specifier),
+    'index.ts': GREET,
+  });
+  const { text, log } = await deploy('with-pnpm', source('^1.0.0'));
+  expect(text).toBe('older hello you');
+  expect(log.join()).not.toContain('is not read');
+  await expect(deploy('with-old-pnpm', source('^1.1.0'))).rejects.toMatchObject({
+    code: 'BUILD_FAILED',
+    message: expect.stringMatching(/^pnpm install failed: ERR_PNPM_OUTDATED_LOCKFILE/),
+  });
+});
+
+test('installs by Yarn what a yarn.lock of its newer generations names, and refuses one that does not fit', async () => {
+  const lock = (version: number, range: string): string => `__metadata:
+  version: ${version}
+
+"@words/hello@npm:^2.0.0":
+  version: 2.0.0
+  resolution: "@words/hello@npm:2.0.0"
+  languageName: node
+  linkType: hard
+
+"greet@npm:${range}":
+  version: 1.2.0
+  resolution: "greet@npm:1.2.0"
+  dependencies:
+    "@words/hello": ^2.0.0
+  languageName: node
+  linkType: hard
+
+"mine@workspace:.":
+  version: 0.0.0-use.local
+  resolution: "mine@workspace:."
+  dependencies:
+    greet: ^1.0.0
+  languageName: unknown
+  linkType: soft
+`;
+  const source = (version: number, range: string) => ({
+    'package.json': { name: 'mine', dependencies: { greet: '^1.0.0' } },
+    'yarn.lock': lock(version, range),
+    '.yarnrc.yml': 'yarnPath: .yarn/releases/none.cjs\n',
+    'index.ts': GREET,
+  });
+  expect((await deploy('with-berry', source(6, '^1.0.0'))).text).toBe('older hello you');
+  await expect(deploy('with-old-berry', source(8, '^1.1.0'))).rejects.toMatchObject({
+    code: 'BUILD_FAILED',
+    message: expect.stringMatching(/^yarn install --immutable failed: The lockfile would have been modified/),
+  });
 });
 
 test('deploys one package of a monorepo by its folder, with the packages it needs', async () => {

@@ -20,7 +20,12 @@ interface Deployed {
 async function deploy(
   name: string,
   files: Readonly<Record<string, string | Buffer>>,
-  options: { entry?: string; signal?: AbortSignal; onLog?: (line: string) => void } = {},
+  options: {
+    entry?: string;
+    signal?: AbortSignal;
+    onLog?: (line: string) => void;
+    build?: Record<string, unknown>;
+  } = {},
 ): Promise<Deployed> {
   await using folder = await createSourceFolder(files);
   const lines: string[] = [];
@@ -33,13 +38,13 @@ async function deploy(
     if (event.type === 'step' && event.status === 'done') steps.push(event.step);
   };
   const found = findSource(folder.path);
-  const { entry = found.entry, signal } = options;
+  const { entry = found.entry, signal, build = {} } = options;
   const result = await server.client.deploy(name, {
     source: () => packSource(found.files),
     entry,
     onEvent,
     signal,
-    config: { memory: '128MB' },
+    config: { memory: '128MB', build },
   });
   return { url: result.url, image: result.image, log: lines.join('\n'), steps };
 }
@@ -95,6 +100,42 @@ ENTRYPOINT ["/usr/bin/node", "server.js"]
     expect([inside, size]).toEqual([0, 65_536]);
     expect(outside).toBeGreaterThan(1_000_000);
   }, 120_000);
+});
+
+describe('arguments and stages', () => {
+  const containerfile = `ARG VERSION=none
+FROM skiff/node:\${VERSION} AS first
+ARG WORDS=default
+ENV WORDS=$WORDS
+ENTRYPOINT ["/usr/bin/node", "-e", "require('node:http').createServer((request, response) => response.end(process.env.WORDS + ' ' + (process.env.STAGE ?? 'first'))).listen(process.env.PORT)"]
+
+FROM first
+ENV STAGE=last
+`;
+  it('are what the configuration says, and another choice is another image', async () => {
+    const files = { Containerfile: containerfile };
+    const args = { VERSION: '26', WORDS: 'two words $HOME' };
+    const last = await deploy('cf-args', files, { build: { args } });
+    expect(await (await fetch(last.url)).text()).toBe('two words $HOME last');
+    const first = await deploy('cf-args', files, { build: { args, target: 'first' } });
+    expect(await (await fetch(first.url)).text()).toBe('two words $HOME first');
+    const again = await deploy('cf-args', files, { build: { args, target: 'first' } });
+    expect(again.image).toBe(first.image);
+    expect(again.log).toContain('is used again');
+  }, 120_000);
+
+  it('of no meaning are refused by their place, or by the build', async () => {
+    const files = { Containerfile: containerfile };
+    await expect(
+      deploy('cf-args-bad', files, { build: { args: { 'not-a-name': 'x' } } }),
+    ).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringContaining('config.build.args.not-a-name'),
+    });
+    await expect(
+      deploy('cf-args-bad', files, { build: { args: { VERSION: '26' }, target: 'third' } }),
+    ).rejects.toMatchObject({ code: 'BUILD_FAILED', message: expect.stringContaining('third') });
+  }, 60_000);
 });
 
 describe('an image built FROM scratch with a static busybox of Debian', () => {

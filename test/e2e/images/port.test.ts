@@ -1,10 +1,12 @@
 /** Images of other registries that listen on $PORT, on real sandboxes. */
 import { readFileSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hashSync } from 'bcryptjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { listPackages, unpackPackages } from '../../../builder/base/debian-packages.ts';
 import type { LayerEntry } from '../../../infra/oci/layer-pack.ts';
 import { openRegistry, type Registry } from '../../../infra/oci/registry.ts';
 import {
@@ -19,6 +21,7 @@ import { findBusybox } from '../../helpers/busybox.ts';
 import { noise, pushTestImage } from '../../helpers/container-image.ts';
 import { startTestRegistry, type TestRegistry } from '../../helpers/registry.ts';
 import { startServer, type TestServer } from '../../helpers/server.ts';
+import { waitFor } from '../../helpers/wait.ts';
 
 const MB = 1024 ** 2;
 let remote: TestRegistry;
@@ -256,6 +259,73 @@ it('busybox httpd in a zstd layer serves its files', async () => {
   const url = await deploy('static', 'busybox', { memory: '64MB', readyPath: '/' });
   expect(await (await fetch(`${url}/index.html`)).text()).toBe('<h1>static</h1>');
 });
+
+/** As its own image has it: what a stranger's configuration cannot have here is a port below 1024 and root. */
+const NGINX_CONF = `
+worker_processes 2;
+error_log stderr notice;
+pid /tmp/nginx.pid;
+events { worker_connections 64; }
+http {
+  access_log off;
+  client_body_temp_path /tmp/body;
+  proxy_temp_path /tmp/proxy;
+  fastcgi_temp_path /tmp/fastcgi;
+  uwsgi_temp_path /tmp/uwsgi;
+  scgi_temp_path /tmp/scgi;
+  client_max_body_size 2m;
+  server {
+    listen 8080;
+    root /usr/share/nginx/html;
+    location /status { return 200 "nginx $server_protocol"; }
+    location /upload { return 201; }
+  }
+}
+`;
+
+it('nginx of Debian runs as a service: pages, ranges, many callers, and a worker that ends', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'skiff-nginx-'));
+  try {
+    const names = ['nginx', 'nginx-common', 'libc6', 'libcrypt1', 'libpcre2-8-0', 'libssl3', 'zlib1g'];
+    const packages = await listPackages(names, folder, () => {});
+    const files = await unpackPackages(
+      packages,
+      { packages: names, keep: /^usr\/share\/nginx\// },
+      folder,
+      join(folder, 'root'),
+      () => {},
+    );
+    await pushTestImage(registry, 'nginx', 'latest', {
+      layers: [files, [{ path: 'usr/share/nginx/html/page.html', data: '<h1>page</h1>' }]],
+      config: { Entrypoint: ['/usr/sbin/nginx'], Cmd: ['-g', 'daemon off;'], ExposedPorts: { '80/tcp': {} } },
+      compression: 'zstd',
+    });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+  const url = await deploy('web', 'nginx', {
+    memory: '64MB',
+    readyPath: '/status',
+    port: 8080,
+    max: 1,
+    concurrency: 50,
+    files: { '/etc/nginx/nginx.conf': NGINX_CONF },
+  });
+  expect(await (await fetch(`${url}/status`)).text()).toBe('nginx HTTP/1.1');
+  const page = await fetch(`${url}/page.html`, { headers: { range: 'bytes=4-7' } });
+  expect([page.status, await page.text()]).toEqual([206, 'page']);
+  expect((await fetch(`${url}/none.html`)).status).toBe(404);
+  const statuses = await Promise.all(
+    Array.from({ length: 40 }, async () => (await fetch(`${url}/page.html`)).status),
+  );
+  expect(new Set(statuses)).toEqual(new Set([200]));
+  const body = new Uint8Array(3 * MB);
+  expect((await fetch(`${url}/upload`, { method: 'POST', body })).status).toBe(413);
+  await client.services.create({ name: 'front', functionName: 'web', replicas: 1 });
+  const front = `${server.url}/f/front/page.html`;
+  await waitFor('its replica', async () => (await fetch(front)).status === 200, 30_000);
+  await client.services.remove('front');
+}, 120_000);
 
 /** With the 130 MB of Node: 300 MB when this is 180. */
 const LARGE_LAYER_MB = Number(process.env['TEST_LARGE_IMAGE_MB'] ?? 24);

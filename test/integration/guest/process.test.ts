@@ -256,23 +256,6 @@ describe('life and end', () => {
     expect((await guest.call()).text).toBe('[100000000,100000000,true]');
   });
 
-  test('uses a code cache that its own compile command made, and ignores a broken one', async () => {
-    const source =
-      'const text = "cached";\nfunction handler() { return new Response(text + __filename.slice(-9) + module.paths.length) }\nexports.default = handler;';
-    await using guest = await GuestDriver.start({ source });
-    const compile = spawn(process.execPath, [bundleGuest(), 'compile', guest.entry, `${guest.entry}.cache`]);
-    expect((await once(compile, 'exit'))[0]).toBe(0);
-    guest.sendLoad();
-    await waitFor('LOADED', () => guest.loaded);
-    expect((await guest.call()).text).toMatch(/^cachedindex\.cjs\d/);
-
-    await using other = await GuestDriver.start({ source });
-    writeFileSync(`${other.entry}.cache`, 'nonsense');
-    other.sendLoad();
-    await waitFor('LOADED', () => other.loaded);
-    expect((await other.call()).text).toMatch(/^cachedindex\.cjs\d/);
-  });
-
   test('without channel or entry says so and ends', async () => {
     const child = spawn(process.execPath, [bundleGuest()], { env: { SKIFF_CHANNEL: '/nonexistent' } });
     let stderr = '';

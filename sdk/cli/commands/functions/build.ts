@@ -3,6 +3,8 @@ import type { Command } from '@commander-js/extra-typings';
 import type { BuildRecord } from '../../../client/index.ts';
 import { openClient } from '../../connection/server.ts';
 import { showEvent } from '../../deploy/follow.ts';
+import { readBuildOptions } from '../../options/build.ts';
+import { collect } from '../../options/parse.ts';
 import { usage } from '../../failure.ts';
 import { createProgress } from '../../output/progress.ts';
 import { formatBytes, plural } from '../../output/quantities.ts';
@@ -25,6 +27,9 @@ export function define(command: Command, session: Session): void {
     .option('-n, --name <name>', 'name of the function (default: of the package, file or folder)')
     .option('--entry <file>', 'module inside the folder that has the handler')
     .option('-f, --file <containerfile>', 'Containerfile inside the folder, in place of a handler')
+    .option('--build-arg <name=value>', 'value of an ARG of the Containerfile', collect)
+    .option('--target <stage>', 'stage of the Containerfile that becomes the image (default: the last)')
+    .option('--install-scripts', 'let packages run their install scripts, in the sandbox that installs them')
     .option('--runtime <runtime>', 'node:26, node:24, node:22, python:3.11 …')
     .option('-a, --analyze', 'show what the bundle consists of')
     .option('--json', 'print the build with its report')
@@ -40,7 +45,7 @@ export function define(command: Command, session: Session): void {
         .buildImage(name, {
           ...subject.what,
           entry: options.file ?? options.entry ?? subject.entry,
-          config: { runtime: options.runtime },
+          config: { runtime: options.runtime, build: readBuildOptions(options) },
           signal,
           onUploaded: (upload) => progress.done('upload', upload.ms, subject.size),
           onEvent: (event) => showEvent(progress, event),

@@ -1,6 +1,7 @@
 /** `skiff deploy`: pack, upload, follow the build, print the URL. */
 import type { Command } from '@commander-js/extra-typings';
 import { ClientError, type DeployResult } from '../../../client/index.ts';
+import { readBuildOptions } from '../../options/build.ts';
 import { readEnvOptions } from '../../options/env.ts';
 import { collect, parseAssignment, parseCount, parsePercent } from '../../options/parse.ts';
 import { openClient } from '../../connection/server.ts';
@@ -54,6 +55,7 @@ export function define(command: Command, session: Session): void {
       runtimeClass: options.runtimeClass,
       env: await readEnv(session, name, options),
       async: options.async && Object.fromEntries(options.async.map(parseAssignment)),
+      build: readBuildOptions(options),
       labels: options.label && Object.fromEntries(options.label.map(parseAssignment)),
     };
     const plan: Plan = {
@@ -84,6 +86,9 @@ function addOptions(command: Command) {
     .option('--entry <file>', 'module inside the folder that has the handler')
     .option('-f, --file <containerfile>', 'Containerfile inside the folder, in place of a handler')
     .option('--image <reference>', 'an image that listens on $PORT, in place of a source')
+    .option('--build-arg <name=value>', 'value of an ARG of the Containerfile', collect)
+    .option('--target <stage>', 'stage of the Containerfile that becomes the image (default: the last)')
+    .option('--install-scripts', 'let packages run their install scripts, in the sandbox that installs them')
     .optionsGroup('How it runs:')
     .option('--runtime <runtime>', 'node:26, node:24, node:22, python:3.11 …')
     .option('-m, --memory <size>', 'memory of a sandbox, such as 256MB')

@@ -95,7 +95,38 @@ test.each([
   ).resolves.toMatchObject({ args: ['install'] });
 });
 
-test.each([['pnpm-lock.yaml'], ['yarn.lock']])('says that %s is not read', async (name) => {
+test('runs the manager whose lock file there is, with those of its settings that choose versions', async () => {
+  const pnpm = await plan({
+    'package.json': { ...DEPENDENCIES, pnpm: { overrides: { a: '1.0.0' } } },
+    'pnpm-lock.yaml': "lockfileVersion: '9.0'\n",
+    'pnpm-workspace.yaml':
+      '# ours\ncatalog:\n  a: ^1.0.0\nregistry: http://elsewhere.test/\noverrides:\n  b: 2.0.0\n',
+  });
+  expect(pnpm).toMatchObject({ manager: 'pnpm', args: ['install'], hasLocalPackages: false, warnings: [] });
+  expect(pnpm?.files).toContainEqual({
+    path: 'pnpm-workspace.yaml',
+    text: 'catalog:\n  a: ^1.0.0\noverrides:\n  b: 2.0.0\n',
+  });
+  expect(pnpm?.files[0]?.text).toContain('"overrides"');
+  const yarn = await plan({
+    'package.json': DEPENDENCIES,
+    'yarn.lock': '__metadata:\n  version: 8\n',
+    '.yarnrc.yml': 'yarnPath: .yarn/releases/yarn.cjs\nnpmRegistryServer: http://elsewhere.test\n',
+  });
+  expect(yarn).toMatchObject({ manager: 'yarn', args: ['install', '--immutable'], warnings: [] });
+  expect(yarn?.files.map(({ path }) => path)).toEqual(['package.json', 'yarn.lock']);
+  const older = await plan({ 'package.json': DEPENDENCIES, 'yarn.lock': '__metadata:\n  version: 6\n' });
+  expect(older).toMatchObject({ manager: 'yarn', args: ['install', '--no-immutable'] });
+});
+
+test('has another key when packages may run their scripts', async () => {
+  await using folder = await createSourceFolder({ 'package.json': DEPENDENCIES });
+  const tree = await openSourceTree(folder.path);
+  const [without, withScripts] = [await planNpm(tree, 'node:26'), await planNpm(tree, 'node:26', true)];
+  expect(without?.key).not.toBe(withScripts?.key);
+});
+
+test.each([['bun.lock'], ['deno.lock']])('says that %s is not read', async (name) => {
   const found = await plan({ 'package.json': DEPENDENCIES, [name]: '' });
   expect(found?.warnings).toEqual([
     expect.stringMatching(new RegExp(`^${name} is not read.*package-lock\\.json`)),
