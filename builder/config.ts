@@ -1,9 +1,11 @@
 /** Settings of the builder. See infra/lib/config.ts. */
 import { z } from 'zod';
 import { commonSettings, loadConfig, secretSetting } from '../infra/lib/config.ts';
+import { egressSettings } from '../infra/network/settings.ts';
 
 const settings = {
   ...commonSettings,
+  ...egressSettings,
   /** Builds at the same time. Bundling uses several cores by itself; more builds help when installs wait for a network. */
   SKIFF_BUILDER_CONCURRENCY: z.coerce.number().int().min(1).max(32).default(2),
   /** npm registry for installs; what `npm config get registry` says on this host when absent. */

@@ -19,6 +19,8 @@ import { openRegistry } from '../infra/oci/registry.ts';
 import { openStore } from '../infra/oci/store.ts';
 import { openRegistryLogins } from '../infra/secrets/registry-logins.ts';
 import { openSandboxHost } from '../infra/sandbox/host.ts';
+import { describeDenial } from '../infra/network/denials.ts';
+import { Networks } from '../infra/network/networks.ts';
 import { tryRegistryTls } from '../infra/swarm/identity.ts';
 import { toSkiffError } from '../sdk/protocol/errors.ts';
 import {
@@ -31,6 +33,7 @@ import {
 import { Toolchain } from './base/toolchain.ts';
 import { findProgram } from './base/npm-program.ts';
 import { engineFolders, openBundlerEngine } from './bundle/engine.ts';
+import type { BuildNetworkOwner } from './container/network.ts';
 import { openContainerBuilder } from './container/container-builder.ts';
 import { Collector, holdImage } from './collect/collector.ts';
 import { loadBuilderConfig } from './config.ts';
@@ -52,6 +55,8 @@ import { BuildWorker } from './worker.ts';
 
 const FIRST_RUNTIME = 'node:26';
 const STEP_MS_MAX = 10_000;
+/** Shared by all of this host: who has taken which addresses. */
+const RUN_DIR = '/run/skiff';
 const MODULES = fileURLToPath(new URL('../node_modules', import.meta.url));
 
 const config = loadBuilderConfig(process.env);
@@ -113,6 +118,19 @@ const host = await openSandboxHost({
 });
 shutdown.add('sandbox host', () => host.close());
 await host.reap();
+
+const networks = new Networks<BuildNetworkOwner>({
+  hash: createHash('sha256').update(`builder of ${paths.root}`).digest('hex').slice(0, 8),
+  stateDir: join(paths.builder, 'network'),
+  runDir: RUN_DIR,
+  dns: config.SKIFF_EGRESS_DNS,
+  devices: config.SKIFF_EGRESS_DEVICES,
+  opened: config.SKIFF_EGRESS_INTERNAL,
+  log,
+  onDenied: (owner, denial) => owner.onLine(describeDenial(denial).message),
+});
+shutdown.add('networks', () => networks.close());
+await networks.reap();
 
 const store = await openStore({
   dir: join(paths.builder, 'store'),
@@ -188,6 +206,7 @@ const parts: BuildParts = {
   containers: await openContainerBuilder({
     host,
     uidBase: config.SKIFF_RUNNER_UID_BASE,
+    networks,
     folder: join(paths.builder, 'containers'),
   }),
   log,

@@ -1,16 +1,10 @@
 /** Settings of the runner. See infra/lib/config.ts. */
 import { totalmem } from 'node:os';
 import { z } from 'zod';
-import { commonSettings, loadConfig } from '../infra/lib/config.ts';
-import { tryParseEgressEntry } from '../sdk/protocol/reach/egress.ts';
-import type { Range } from './network/address.ts';
+import { commonSettings, listSetting, loadConfig } from '../infra/lib/config.ts';
+import { egressSettings } from '../infra/network/settings.ts';
 
 const GB = 1024 ** 3;
-
-const list = z
-  .string()
-  .default('')
-  .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])));
 
 const settings = {
   ...commonSettings,
@@ -44,7 +38,7 @@ const settings = {
    * Sandboxes of one namespace at most, on all hosts together: a number for each of them, and `name=number` for some,
    * with commas. 0: no limit.
    */
-  SKIFF_NAMESPACE_SANDBOXES_MAX: list.transform((parts, context) => {
+  SKIFF_NAMESPACE_SANDBOXES_MAX: listSetting.transform((parts, context) => {
     const max = new Map<string, number>();
     for (const part of parts) {
       const [, name, count] = /^(?:([a-z][a-z0-9-]*)=)?(\d{1,6})$/.exec(part) ?? [];
@@ -70,19 +64,7 @@ const settings = {
         }),
       );
     }),
-  /** Resolver that names of functions with egress are asked of, `address` or `address:port`; absent: this host's own. */
-  SKIFF_EGRESS_DNS: z.string().optional(),
-  /** Devices that lead outside, with commas; empty: those with a default route. */
-  SKIFF_EGRESS_DEVICES: list,
-  /** Internal IPv4 ranges that allow lists may name, with commas. All others are closed whatever a function says. */
-  SKIFF_EGRESS_INTERNAL: list.transform((ranges, context) =>
-    ranges.flatMap((text): Range[] => {
-      const entry = tryParseEgressEntry(text);
-      if (entry?.kind === 'range' && entry.port === undefined) return [entry];
-      context.addIssue({ code: 'custom', message: `"${text}" is not an IPv4 range` });
-      return [];
-    }),
-  ),
+  ...egressSettings,
 } as const;
 
 export function loadRunnerConfig(env: Readonly<Record<string, string | undefined>>) {

@@ -18,6 +18,7 @@ import { startTelemetry } from '../infra/lib/telemetry.ts';
 import { openRegistry } from '../infra/oci/registry.ts';
 import { openStore } from '../infra/oci/store.ts';
 import { openSecretStore } from '../infra/secrets/secrets.ts';
+import type { Deployment } from '../sdk/protocol/api.ts';
 import { resolveName } from '../sdk/protocol/reach/namespaces.ts';
 import { openSandboxHost } from '../infra/sandbox/host.ts';
 import { openMembers } from '../infra/swarm/members.ts';
@@ -28,9 +29,9 @@ import { loadRunnerConfig } from './config.ts';
 import { Intake } from './invoke/intake.ts';
 import { Links } from './invoke/links.ts';
 import { FunctionLog } from './log/function-log.ts';
-import { describeDenial } from './network/denials.ts';
-import { withEgress } from './network/egress-host.ts';
-import { Networks } from './network/networks.ts';
+import { describeDenial } from '../infra/network/denials.ts';
+import { withEgress } from '../infra/network/egress-host.ts';
+import { Networks } from '../infra/network/networks.ts';
 import { Current } from './pool/current.ts';
 import type { Instance } from './pool/instance.ts';
 import { NamespaceQuota } from './pool/namespace-quota.ts';
@@ -97,7 +98,7 @@ const store = await openStore({ dir: paths.store, registry, bytesMax: config.SKI
 const hash = createHash('sha256').update(config.SKIFF_DATA_DIR).digest('hex').slice(0, 8);
 const functionLog = new FunctionLog(redis);
 shutdown.add('function logs', () => functionLog.flush());
-const networks = new Networks({
+const networks = new Networks<Deployment>({
   hash,
   stateDir: join(paths.runner, 'network'),
   runDir: RUN_DIR,

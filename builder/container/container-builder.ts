@@ -8,6 +8,9 @@ import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SandboxHost } from '../../infra/sandbox/contract.ts';
 import { claimIdRange } from '../../infra/sandbox/id-ranges.ts';
+import { createId } from '../../sdk/protocol/ids.ts';
+import type { Network } from '../../sdk/protocol/manifest.ts';
+import { type BuildNetworks, openBuildNetwork } from './network.ts';
 import { layOut, type InputImage } from './input-images.ts';
 import { type KnownLayer, type OutputTarget, pushOutput } from './output-image.ts';
 import { runBuildah } from './run.ts';
@@ -16,6 +19,7 @@ import { ensureBuildRoot } from './tools.ts';
 export interface ContainerBuilderOptions {
   readonly host: SandboxHost;
   readonly uidBase: number;
+  readonly networks: BuildNetworks;
   /** Ours alone; what is below `runs` is emptied by `open`. */
   readonly folder: string;
 }
@@ -29,6 +33,7 @@ export interface ContainerBuild {
   readonly text: string;
   readonly args: Readonly<Record<string, string>>;
   readonly target: string | undefined;
+  readonly network: Network;
   /** In the order of its names. */
   readonly images: readonly (InputImage & { readonly name: string })[];
   readonly signal: AbortSignal;
@@ -65,7 +70,12 @@ export async function openContainerBuilder(options: ContainerBuilderOptions): Pr
         await writeFile(join(folder, 'Containerfile'), build.text);
         // Read inside by a root that is nobody to the rest of this host.
         await chmod(build.context, 0o755);
+        const id = createId('sbx');
+        const owner = { config: { network: build.network }, onLine: build.onLine };
+        await using network = await openBuildNetwork(options.networks, id, owner);
         await runBuildah({
+          id,
+          network,
           host: options.host,
           ids,
           rootfs,

@@ -1,5 +1,6 @@
 /**
- * One run of buildah in a sandbox: own limits, root over a range of uids that nothing else has, no network, and of the
+ * One run of buildah in a sandbox: own limits, root over a range of uids that nothing else has, no network unless the
+ * function's configuration gives one, and of the
  * platform neither a login nor a socket. What it may read is the source and the images the Containerfile names.
  */
 import { createInterface } from 'node:readline';
@@ -7,7 +8,6 @@ import { chown, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { IdRange, SandboxHost } from '../../infra/sandbox/contract.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import { createId } from '../../sdk/protocol/ids.ts';
 import {
   CONTAINER_BUILD_BYTES_MAX,
   CONTAINER_BUILD_MEMORY_BYTES,
@@ -15,6 +15,7 @@ import {
   TMP_BYTES_MAX,
 } from '../../sdk/protocol/limits.ts';
 import { enforceLimits } from '../install/run-limits.ts';
+import type { BuildNetwork } from './network.ts';
 import { stagedName } from './containerfile.ts';
 
 export interface BuildahRun {
@@ -31,6 +32,9 @@ export interface BuildahRun {
   /** Values of its `ARG`s, and the stage that is asked for. */
   readonly args: Readonly<Record<string, string>>;
   readonly target: string | undefined;
+  /** Of the sandbox. */
+  readonly id: string;
+  readonly network: BuildNetwork | undefined;
   readonly signal: AbortSignal;
   readonly onLine: (line: string) => void;
 }
@@ -66,6 +70,7 @@ export async function runBuildah(run: BuildahRun): Promise<void> {
   await giveAway(run.folder, run.ids.first);
   const lines: string[] = [];
   const sandbox = await run.host.launch(createSpec(run));
+  run.network?.attach(() => sandbox.kill());
   const limits = enforceLimits(sandbox, {
     folder: run.folder,
     bytesMax: CONTAINER_BUILD_BYTES_MAX,
@@ -107,7 +112,7 @@ function flagsOf({ args, target }: BuildahRun): string[] {
 
 function createSpec(run: BuildahRun) {
   return {
-    id: createId('sbx'),
+    id: run.id,
     builds: run.ids,
     lowerDirs: [run.rootfs],
     args: ['/bin/sh', '-c', SCRIPT, 'skiff', String(run.images.length), ...flagsOf(run)],
@@ -124,9 +129,11 @@ function createSpec(run: BuildahRun) {
     pidsMax: PIDS_MAX,
     tmpBytes: TMP_BYTES_MAX,
     isolation: 'compat' as const,
+    ...(run.network ? { networkNamespace: run.network.namespace } : {}),
     mounts: [
       { source: run.context, target: '/context' },
       { source: run.folder, target: '/build', writable: true, exec: true },
+      ...(run.network ? [{ source: run.network.resolvConf, target: '/etc/resolv.conf' }] : []),
     ],
   };
 }

@@ -8,6 +8,8 @@ import { join, sep } from 'node:path';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { DEPENDENCIES_BYTES_MAX, LAYER_ENTRIES_MAX } from '../../sdk/protocol/limits.ts';
 
+const SETTLED_AT_ONCE = 16;
+
 export interface SettledTree {
   readonly bytes: number;
   readonly entries: number;
@@ -54,7 +56,12 @@ async function settle(
   await lchown(path, uid, uid);
   await chmod(path, info.isDirectory() || (info.mode & 0o111) !== 0 ? 0o755 : 0o644);
   if (!info.isDirectory()) return;
-  for (const name of await readdir(path)) await settle(root, join(path, name), uid, tree);
+  const names = await readdir(path);
+  // Each entry is a few short waits for the disk: several at a time take a third of the time.
+  for (let at = 0; at < names.length; at += SETTLED_AT_ONCE) {
+    const some = names.slice(at, at + SETTLED_AT_ONCE);
+    await Promise.all(some.map((name) => settle(root, join(path, name), uid, tree)));
+  }
 }
 
 /** Asked of the kernel: the text of a link says little once it goes through other links. */

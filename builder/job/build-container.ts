@@ -72,9 +72,10 @@ export async function buildContainer(
 }
 
 /** Nothing when there are none: the key is what it was before there were any. */
-function describeSettings({ args, target }: BuildConfig): unknown[] {
+function describeSettings({ args, target, network }: BuildConfig): unknown[] {
   const sorted = Object.entries(args).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return sorted.length === 0 && target === undefined ? [] : [sorted, target ?? ''];
+  const isPlain = sorted.length === 0 && target === undefined && network === 'none';
+  return isPlain ? [] : [sorted, target ?? '', network];
 }
 
 async function tryReuse(
@@ -94,15 +95,15 @@ async function tryReuse(
 function makeImage(
   parts: ContainerParts,
   { job, tree, progress, signal }: FetchedSource,
-  input: Pick<ContainerBuild, 'text' | 'args'> & {
+  input: Pick<ContainerBuild, 'text' | 'args' | 'network'> & {
     images: readonly NamedImage[];
     target?: string | undefined;
   },
 ): Promise<BuiltImage['image']> {
   const { registry, containers } = parts;
   const repository = functionRepository(job.functionName);
-  const { text, images, args, target } = input;
-  const build = { id: job.buildId, context: tree.root, text, images, args, target, signal };
+  const { text, images, args, target, network } = input;
+  const build = { id: job.buildId, context: tree.root, text, images, args, target, network, signal };
   const onLine = (line: string): void => progress.log('info', line);
   return progress
     .step('image', () =>

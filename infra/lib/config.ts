@@ -89,6 +89,12 @@ export const KNOWN_SETTINGS: ReadonlySet<string> = new Set([
   'SKIFF_JOIN_MANAGER',
 ]);
 
+/** Words with commas between them. */
+export const listSetting = z
+  .string()
+  .default('')
+  .transform((text) => text.split(',').flatMap((part) => (part.trim() === '' ? [] : [part.trim()])));
+
 export function loadConfig<Shape extends z.ZodRawShape>(
   shape: Shape,
   env: Readonly<Record<string, string | undefined>>,

@@ -6,8 +6,8 @@ import type { SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { PIDS_MAX, TMP_BYTES_MAX } from '../../sdk/protocol/limits.ts';
-import { EGRESS } from '../network/egress-host.ts';
-import type { Networks } from '../network/networks.ts';
+import { EGRESS } from '../../infra/network/egress-host.ts';
+import type { Networks } from '../../infra/network/networks.ts';
 import type { GuestSpec } from '../pool/guest-sandbox.ts';
 import { chooseCwd } from './cwd.ts';
 import type { NodeVolumes, TakenVolumes } from '../volume/volumes.ts';
@@ -16,7 +16,7 @@ import { HttpSandbox } from './http-sandbox.ts';
 export interface ContainerParts {
   readonly host: SandboxHost;
   readonly store: LayerStore;
-  readonly networks: Pick<Networks, 'bind'>;
+  readonly networks: Pick<Networks<Deployment>, 'bind'>;
   /** For files that deployments put into images; emptied when the runner starts. */
   readonly filesDir: string;
   /** For values of secrets: on a file system in memory, for root alone. */

@@ -19,8 +19,8 @@ import type { CodeCaches } from '../code-cache/code-caches.ts';
 import type { FunctionLog } from '../log/function-log.ts';
 import { createRedaction } from '../log/redaction.ts';
 import { type ContainerParts, startContainer } from '../http/container.ts';
-import { EGRESS } from '../network/egress-host.ts';
-import type { Networks } from '../network/networks.ts';
+import { EGRESS } from '../../infra/network/egress-host.ts';
+import type { Networks } from '../../infra/network/networks.ts';
 import { Instance, type InstanceOwner } from './instance.ts';
 import type { GuestSpec } from './guest-sandbox.ts';
 import { isOverdue, priorityOf } from './keep-alive.ts';
@@ -35,7 +35,7 @@ export interface PoolOptions {
   readonly memoryBytesMax: number;
   readonly stemsPerBase: number;
   readonly owner: InstanceOwner;
-  readonly networks: Pick<Networks, 'bind'>;
+  readonly networks: Pick<Networks<Deployment>, 'bind'>;
   /** Absent: none are made or used. */
   readonly codeCaches: Pick<CodeCaches, 'tryFind' | 'onLoaded'> | undefined;
   /** See ContainerParts. */

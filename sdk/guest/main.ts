@@ -141,7 +141,11 @@ function printLine(level: GuestLog['level'], message: string): void {
 mapStackTraces();
 patchProcessors();
 
-(existsSync(CHANNEL) ? serveChannel() : serveHttp()).catch((error: unknown) => {
+async function start(): Promise<void> {
+  return existsSync(CHANNEL) ? serveChannel() : serveHttp();
+}
+
+start().catch((error: unknown) => {
   process.stderr.write(`skiff guest: ${describeError(error).stack ?? describeError(error).message}\n`);
   process.exit(1);
 });

@@ -205,8 +205,8 @@ const isWithin = (path: string, folder: string): boolean => `${path}/`.startsWit
 /** What a build may do, and is told. It is part of the deployment, so no place for secrets. */
 export const BuildConfig = z.strictObject({
   /**
-   * Packages may run their install scripts, in the sandbox that installs them: it has a shell and compilers, and reaches
-   * the package registry alone.
+   * Packages of npm may run their install scripts, in the sandbox that installs them: it has a shell and compilers, and
+   * reaches the package registry alone.
    */
   installScripts: z.union([z.boolean(), z.stringbool()]).default(false),
   /** Containerfiles: values of their `ARG`s. */
@@ -223,6 +223,8 @@ export const BuildConfig = z.strictObject({
     .max(128)
     .regex(/^[A-Za-z0-9][\w.-]*$/, 'is the name of a stage, or its number')
     .optional(),
+  /** Containerfiles: what their `RUN` steps reach, as `network` says it of functions. */
+  network: Network.default('none'),
 });
 export type BuildConfig = z.output<typeof BuildConfig>;
 

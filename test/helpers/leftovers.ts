@@ -87,8 +87,8 @@ export function findLeftovers(before: Snapshot, dataDir: string): string[] {
     .split('\n')
     .filter((line) => line.includes(dataDir));
   // Other servers and tests may begin while this one runs. All that ours makes has its data folder's mark in its name.
-  const mark = cgroupMark(dataDir).slice(1);
-  const isForeign = (thing: string) => !thing.includes(mark);
+  const marks = [dataDir, `builder of ${dataDir}`].map((text) => cgroupMark(text).slice(1));
+  const isForeign = (thing: string) => !marks.some((mark) => thing.includes(mark));
   const added = [...takeSnapshot().things].filter((thing) => !before.things.has(thing) && !isForeign(thing));
   return [...processesOf(dataDir), ...mounts.map((line) => `mount ${line}`), ...added];
 }

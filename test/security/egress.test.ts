@@ -5,7 +5,11 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findSource } from '../../sdk/cli/source/files.ts';
+import { packSource } from '../../sdk/cli/source/pack.ts';
 import { createClient, type LogLine } from '../../sdk/client/index.ts';
+import type { FunctionConfigInput } from '../../sdk/protocol/manifest.ts';
+import { createSourceFolder } from '../helpers/source-folder.ts';
 import { waitFor } from '../helpers/wait.ts';
 import { openWorld, type World } from '../helpers/world.ts';
 import { openBench, type Bench, type Probe, type Tools } from './probe.ts';
@@ -298,6 +302,45 @@ describe('egress', () => {
     const { stdout } = await bench.server.cli(['logs', 'listed', '--egress']);
     expect(stdout).toContain('tcp to 169.254.169.254:80');
     expect(stdout).toContain('the name secret-data.attacker.test');
+  });
+
+  it('D2: steps of a Containerfile reach what their own policy names, and without one nothing', async () => {
+    const client = createClient({ url: bench.server.url, token: bench.server.adminToken });
+    await using folder = await createSourceFolder({
+      Containerfile: `FROM skiff/node:26
+USER 0
+COPY look.js serve.js /srv/
+RUN ["/usr/bin/node", "/srv/look.js"]
+ENTRYPOINT ["/usr/bin/node", "/srv/serve.js"]
+`,
+      'look.js': `
+const places = ['good.example.test', 'other.example.test', '${OTHER}', '10.9.9.9', '169.254.169.254'];
+const look = (place) => fetch('http://' + place + '/', { signal: AbortSignal.timeout(5000) }).then((r) => r.text(), () => 'no');
+Promise.all(places.map(look)).then((found) => require('fs').writeFileSync('/found.json', JSON.stringify(found)));
+`,
+      'serve.js': `require('http').createServer((q, r) => r.end(require('fs').readFileSync('/found.json'))).listen(process.env.PORT);`,
+    });
+    const { files, entry } = findSource(folder.path);
+    const lines: string[] = [];
+    const find = async (build: FunctionConfigInput['build']): Promise<unknown> => {
+      const { url } = await client.deploy('steps', {
+        source: () => packSource(files),
+        entry,
+        config: { memory: '128MB', build },
+        onEvent: (event) => void (event.type === 'log' && lines.push(event.message)),
+      });
+      return (await fetch(url)).json();
+    };
+    expect(await find({})).toEqual(['no', 'no', 'no', 'no', 'no']);
+    const allow = ['good.example.test:80'];
+    expect(await find({ network: { allow } })).toEqual([
+      `${world.hostAddress} good.example.test`,
+      'no',
+      'no',
+      'no',
+      'no',
+    ]);
+    expect(lines.join('\n')).toContain('egress denied: the name other.example.test');
   });
 
   it('D7: one function cannot fill the connection table', async () => {

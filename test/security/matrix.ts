@@ -153,7 +153,7 @@ export const LIFE: readonly Row[] = [
     'nothing stays behind',
     [`${ESCAPES}escapes.ts`, '(B7)'],
     ['test/e2e/sandbox/lifecycle.test.ts', 'leaves nothing that the next owner does not remove'],
-    ['test/integration/runner/networks.test.ts', 'a namespace that is being removed when the runner stops'],
+    ['test/integration/network/networks.test.ts', 'a namespace that is being removed when the runner stops'],
   ),
   row(
     'B8',
@@ -385,7 +385,7 @@ export const NETWORK: readonly Row[] = [
     'D10',
     'networks are made whole, and taken away whole',
     [EGRESS, 'D10: when somebody removes the rules', 'D10: a killed runner'],
-    ['test/integration/runner/networks.test.ts', 'a namespace that is being made when the runner stops'],
+    ['test/integration/network/networks.test.ts', 'a namespace that is being made when the runner stops'],
   ),
   row('D11', 'links that are cut one way', [
     'test/e2e/swarm/failures.test.ts',

@@ -20,7 +20,7 @@ export interface Manager {
   readonly fields: readonly string[];
   /** A file of settings, and which of them it is given. */
   readonly settings?: { readonly file: string; readonly kept: readonly string[] };
-  /** Of every run. `{port}` is where the mirror is. */
+  /** Of every run. */
   args(mayRunScripts: boolean): readonly string[];
   env(mayRunScripts: boolean): Readonly<Record<string, string>>;
   /** Its words for what went wrong; empty for a line that says nothing new. */
@@ -35,7 +35,9 @@ export interface ChosenManager {
   readonly settings: LockFile | undefined;
 }
 
-const REGISTRY = 'http://127.0.0.1:{port}/';
+/** Where the mirror is in the sandbox, whose network has nothing else on it. */
+export const MIRROR_PORT = 4873;
+const REGISTRY = `http://127.0.0.1:${MIRROR_PORT}/`;
 const CACHE = '/install/home/cache';
 
 const NPM_ERROR = /^npm (?:error|ERR!) ?/;

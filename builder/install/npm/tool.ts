@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { findRuntime } from '../../../infra/runtimes/catalog.ts';
 import type { NpmProgram } from '../../../infra/runtimes/contract.ts';
 import { CHANNEL, type PackageTool } from '../tool.ts';
-import { MANAGERS } from './managers.ts';
+import { MANAGERS, MIRROR_PORT } from './managers.ts';
 import type { NpmMirror } from './mirror.ts';
 import { planNpm } from './plan.ts';
 
@@ -46,14 +46,15 @@ export function createNpmTool({ mirror, npmFolder, openProgram }: NpmToolOptions
         runtime: findRuntime(runtime).installsOn ?? runtime,
         args: [
           NODE,
-          '/skiff/install/run-npm.cjs',
+          '--require=/skiff/install/to-mirror.cjs',
           `/skiff/manager/${manager.module}`,
-          CHANNEL,
           ...plan.args,
           ...manager.args(mayRunScripts),
         ],
         env: {
           NODE_OPTIONS: '--max-old-space-size=700',
+          SKIFF_MIRROR_PORT: String(MIRROR_PORT),
+          SKIFF_MIRROR_SOCKET: CHANNEL,
           ...(headers ? { npm_config_nodedir: '/skiff/node', PYTHON: '/usr/bin/python3' } : {}),
           ...manager.env(mayRunScripts),
         },

@@ -1,9 +1,11 @@
-/** `--build-arg`, `--target` and `--install-scripts` as the configuration of a build. */
+/** `--build-arg`, `--target`, `--build-network` and `--install-scripts` as the configuration of a build. */
+import { readNetwork } from './network.ts';
 import { parseAssignment } from './parse.ts';
 
 export interface BuildOptions {
   readonly buildArg?: readonly string[] | undefined;
   readonly target?: string | undefined;
+  readonly buildNetwork?: readonly string[] | undefined;
   readonly installScripts?: true | undefined;
 }
 
@@ -11,11 +13,13 @@ export interface BuildOptions {
 export function readBuildOptions({
   buildArg,
   target,
+  buildNetwork,
   installScripts,
 }: BuildOptions): Record<string, unknown> | undefined {
   const build = {
     ...(buildArg && { args: Object.fromEntries(buildArg.map(parseAssignment)) }),
     ...(target !== undefined && { target }),
+    ...(buildNetwork && { network: readNetwork(buildNetwork) }),
     ...(installScripts && { installScripts }),
   };
   return Object.keys(build).length === 0 ? undefined : build;

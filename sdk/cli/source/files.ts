@@ -106,7 +106,17 @@ const SUFFIXES = [
   '/index.js',
 ];
 /** They say how the file is built, so they go with it when they are beside it. */
-const COMPANIONS = ['package.json', 'package-lock.json', 'tsconfig.json', 'requirements.txt', '.npmrc'];
+const COMPANIONS = [
+  'package.json',
+  'package-lock.json',
+  'pnpm-lock.yaml',
+  'pnpm-workspace.yaml',
+  'yarn.lock',
+  '.yarnrc.yml',
+  'tsconfig.json',
+  'requirements.txt',
+  '.npmrc',
+];
 
 function findFileWithImports(entry: string): SourceFiles {
   const found = new Set<string>();

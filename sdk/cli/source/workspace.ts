@@ -5,10 +5,11 @@
  */
 import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative, sep } from 'node:path';
+import { parse as parseYaml } from 'yaml';
 import { CliFailure } from '../failure.ts';
 
 export interface Workspace {
-  /** Folder of the repository's package.json with "workspaces". */
+  /** Folder whose package.json or pnpm-workspace.yaml names the packages. */
   readonly root: string;
   /** The package itself, relative to it. */
   readonly folder: string;
@@ -24,12 +25,15 @@ interface Member {
   readonly dependencies: readonly string[];
 }
 
+const PNPM_FILE = 'pnpm-workspace.yaml';
 const ROOT_FILES = [
   'package.json',
   'package-lock.json',
   'npm-shrinkwrap.json',
   'yarn.lock',
+  '.yarnrc.yml',
   'pnpm-lock.yaml',
+  PNPM_FILE,
 ];
 const DEPENDENCY_FIELDS = ['dependencies', 'optionalDependencies', 'peerDependencies', 'devDependencies'];
 
@@ -38,15 +42,11 @@ export function tryFindWorkspace(folder: string): Workspace | undefined {
   if (!existsSync(join(folder, 'package.json'))) return undefined;
   for (let root = dirname(folder); root !== dirname(root); root = dirname(root)) {
     const manifest = tryReadManifest(root);
-    const patterns = manifest && readPatterns(manifest);
+    const patterns = (manifest && readPatterns(manifest)) ?? tryReadPnpmPatterns(root);
     if (patterns) {
       const members = listMembers(root, patterns);
       const own = relative(root, folder).split(sep).join('/');
       if (members.some((member) => member.folder === own)) return describe(root, own, members);
-    } else if (existsSync(join(root, 'pnpm-workspace.yaml'))) {
-      throw new CliFailure(`${root} is a pnpm workspace; its packages are installed by npm here`, {
-        hint: 'add "workspaces" to its package.json and a package-lock.json ("npm install --package-lock-only")',
-      });
     }
     if (existsSync(join(root, '.git'))) return undefined;
   }
@@ -77,13 +77,14 @@ function describe(root: string, own: string, members: readonly Member[]): Worksp
 }
 
 function listMembers(root: string, patterns: readonly string[]): Member[] {
+  const isNegated = (pattern: string): boolean => pattern.startsWith('!');
+  const exclude = ['**/node_modules/**', ...patterns.filter(isNegated).map((one) => one.slice(1))];
   const folders = new Set(
-    patterns.flatMap((pattern) =>
-      globSync(pattern.replace(/^\.\//, '').replace(/\/$/, ''), {
-        cwd: root,
-        exclude: ['**/node_modules/**'],
-      }),
-    ),
+    patterns
+      .filter((pattern) => !isNegated(pattern))
+      .flatMap((pattern) =>
+        globSync(pattern.replace(/^\.\//, '').replace(/\/$/, ''), { cwd: root, exclude }),
+      ),
   );
   return [...folders].sort().flatMap((found) => {
     const folder = found.split(sep).join('/');
@@ -101,6 +102,18 @@ function readPatterns(manifest: Record<string, unknown>): string[] | undefined {
     ? workspaces
     : (workspaces as { packages?: unknown } | undefined)?.packages;
   return Array.isArray(list) ? list.filter((one) => typeof one === 'string') : undefined;
+}
+
+/** Undefined when there is no such file, or none that names packages: pnpm has other settings in it as well. */
+function tryReadPnpmPatterns(root: string): string[] | undefined {
+  const file = join(root, PNPM_FILE);
+  if (!existsSync(file)) return undefined;
+  try {
+    const { packages } = (parseYaml(readFileSync(file, 'utf8')) ?? {}) as { packages?: unknown };
+    return Array.isArray(packages) ? packages.filter((one) => typeof one === 'string') : undefined;
+  } catch (error) {
+    throw new CliFailure(`${file} cannot be read: ${(error as Error).message.split('\n', 1)[0]}`);
+  }
 }
 
 function tryReadManifest(folder: string): Record<string, unknown> | undefined {

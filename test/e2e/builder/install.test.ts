@@ -333,6 +333,58 @@ snapshots:
   });
 });
 
+test('deploys one package of a pnpm workspace', async () => {
+  await using folder = await createSourceFolder({
+    'package.json': { name: 'root' },
+    'pnpm-workspace.yaml': 'packages:\n  - packages/*\n  - "!packages/old"\n',
+    'pnpm-lock.yaml': `lockfileVersion: '9.0'
+settings:
+  autoInstallPeers: true
+  excludeLinksFromLockfile: false
+importers:
+  .: {}
+  packages/api:
+    dependencies:
+      '@mine/lib':
+        specifier: workspace:*
+        version: link:../lib
+  packages/lib:
+    dependencies:
+      greet:
+        specifier: ^1.0.0
+        version: 1.2.0
+packages:
+  '@words/hello@2.0.0':
+    resolution: {integrity: ${npm.integrity('@words/hello', '2.0.0')}}
+  greet@1.2.0:
+    resolution: {integrity: ${npm.integrity('greet')}}
+snapshots:
+  '@words/hello@2.0.0': {}
+  greet@1.2.0:
+    dependencies:
+      '@words/hello': 2.0.0
+`,
+    'packages/api/package.json': { name: '@mine/api', dependencies: { '@mine/lib': 'workspace:*' } },
+    'packages/api/index.ts': `import { shout } from '@mine/lib'; export default () => new Response(shout('pnpm'));`,
+    'packages/lib/package.json': { name: '@mine/lib', main: 'index.ts', dependencies: { greet: '^1.0.0' } },
+    'packages/lib/index.ts': `import greet from 'greet'; export const shout = (text: string) => greet(text).toUpperCase();`,
+    'packages/old/package.json': { name: '@mine/old' },
+  });
+  const found = findSource(join(folder.path, 'packages/api'));
+  expect(found.files.map(({ name }) => name)).toEqual([
+    'package.json',
+    'packages/api/index.ts',
+    'packages/api/package.json',
+    'packages/lib/index.ts',
+    'packages/lib/package.json',
+    'pnpm-lock.yaml',
+    'pnpm-workspace.yaml',
+  ]);
+  const source = () => packSource(found.files);
+  const { url } = await client.deploy('pnpm-api', { source, entry: found.entry });
+  expect(await (await fetch(url)).text()).toBe('OLDER HELLO PNPM');
+});
+
 test('installs by Yarn what a yarn.lock of its newer generations names, and refuses one that does not fit', async () => {
   const lock = (version: number, range: string): string => `__metadata:
   version: ${version}

@@ -29,6 +29,7 @@ export function define(command: Command, session: Session): void {
     .option('-f, --file <containerfile>', 'Containerfile inside the folder, in place of a handler')
     .option('--build-arg <name=value>', 'value of an ARG of the Containerfile', collect)
     .option('--target <stage>', 'stage of the Containerfile that becomes the image (default: the last)')
+    .option('--build-network <policy>', 'what RUN steps of the Containerfile reach: as --network', collect)
     .option('--install-scripts', 'let packages run their install scripts, in the sandbox that installs them')
     .option('--runtime <runtime>', 'node:26, node:24, node:22, python:3.11 …')
     .option('-a, --analyze', 'show what the bundle consists of')

@@ -6,6 +6,7 @@ import { readEnvOptions } from '../../options/env.ts';
 import { collect, parseAssignment, parseCount, parsePercent } from '../../options/parse.ts';
 import { openClient } from '../../connection/server.ts';
 import { followDeploy } from '../../deploy/follow.ts';
+import { readNetwork } from '../../options/network.ts';
 import { inNamespace } from '../../options/namespace.ts';
 import { usage } from '../../failure.ts';
 import { formatMs } from '../../output/quantities.ts';
@@ -88,6 +89,7 @@ function addOptions(command: Command) {
     .option('--image <reference>', 'an image that listens on $PORT, in place of a source')
     .option('--build-arg <name=value>', 'value of an ARG of the Containerfile', collect)
     .option('--target <stage>', 'stage of the Containerfile that becomes the image (default: the last)')
+    .option('--build-network <policy>', 'what RUN steps of the Containerfile reach: as --network', collect)
     .option('--install-scripts', 'let packages run their install scripts, in the sandbox that installs them')
     .optionsGroup('How it runs:')
     .option('--runtime <runtime>', 'node:26, node:24, node:22, python:3.11 …')
@@ -152,15 +154,6 @@ async function order(start: Plan & What & { signal: AbortSignal }, session: Sess
   const { build, deployment } = await openClient(session).startDeploy(name, start);
   if (start.isJson) session.output.json({ name, build, deployment });
   else session.output.out.line(build);
-}
-
-/** One word of the two, or an allow list. */
-function readNetwork(
-  values: readonly string[] | undefined,
-): string | { allow: readonly string[] } | undefined {
-  const [first] = values ?? [];
-  if (values === undefined || first === undefined) return undefined;
-  return values.length === 1 && !/[:./]/.test(first) ? first : { allow: values };
 }
 
 function printResult(result: DeployResult, plan: Plan, { output }: Session): void {

@@ -9,11 +9,11 @@ import {
   lastOf,
   overlaps,
   toNumber,
-} from '../../../../runner/network/address.ts';
-import { runTool } from '../../../../runner/network/command.ts';
-import { Denials, describeDenial } from '../../../../runner/network/denials.ts';
-import { allowsName, createPolicy, portsOf } from '../../../../runner/network/policy.ts';
-import { createRuleset } from '../../../../runner/network/ruleset.ts';
+} from '../../../../infra/network/address.ts';
+import { runTool } from '../../../../infra/network/command.ts';
+import { Denials, describeDenial } from '../../../../infra/network/denials.ts';
+import { allowsName, createPolicy, portsOf } from '../../../../infra/network/policy.ts';
+import { createRuleset } from '../../../../infra/network/ruleset.ts';
 import { tryParseEgressEntry } from '../../../../sdk/protocol/reach/egress.ts';
 
 const anyAddress = fc.nat({ max: 2 ** 32 - 1 }).map(fromNumber);

@@ -1,5 +1,5 @@
 /** Reads from the firewall which connections it refused since the last look. Input: nft's JSON (libnftables-json(5)). */
-import type { NewLine } from '../log/function-log.ts';
+import type { LogLine } from '../../sdk/protocol/api.ts';
 
 export interface Denial {
   readonly source: string;
@@ -40,7 +40,11 @@ export class Denials {
 }
 
 /** As a line of the function's log; `egress` is what `skiff logs --egress` looks for. */
-export function describeDenial(denial: { target: string; protocol: string; count: number }): NewLine {
+export function describeDenial(denial: {
+  target: string;
+  protocol: string;
+  count: number;
+}): Omit<LogLine, 'cursor' | 'atMs' | 'deployment'> {
   const { target, protocol, count } = denial;
   const what = protocol === 'dns' ? `the name ${target}` : `${protocol} to ${target}`;
   return {

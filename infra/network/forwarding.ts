@@ -5,7 +5,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { releaseClaim, tryClaim } from '../../infra/sandbox/claim.ts';
+import { releaseClaim, tryClaim } from '../sandbox/claim.ts';
 
 export interface Forwarding {
   /** Devices that forward because of us. */

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { openForwarding } from '../../../runner/network/forwarding.ts';
+import { openForwarding } from '../../../infra/network/forwarding.ts';
 
 const DEVICE = `fwd${process.pid % 100_000}`;
 const knob = `/proc/sys/net/ipv4/conf/${DEVICE}/forwarding`;

@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createLog } from '../../../infra/lib/log.ts';
-import { Networks } from '../../../runner/network/networks.ts';
+import type { Deployment } from '../../../sdk/protocol/api.ts';
+import { Networks } from '../../../infra/network/networks.ts';
 
 let dir: string;
 let hash: string;
-let networks: Networks;
+let networks: Networks<Deployment>;
 
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'skiff-networks-'));

@@ -2,16 +2,16 @@
  * Egress of functions: a network namespace for each sandbox that has any, one firewall table, one resolver.
  * Invariant: nothing is open before it is set, and nothing is set before the table stands. A namespace begins with no
  * policy (it reaches the resolver, which then answers nobody), gets one policy once, and ends with its sandbox.
- * Everything is named after this runner's data folder, so that it can be removed by name after a crash. Hosts without
+ * Everything is named after its process's data folder, so that it can be removed by name after a crash. Hosts without
  * functions that need it are not touched. Deliberately absent: functions without egress; their namespace is empty.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Deployment } from '../../sdk/protocol/api.ts';
 import { SkiffError, toSkiffError } from '../../sdk/protocol/errors.ts';
-import type { Log } from '../../infra/lib/log.ts';
-import { releaseClaim, tryClaim } from '../../infra/sandbox/claim.ts';
+import type { Network } from '../../sdk/protocol/manifest.ts';
+import type { Log } from '../lib/log.ts';
+import { releaseClaim, tryClaim } from '../sandbox/claim.ts';
 import { fromNumber, toNumber, type Range } from './address.ts';
 import { runTool } from './command.ts';
 import { Denials, type Denial } from './denials.ts';
@@ -21,12 +21,17 @@ import { createNamespace, removeNamespace, type NamespacePlan } from './namespac
 import { allowsName, createPolicy, portsOf, type Policy } from './policy.ts';
 import { Resolver, type NamePolicy } from './resolver.ts';
 
-export interface NetworksOptions {
-  /** Eight characters that are this runner's alone on this host. */
+/** Whom a namespace belongs to. */
+export interface NetworkOwner {
+  readonly config: { readonly network: Network };
+}
+
+export interface NetworksOptions<Owner extends NetworkOwner> {
+  /** Eight characters that are this process's alone on this host. */
   readonly hash: string;
   /** Ours alone. */
   readonly stateDir: string;
-  /** Shared by all runners of this host. */
+  /** Shared by all runners and builders of this host. */
   readonly runDir: string;
   /** `host` or `host:port`; absent: the host's own. */
   readonly dns: string | undefined;
@@ -35,10 +40,7 @@ export interface NetworksOptions {
   /** Internal ranges that allow lists may name. */
   readonly opened: readonly Range[];
   readonly log: Log;
-  readonly onDenied: (
-    deployment: Deployment,
-    denial: { target: string; protocol: string; count: number },
-  ) => void;
+  readonly onDenied: (owner: Owner, denial: { target: string; protocol: string; count: number }) => void;
 }
 
 /** 198.18.0.0/15 is for benchmarks between networks (RFC 2544): nobody's real addresses. In blocks of 1,024. */
@@ -48,13 +50,13 @@ const BLOCK_SIZE = 1024;
 const BLOCKS = 128;
 const WATCH_MS = 1_000;
 
-interface Member {
+interface Member<Owner> {
   readonly plan: NamespacePlan;
   readonly index: number;
   readonly sandbox: string;
   /** Ends the sandbox when its policy can no longer be relied on. */
   end?: () => void;
-  deployment?: Deployment;
+  owner?: Owner;
   policy?: Policy;
 }
 
@@ -67,9 +69,9 @@ interface Ground {
   readonly forwarding: Forwarding;
 }
 
-export class Networks {
-  readonly #options: NetworksOptions;
-  readonly #members = new Map<string, Member>();
+export class Networks<Owner extends NetworkOwner> {
+  readonly #options: NetworksOptions<Owner>;
+  readonly #members = new Map<string, Member<Owner>>();
   readonly #used = new Set<number>();
   readonly #denials = new Denials();
   readonly #closing = new AbortController();
@@ -80,7 +82,7 @@ export class Networks {
   #watching: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor(options: NetworksOptions) {
+  constructor(options: NetworksOptions<Owner>) {
     this.#options = options;
   }
 
@@ -107,7 +109,7 @@ export class Networks {
   /** A namespace without a policy for the sandbox of this id. Rejects with COLD_START_FAILED when it cannot be made. */
   async acquire(sandbox: string): Promise<string> {
     if (this.#closing.signal.aborted)
-      throw new SkiffError('COLD_START_FAILED', `${sandbox} gets no network: this runner is stopping`);
+      throw new SkiffError('COLD_START_FAILED', `${sandbox} gets no network: this process is stopping`);
     return await this.#track(this.#make(sandbox));
   }
 
@@ -138,22 +140,22 @@ export class Networks {
     if (member) member.end = end;
   }
 
-  #find(sandbox: string): Member | undefined {
+  #find(sandbox: string): Member<Owner> | undefined {
     return [...this.#members.values()].find((one) => one.sandbox === sandbox);
   }
 
   /** Gives the sandbox its one policy. Rejects with COLD_START_FAILED or INVALID_CONFIG; then nothing is open. */
-  async bind(sandbox: string, deployment: Deployment): Promise<void> {
+  async bind(sandbox: string, owner: Owner): Promise<void> {
     const ground = await this.#open();
     const member = this.#find(sandbox);
     if (!member || member.policy)
       throw new SkiffError('COLD_START_FAILED', `${sandbox} has no network to be given`);
-    const policy = createPolicy(deployment.config.network, this.#options.opened);
+    const policy = createPolicy(owner.config.network, this.#options.opened);
     const { address } = member.plan;
     if (policy.isInternet) await ground.firewall.openInternet(address);
     if (policy.ranges.length > 0) await ground.firewall.allow(address, policy.ranges);
     member.policy = policy;
-    member.deployment = deployment;
+    member.owner = owner;
   }
 
   async release(sandbox: string): Promise<void> {
@@ -237,7 +239,7 @@ export class Networks {
 
   async #open(): Promise<Ground> {
     if (!this.#opening && this.#closing.signal.aborted)
-      throw new SkiffError('COLD_START_FAILED', 'there is no network: this runner is stopping');
+      throw new SkiffError('COLD_START_FAILED', 'there is no network: this process is stopping');
     const opening = (this.#opening ??= this.#makeGround());
     try {
       return await opening;
@@ -287,8 +289,8 @@ export class Networks {
 
   #policyOf(source: string): NamePolicy | undefined {
     const member = this.#members.get(source);
-    if (!member?.policy || !member.deployment) return undefined;
-    const { policy, deployment } = member;
+    if (!member?.policy || !member.owner) return undefined;
+    const { policy, owner } = member;
     return {
       isAllowed: (name) => allowsName(policy, name),
       pin: async (name, addresses, seconds) => {
@@ -296,7 +298,7 @@ export class Networks {
         const ground = await this.#open();
         if (ports.length > 0) await ground.firewall.pin(source, addresses, ports, seconds);
       },
-      onDenied: (name) => this.#options.onDenied(deployment, { target: name, protocol: 'dns', count: 1 }),
+      onDenied: (name) => this.#options.onDenied(owner, { target: name, protocol: 'dns', count: 1 }),
     };
   }
 
@@ -315,9 +317,8 @@ export class Networks {
 
   #report(denials: readonly Denial[]): void {
     for (const { source, address, protocol, port, packets } of denials) {
-      const deployment = this.#members.get(source)?.deployment;
-      if (deployment)
-        this.#options.onDenied(deployment, { target: `${address}:${port}`, protocol, count: packets });
+      const owner = this.#members.get(source)?.owner;
+      if (owner) this.#options.onDenied(owner, { target: `${address}:${port}`, protocol, count: packets });
     }
   }
 
