@@ -141,6 +141,8 @@ function describeExit(exit: SandboxExit, run: ToolRun, lines: readonly string[])
     .filter((line) => line !== '')
     .map(hideMirror)
     .slice(0, ERROR_LINES_SHOWN);
-  const words = said.length > 0 ? said.join('\n') : (lines.at(-1) ?? `it ended with code ${exit.code}`);
+  // A tool that crashes ends with the version of its Node; what happened stands above that.
+  const last = lines.findLast((line) => /\bE(?:rror|RR)\b/i.test(line)) ?? lines.at(-1);
+  const words = said.length > 0 ? said.join('\n') : (last ?? `it ended with code ${exit.code}`);
   return new SkiffError('BUILD_FAILED', `${run.plan.title} failed: ${words}`);
 }
