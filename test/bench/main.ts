@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --rounds 5 --only cold,warm,deploy,memory,events,swarm]`: Skiff beside bare Node and `docker run`,
+ * `npm run bench [-- --rounds 5 --only cold,heavy,warm,deploy,memory,events,swarm]`: Skiff beside bare Node and `docker run`,
  * interleaved in one run on one machine, load generator included. Prints a table and writes JSON to test/bench/out.
  * Two servers run: one with stems and leases, one without both; isolation is on in both. `swarm` is three hosts of their
  * own, and only on demand: it takes minutes.
