@@ -77,6 +77,7 @@ describe('the document', () => {
       command: ['a'],
       port: 3000,
       files: { '/a': 'a' },
+      volumes: [{ name: 'data', target: '/data' }],
     });
     expect(Object.keys(config.properties).toSorted()).toEqual(Object.keys(stored).toSorted());
     for (const [name, value] of Object.entries(stored)) {
