@@ -2,6 +2,7 @@
 import type { Command } from '@commander-js/extra-typings';
 import type { VolumeState } from '../../../client/index.ts';
 import { openClient } from '../../connection/server.ts';
+import { usage } from '../../failure.ts';
 import { formatAgo, formatBytes } from '../../output/quantities.ts';
 import { type Column, formatFields, printTable } from '../../output/table.ts';
 import type { Session } from '../../session.ts';
@@ -64,6 +65,17 @@ export function define(command: Command, session: Session): void {
         await client.volumes.remove(name, { force, signal: session.signal });
         session.output.out.line(name);
       }
+    });
+  // What a user of Docker types first.
+  command
+    .command('create', { hidden: true })
+    .argument('[name]')
+    .allowUnknownOption()
+    .action((name = 'data') => {
+      throw usage(
+        'a volume begins with the service that uses it',
+        `name it in a compose.yaml, and skiff up: volumes: ["${name}:/where"] of the service, and ${name}: under volumes`,
+      );
     });
   command
     .command('prune')
