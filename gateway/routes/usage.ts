@@ -6,6 +6,7 @@ import { lstat, readdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { cellsOf } from '../../infra/lib/redis.ts';
+import { primariesOf } from '../../infra/lib/redis-cluster.ts';
 import type { NodeRecord, Usage } from '../../sdk/protocol/api.ts';
 import {
   BUILDS_QUEUED_MAX,
@@ -77,8 +78,9 @@ function describeNode({ id, used, capacity, images }: NodeRecord): Usage[] {
 }
 
 async function readMemory(redis: Redis): Promise<Pick<Usage, 'bytes' | 'bytesMax'>> {
-  const info = await redis.info('memory');
-  const read = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0);
+  const infos = await Promise.all(primariesOf(redis).map((primary) => primary.info('memory')));
+  const read = (name: string) =>
+    infos.reduce((sum, info) => sum + Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0), 0);
   const bytesMax = read('maxmemory');
   return { bytes: read('used_memory'), ...(bytesMax > 0 && { bytesMax }) };
 }

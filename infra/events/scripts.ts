@@ -2,12 +2,12 @@
  * The Lua scripts of ./scripts as commands. Each is loaded with the names of all keys (from infra/contract/keys.ts) and
  * the constants in front, then gather.lua, queue.lua, acceptance.lua and events.lua, then itself, then the writes that were
  * gathered. A script's contract is its header. Its KEYS[1] is the epoch of the
- * cell that it works in, and tells it that cell's tag: no script touches keys of two.
+ * cell that it works in, and the names are of that cell: no script touches keys of two.
  */
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
-import type { Cell } from '../contract/cells.ts';
-import { absentKey, eventKeys } from '../contract/keys.ts';
+import { ONE_CELL, type Cell } from '../contract/cells.ts';
+import { absentKey } from '../contract/keys.ts';
 import { isCluster } from '../lib/redis-cluster.ts';
 import {
   DEAD_KEPT_MS,
@@ -74,35 +74,21 @@ const CONSTANTS = {
   GROUP_MS: EVENT_AGE_MS_MAX + EVENT_DELAY_MS_MAX,
 };
 
-const preludes = new Map<number, string>();
+const preludes = new Map<string, string>();
 
 function readScript(name: string): string {
   return readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
 }
 
-/** `N.<name>` is a key of the cell, or a channel, which is the same in all. */
-function createPrelude(shards: number): string {
-  const entries = Object.entries(eventKeys('')).map(
-    ([name, key]) => [name, typeof key === 'function' ? key('') : key] as const,
+/** `N.<name>` is a key of the cell, or a channel. In the text, as Redis makes it faster than it could be put together. */
+function createPrelude(cell: Cell): string {
+  const names = Object.entries(cell.events).map(
+    ([name, key]) => `${name} = '${typeof key === 'function' ? key('') : key}'`,
   );
-  const list = (isWhole: boolean): string =>
-    entries
-      .filter(([, key]) => key.startsWith('{') === isWhole)
-      .map(([name, key]) => `${name} = '${key}'`)
-      .join(', ');
-  const constants = Object.entries({ SHARDS: shards, ...CONSTANTS }).map(
+  const constants = Object.entries({ SHARDS: shardsOf(cell), ...CONSTANTS }).map(
     ([name, value]) => `local ${name} = ${value}`,
   );
-  return `local N
-do
-  local tag = string.match(KEYS[1], '^{[^}]*}')
-  local rest = { ${list(false)} }
-  N = setmetatable({ ${list(true)} }, { __index = function(names, name)
-    local key = tag .. rest[name]
-    rawset(names, name, key)
-    return key
-  end })
-end
+  return `local N = { ${names.join(', ')} }
 ${constants.join('\n')}
 ${['gather', 'queue', 'acceptance', 'events'].map(readScript).join('\n')}
 `;
@@ -112,19 +98,22 @@ ${['gather', 'queue', 'acceptance', 'events'].map(readScript).join('\n')}
 export type RunScript = (name: ScriptName, args: readonly Argument[]) => Promise<unknown>;
 
 /** What Redis is given for a script. */
-export function scriptText(name: ScriptName, shards = shardsOf({ of: 1 })): string {
-  const prelude = preludes.get(shards) ?? createPrelude(shards);
-  preludes.set(shards, prelude);
+export function scriptText(name: ScriptName, cell: Cell = ONE_CELL.first): string {
+  const id = `${cell.tag} ${cell.of}`;
+  const prelude = preludes.get(id) ?? createPrelude(cell);
+  preludes.set(id, prelude);
   return `${prelude}local function script()\n${readScript(name)}\nend\nlocal reply = script()\nflush()\nreturn reply\n`;
 }
 
 export function defineEventScripts(redis: Redis, cell: Cell): RunScript {
   const { epoch } = cell.events;
+  // One connection may lead to several cells.
+  const commandOf = (name: ScriptName): string => `events-${cell.index}-${name}`;
   const keys = isCluster(redis) ? [epoch, absentKey(epoch)] : [epoch];
   for (const name of SCRIPTS) {
-    const lua = scriptText(name, shardsOf(cell));
-    redis.defineCommand(`events-${name}`, { numberOfKeys: keys.length, lua });
+    const lua = scriptText(name, cell);
+    redis.defineCommand(commandOf(name), { numberOfKeys: keys.length, lua });
   }
   const commands = redis as unknown as Record<string, Command>;
-  return (name, args) => (commands[`events-${name}Buffer`] as Command).apply(redis, [...keys, ...args]);
+  return (name, args) => (commands[`${commandOf(name)}Buffer`] as Command).apply(redis, [...keys, ...args]);
 }

@@ -1,4 +1,5 @@
 /** Dispatch, events, steps and schedules over six cells, on a Redis Cluster of three primaries. */
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,8 +20,9 @@ import { EventStore } from '../../../infra/events/store.ts';
 import { StepStore } from '../../../infra/events/steps.ts';
 import type { Begun } from '../../../infra/events/wire.ts';
 import { followLayout } from '../../../infra/lib/layout.ts';
-import { cellsOf, openRedis } from '../../../infra/lib/redis.ts';
+import { cellsOf, openRedis, withCredentials } from '../../../infra/lib/redis.ts';
 import { openRegistry } from '../../../infra/oci/registry.ts';
+import { grantAccess, listUsers, revokeAccess } from '../../../infra/swarm/access.ts';
 import { createOwnedId } from '../../../sdk/protocol/ids.ts';
 import { ScheduleInput } from '../../../sdk/protocol/workflow/schedules.ts';
 import { createDeployment } from '../../helpers/deployment.ts';
@@ -156,6 +158,30 @@ test('slots are offered, taken, queued for, leased and given back in every cell'
     reclaimed.push(...(await dispatcher.reclaim('r1')));
     return reclaimed.length === COUNT;
   });
+});
+
+test('a worker’s user may do a runner’s work in every cell, on every server, and nothing after it was revoked', async () => {
+  const passwordHash = createHash('sha256').update('secret').digest('hex');
+  await grantAccess(redis, 'fast', { id: 'node-w', role: 'worker', passwordHash });
+  expect(await listUsers(redis)).toContain('node-w');
+  const own = openRedis(withCredentials(`${cluster.url}?cells=${COUNT}`, 'node-w', 'secret'), {
+    retryStrategy: () => null,
+  });
+  await own.connect();
+  const dispatcher = new Dispatcher(own);
+  for (const name of names) {
+    const deployment = createOwnedId('dep', name);
+    const keys = cellsOf(own).ofFunction(name).fast;
+    await own.set(keys.alive('node-w'), 'e1');
+    await dispatcher.offer(deployment, ['node-w|e1|s|0|1'], { live: 'node-w|e1|s' });
+    expect(await dispatcher.retract(deployment, 'node-w|e1|s', ['node-w|e1|s|0|1'])).toBe(true);
+    expect(await own.blmpop(0.01, 1, keys.inbox('node-w'), 'LEFT')).toBeNull();
+    await expect(own.get(keys.inbox('another'))).rejects.toThrow('NOPERM');
+  }
+  expect(await dispatcher.reclaim('node-w')).toEqual([]);
+  await revokeAccess(redis, 'node-w');
+  await expect(own.get(cells.first.fast.alive('node-w'))).rejects.toThrow();
+  own.disconnect();
 });
 
 test('events of every cell are accepted together, run, listed when dead, and run again', async () => {
@@ -327,7 +353,7 @@ test('while a cell moves to another primary its scripts are refused as a whole, 
     tryRun(async () => events.acceptor.accept(await newEvent(name))),
   ]);
   // Refused before they began, not stopped at the first key that had moved.
-  for (const error of errors) expect(String(error?.cause ?? error)).toMatch(/TRYAGAIN|timed out/);
+  for (const error of errors) expect(String(error?.cause ?? error)).toMatch(/TRYAGAIN|MOVED|timed out/);
   move(keys.filter((key) => !half.includes(key)));
   for (const port of [target, owner, ...cluster.primaries])
     cluster.cli(port, 'cluster', 'setslot', String(slot), 'node', cluster.idOf(target));
