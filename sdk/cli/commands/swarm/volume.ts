@@ -20,6 +20,11 @@ A volume begins with the service that names it: volumes of a compose.yaml (skiff
 
 export function define(command: Command, session: Session): void {
   command.addHelpText('after', EXAMPLES);
+  defineReads(command, session);
+  defineChanges(command, session);
+}
+
+function defineReads(command: Command, session: Session): void {
   command
     .command('ls')
     .alias('list')
@@ -53,6 +58,9 @@ export function define(command: Command, session: Session): void {
       ]);
       for (const line of fields) out.line(line);
     });
+}
+
+function defineChanges(command: Command, session: Session): void {
   command
     .command('rm')
     .aliases(['remove', 'delete'])
