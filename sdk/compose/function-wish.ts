@@ -161,10 +161,13 @@ function createConfig(
     labels?: object;
     calls?: unknown;
     async?: unknown;
+    build?: unknown;
   };
   const declared = declareCalls(project, service, calls);
   const isService = kindOf(service) === 'service';
   const readyPath = readyPathOf(service);
+  const started = describeStart(project, service);
+  const builds = [started['build'], rest['build']].filter(isMapValue);
   return {
     ...(memory === undefined ? {} : { memory: typeof memory === 'number' ? memory : String(memory) }),
     ...(cpus === undefined ? {} : { cpu: cpus }),
@@ -172,11 +175,12 @@ function createConfig(
       ? {}
       : { min: replicas.min, ...(replicas.isRange ? { max: replicas.max } : {}) }),
     ...(readyPath === undefined || !isService ? {} : { readyPath }),
-    ...describeStart(project, service),
+    ...started,
     ...(constraints.length === 0 ? {} : { constraints }),
     ...(service.secrets.length === 0 ? {} : { secrets: service.secrets.map(({ source }) => source) }),
     ...(declared.length === 0 ? {} : { calls: declared }),
     ...rest,
+    ...(builds.length === 2 && { build: Object.assign({}, ...builds) as object }),
     ...(isMapValue(rest.async) && { async: nameDestinations(project, rest.async) }),
     env: { ...service.env, ...env },
     labels: {
@@ -192,14 +196,30 @@ function createConfig(
 function describeStart(project: Project, service: Service): Record<string, unknown> {
   const { entrypoint, command } = service;
   const port = portOf(service);
+  const build = describeBuild(service);
   const files = isImage(service) ? readImageFiles(project, service) : undefined;
   const volumes = isImage(service) ? readVolumes(project, service) : undefined;
   return {
     ...(entrypoint?.length ? { entrypoint } : {}),
     ...(command?.length ? { command } : {}),
     ...(port === undefined ? {} : { port }),
+    ...(build && { build }),
     ...(files && { files }),
     ...(volumes && { volumes }),
+  };
+}
+
+/** What a Containerfile is told. */
+function describeBuild(service: Service): Record<string, unknown> | undefined {
+  const { args = {}, target } = service.build ?? {};
+  const given = Object.entries(args).flatMap(([name, value]) =>
+    value === null ? [] : [[name, String(value)]],
+  );
+  if (tryFindContainerfile(service) === undefined || (given.length === 0 && target === undefined))
+    return undefined;
+  return {
+    ...(given.length > 0 && { args: Object.fromEntries(given) as Record<string, string> }),
+    ...(target === undefined ? {} : { target }),
   };
 }
 

@@ -2,7 +2,7 @@
  * What Skiff does with each key of a service. Invariant: every key of the specification has a row (a test looks), so
  * that a key is used, is known to be moot, or is refused with a reason; none is passed over.
  */
-import { isImage, kindOf } from './kind.ts';
+import { isImage, kindOf, tryFindContainerfile } from './kind.ts';
 import type { Project, Service } from './model.ts';
 import { readyPathOf } from './service-wish.ts';
 import { checkDeploy, checkPorts } from './support-inside.ts';
@@ -160,17 +160,14 @@ export function judge({ services, volumes }: Pick<Project, 'services' | 'volumes
   return { refused, moot };
 }
 
-const IN_THE_FILE = 'write it into the Containerfile';
 const BUILD_REFUSED: Readonly<Record<string, string>> = {
   additional_contexts: 'a build has one folder; put what it needs into it',
-  args: IN_THE_FILE,
   dockerfile_inline: 'write it into a file',
   entitlements: 'builds run in a sandbox and get no more rights',
-  network: 'builds have no network',
+  network: 'name what its steps may reach: x-skiff-service: { build: { network: { allow: [host:443] } } }',
   privileged: 'builds run in a sandbox and get no more rights',
   secrets: 'builds are given no secrets',
   ssh: 'builds have no network',
-  target: 'the last stage is what is deployed; write another Containerfile',
 };
 
 const STARTED = 'a handler is started by its runtime; only an image is started as you say';
@@ -201,6 +198,12 @@ function findInside(service: Service, services: readonly Service[]): Judgement {
     refuse('build.context', 'a context is a folder here; clone the repository first');
   for (const key of Object.keys(build ?? {}))
     if (key in BUILD_REFUSED) refuse(`build.${key}`, BUILD_REFUSED[key] as string);
+  if (build && tryFindContainerfile(service) === undefined)
+    for (const key of ['args', 'target'] as const)
+      if (build[key] !== undefined)
+        refuse(`build.${key}`, 'only a Containerfile knows it, and there is none');
+  for (const [key, value] of Object.entries(build?.args ?? {}))
+    if (value === null) refuse(`build.args.${key}`, `give it a value, such as \${${key}}`);
   if (provider && provider.type !== 'skiff')
     refuse('provider', `the provider "${provider.type}" is not run by Skiff`);
   if (
