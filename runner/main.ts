@@ -149,6 +149,7 @@ await subscribeChanges(changesRedis, onChange, () => current.onGap());
 
 const stems = new Stems({
   launch: (spec, background) => GuestSandbox.start(host, spec, paths.sandboxes, background),
+  hasRoom: (bytes) => pool.usedBytes + bytes <= pool.memoryBytesMax,
   log,
   onFailed: () => readiness.suspect(),
 });

@@ -70,6 +70,10 @@ export class Pool {
     return this.#instances.size;
   }
 
+  get memoryBytesMax(): number {
+    return this.#options.memoryBytesMax;
+  }
+
   get usedBytes(): number {
     return this.#reservedBytes + this.#options.stems.memoryBytes;
   }
@@ -112,6 +116,7 @@ export class Pool {
   /** Called once for every instance that ended. */
   forget(instance: Instance): void {
     if (this.#instances.delete(instance.guest.id)) this.#reservedBytes -= instance.deployment.config.memory;
+    this.#options.stems.onRoom();
     const { layers, reference } = instance.deployment.image;
     const repository = repositoryOf(reference);
     for (const layer of layers) this.#options.store.unpin(repository, layer.digest);

@@ -2,10 +2,10 @@
  * Stems: sandboxes of a base image, booted and trained ahead of time, not yet given a function.
  * Invariant: a stem is handed out once and never comes back; it holds nothing of any deployment before that.
  *
- * Refill never takes from requests: one launch at a time, at a tenth of a sandbox's weight, and only
- * when no sandbox is being started and the call behind the last start has had time to be answered. Under starts without
- * end it goes on all the same, after a while, and a start that finds the shelf empty takes over the launch that is under
- * way, which from then on has its full weight.
+ * Refill never takes from requests: one launch at a time, at a tenth of a sandbox's weight, in memory that nobody has,
+ * and only when no sandbox is being started and the call behind the last start has had time to be answered. Under starts
+ * without end it goes on all the same, after a while, and a start that finds the shelf empty takes over the launch that
+ * is under way, which from then on has its full weight.
  */
 import type { Log } from '../../infra/lib/log.ts';
 import type { GuestSandbox, GuestSpec } from './guest-sandbox.ts';
@@ -16,6 +16,8 @@ export interface StemsOptions<Stem extends StemGuest> {
   readonly log: Log;
   /** One could not be started, and no function was at fault. */
   onFailed?(): void;
+  /** May the host have one more sandbox that waits for work, with this memory limit? */
+  readonly hasRoom: (memoryBytes: number) => boolean;
   /** How long starts can hold a refill up. */
   readonly heldMsMax?: number;
 }
@@ -128,6 +130,11 @@ export class Stems<Stem extends StemGuest = GuestSandbox> {
     return false;
   }
 
+  /** Memory became free: refills that waited for it go on. */
+  onRoom(): void {
+    this.#refillSoon();
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     const stems = [...this.#shelves.values()].flatMap((shelf) => shelf.ready.splice(0));
@@ -194,7 +201,8 @@ export class Stems<Stem extends StemGuest = GuestSandbox> {
       }
     }
     return [...this.#shelves.values()].find(
-      (shelf) => shelf.ready.length < shelf.target && shelf.retryAtMs <= now,
+      ({ ready, target, retryAtMs, spec }) =>
+        ready.length < target && retryAtMs <= now && this.#options.hasRoom(spec.memoryBytes),
     );
   }
 }

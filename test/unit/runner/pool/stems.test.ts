@@ -37,9 +37,12 @@ let launches: Launch[] = [];
 /** Whether launches finish by themselves. */
 let isQuick = true;
 
+let hasRoom = true;
+
 function createStems(heldMsMax?: number): Stems<Stem> {
   launches = [];
   isQuick = true;
+  hasRoom = true;
   return new Stems<Stem>({
     launch(_, background) {
       const { promise, resolve } = Promise.withResolvers<Stem>();
@@ -56,6 +59,7 @@ function createStems(heldMsMax?: number): Stems<Stem> {
       return promise;
     },
     log: pino({ level: 'silent' }),
+    hasRoom: () => hasRoom,
     ...(heldMsMax === undefined ? {} : { heldMsMax }),
   });
 }
@@ -132,4 +136,18 @@ test('a start that finds no stem takes over the launch that is under way', async
   expect(await second).toBe(launches[1]?.stem);
   await waitFor('stems', () => stems.count === 1);
   expect(await stems.claim('base', SPEC)).toBe(launches[2]?.stem);
+});
+
+test('without room there is no refill, until there is', async () => {
+  stems = createStems();
+  stems.keep('base', SPEC, 2);
+  await waitFor('stems', () => stems.count === 2);
+  hasRoom = false;
+  await stems.claim('base', SPEC);
+  const began = performance.now();
+  await waitFor('a launch, or none for long', () => launches.length > 2 || performance.now() - began > 150);
+  expect(launches).toHaveLength(2);
+  hasRoom = true;
+  stems.onRoom();
+  await waitFor('stems', () => stems.count === 2);
 });
