@@ -90,6 +90,11 @@ async function writeApplication(
 }
 const ask = async (service: string, path: string): Promise<unknown> =>
   (await fetch(`${server.url}/f/${service}${path}`)).json();
+/** Other tests have volumes on the same server. */
+const ownVolumes = async (): Promise<string[]> =>
+  (await server.client.volumes.list())
+    .map(({ name }) => name)
+    .filter((name) => /^(?:diary|other)-/.test(name));
 const loopFiles = (): string[] =>
   globSync('/sys/block/loop*/loop/backing_file').map((file) => readFileSync(file, 'utf8'));
 
@@ -124,13 +129,13 @@ test('a database keeps its data over a new deployment and over down and up; down
   await succeed('up', '-d', '-f', file);
   expect(await ask('diary-store', '/all')).toEqual(['monday', 'tuesday']);
 
+  const { id } = await server.client.volumes.get('diary-data');
+  expect(loopFiles().some((path) => path.includes(id))).toBe(true);
   await succeed('down', '-v', '-f', file);
-  await waitFor('the volume to be gone', async () => (await server.client.volumes.list()).length === 0);
-  expect(readdirSync(dataPaths(server.dataDir).volumes)).toEqual([]);
-  await waitFor(
-    'its loop device to be gone',
-    () => !loopFiles().some((file) => file.includes(server.dataDir)),
-  );
+  await waitFor('the volume to be gone', async () => (await ownVolumes()).length === 0);
+  const files = readdirSync(dataPaths(server.dataDir).volumes);
+  expect(files.filter((name) => name.includes(id))).toEqual([]);
+  await waitFor('its loop device to be gone', () => !loopFiles().some((path) => path.includes(id)));
 });
 
 test('a volume has a limit of its own, and is neither of another application nor of another namespace', async () => {
@@ -157,8 +162,7 @@ test('a volume has a limit of its own, and is neither of another application nor
   ).rejects.toThrow('"other-data" is used by the service "other-store"');
   await expect(server.client.services.update('other-store', { replicas: 2 })).rejects.toThrow('one replica');
 
-  const names = (await server.client.volumes.list()).map(({ name }) => name);
-  expect(names).toEqual(['diary-data', 'other-data']);
+  expect(await ownVolumes()).toEqual(['diary-data', 'other-data']);
   for (const name of ['diary', 'other']) await succeed('down', '-v', '-p', name);
-  await waitFor('the volumes to be gone', async () => (await server.client.volumes.list()).length === 0);
+  await waitFor('the volumes to be gone', async () => (await ownVolumes()).length === 0);
 });
