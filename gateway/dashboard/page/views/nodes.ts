@@ -10,6 +10,11 @@ const NODES: readonly Column<NodeRecord>[] = [
   { title: 'Host', value: ({ hostname }) => hostname },
   { title: 'Id', value: ({ id }) => h('span', { class: 'mono' }, id) },
   {
+    title: 'Status',
+    value: ({ status = 'ready', health }) =>
+      h('span', { class: status === 'ready' ? 'good' : 'warn', title: health?.message }, status),
+  },
+  {
     title: 'Availability',
     value: ({ availability }) =>
       h('span', { class: availability === 'active' ? 'good' : 'warn' }, availability),
