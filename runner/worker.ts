@@ -233,6 +233,8 @@ export class Worker {
       this.#drain();
     } else this.#drainingAt = undefined;
     await Promise.all(others.map((key) => redis.set(key, this.#epoch, 'PX', RUNNER_DEAD_MS)));
+    // First: who was given up and is back must not be believed what it said of its replicas before.
+    await this.#options.replicas.report();
     const replies = await redis
       .multi()
       .set(home, this.#epoch, 'PX', RUNNER_DEAD_MS)
@@ -241,7 +243,6 @@ export class Worker {
       .exec();
     for (const [error] of replies ?? []) if (error) throw error;
     this.#heardAt = performance.now();
-    await this.#options.replicas.report();
     if (!wasAlive && this.#lastBeatMs > 0) await this.#reofferAll();
     this.#lastBeatMs = now;
   }
