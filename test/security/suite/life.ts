@@ -105,7 +105,7 @@ export function defineLife(ground: () => Ground): void {
         'the end of all its processes',
         () =>
           sandboxPids(bench.server).every(
-            (pid) => before.has(pid) || tryRead(`/proc/${pid}/cmdline`).includes('guest'),
+            (pid) => before.has(pid) || /guest|^skiff stem/.test(tryRead(`/proc/${pid}/cmdline`)),
           ),
         5_000,
       );
