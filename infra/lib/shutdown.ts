@@ -1,5 +1,6 @@
 /**
- * Orderly end of a process: SIGINT and SIGTERM run the registered steps, newest first, each with a time limit.
+ * Orderly end of a process: SIGINT and SIGTERM run the registered steps, newest first, each with a time limit, and all
+ * together within twice that: when what the steps need is gone too, each would wait for it to its own end.
  * A second signal ends at once.
  */
 import type { Log } from './log.ts';
@@ -24,13 +25,12 @@ export class Shutdown {
   async run(): Promise<void> {
     if (this.#isRunning) return;
     this.#isRunning = true;
+    const endAt = performance.now() + 2 * this.#stepMsMax;
     for (const step of this.#steps.reverse()) {
       let timer: NodeJS.Timeout | undefined;
+      const ms = Math.round(Math.max(0, Math.min(this.#stepMsMax, endAt - performance.now())));
       const limit = new Promise<never>((_, reject) => {
-        timer = setTimeout(
-          () => reject(new Error(`took longer than ${this.#stepMsMax} ms`)),
-          this.#stepMsMax,
-        );
+        timer = setTimeout(() => reject(new Error(`took longer than ${ms} ms`)), ms);
       });
       try {
         await Promise.race([Promise.resolve(step.run()), limit]);
