@@ -33,14 +33,19 @@ export async function stepRound(record: Record, subject: Subject, name: string, 
   record.of(row, 'ms').add((reached ?? 3_000) - SERVICE_MS);
 }
 
-/** Until the runner has frozen the sandbox of this process. */
-async function untilFrozen(pid: number): Promise<void> {
-  const groups = await readFile(`/proc/${pid}/cgroup`, 'utf8');
+/** Until the runner has frozen the sandbox of this process. False: it was ended instead. */
+async function tryAwaitFrozen(pid: number): Promise<boolean> {
+  const groups = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
   const v1 = /:freezer:(.*)/.exec(groups)?.[1];
   const v2 = /^0::(.*)/m.exec(groups)?.[1];
   const file =
     v1 === undefined ? `/sys/fs/cgroup${v2}/cgroup.events` : `/sys/fs/cgroup/freezer${v1}/freezer.state`;
-  while (!/FROZEN|frozen 1/.test(await readFile(file, 'utf8'))) await sleep(20);
+  for (;;) {
+    const text = await readFile(file, 'utf8').catch(() => undefined);
+    if (text === undefined) return false;
+    if (/FROZEN|frozen 1/.test(text)) return true;
+    await sleep(20);
+  }
 }
 
 /** Memory of sandboxes that have answered once and wait for the next call. */
@@ -55,7 +60,7 @@ export async function memoryRound(
   const pids = await functionPids('idle');
   for (const pid of pids) record.of('PSS of an idle sandbox', 'MB').add((await pssBytes(pid)) / 1024 ** 2);
   for (const pid of pids) {
-    await untilFrozen(pid);
+    if (!(await tryAwaitFrozen(pid))) continue;
     record.of('PSS of a frozen sandbox', 'MB').add((await pssBytes(pid)) / 1024 ** 2);
   }
 }
