@@ -3,12 +3,12 @@
  * Deliberately absent: pretty printing (the CLI does that) and files (the supervisor keeps them, bounded).
  */
 import { isSpanContextValid, trace } from '@opentelemetry/api';
-import pino, { type Logger } from 'pino';
+import pino, { type Logger, type LoggerOptions } from 'pino';
 
 export type Log = Logger;
 
 export function createLog(role: string, level: string): Log {
-  return pino({
+  const options: LoggerOptions = {
     level,
     base: { role, pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
@@ -20,5 +20,7 @@ export function createLog(role: string, level: string): Log {
         ? { traceId: context.traceId, spanId: context.spanId }
         : {};
     },
-  });
+  };
+  // Written at once: what is still to be written when a process ends, pino would write to a closed pipe for ever.
+  return pino(options, pino.destination({ dest: 1, sync: true }));
 }
