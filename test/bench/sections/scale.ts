@@ -33,19 +33,24 @@ export async function stepRound(record: Record, subject: Subject, name: string, 
   record.of(row, 'ms').add((reached ?? 3_000) - SERVICE_MS);
 }
 
-/** Until the runner has frozen the sandbox of this process. False: it was ended instead. */
+/** Well over the time after which a runner freezes an idle sandbox. */
+const FREEZE_MS_MAX = 5_000;
+
+/** Until the runner has frozen the sandbox of this process. False: it was ended, or has not served a call yet. */
 async function tryAwaitFrozen(pid: number): Promise<boolean> {
   const groups = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
   const v1 = /:freezer:(.*)/.exec(groups)?.[1];
   const v2 = /^0::(.*)/m.exec(groups)?.[1];
   const file =
     v1 === undefined ? `/sys/fs/cgroup${v2}/cgroup.events` : `/sys/fs/cgroup/freezer${v1}/freezer.state`;
-  for (;;) {
+  const deadline = performance.now() + FREEZE_MS_MAX;
+  while (performance.now() < deadline) {
     const text = await readFile(file, 'utf8').catch(() => undefined);
     if (text === undefined) return false;
     if (/FROZEN|frozen 1/.test(text)) return true;
     await sleep(20);
   }
+  return false;
 }
 
 /** Memory of sandboxes that have answered once and wait for the next call. */
