@@ -104,6 +104,7 @@ function createSpec(run: ToolRun, uid: number) {
     pidsMax: run.plan.mayRunScripts ? 256 : 64,
     tmpBytes: TMP_BYTES_MAX,
     isolation: 'compat' as const,
+    compiles: run.plan.mayRunScripts === true,
     mounts: [
       ...run.command.mounts,
       { source: run.channel, target: '/skiff/channel' },

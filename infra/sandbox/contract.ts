@@ -41,6 +41,8 @@ export interface SandboxSpec {
    * that takes (mounts, other users). The uid of its own then only names it. More of the kernel can be reached.
    */
   readonly builds?: IdRange;
+  /** Runs scripts that compile: it may call what sets its ids, though it has but one. */
+  readonly compiles?: boolean;
   /** Name of a network namespace (ip netns) to join; absent: an empty one of its own. */
   readonly networkNamespace?: string;
   /** Host folders to mount. Read-only ones are nosuid,nodev; writable ones are nosuid,nodev,noexec unless `exec`. */

@@ -13,7 +13,7 @@ import type { SandboxSpec } from './contract.ts';
 import { startRuntime } from './process.ts';
 import { nestedCgroupsPath, runFiles, type RuntimePaths, runtimeTraits } from './runtime.ts';
 import { RunningSandbox } from './sandbox.ts';
-import { extendForBuilds, type SeccompProfile } from './seccomp.ts';
+import { extendForBuilds, extendForScripts, type SeccompProfile } from './seccomp.ts';
 import type { MountPoint, Stage } from './stage.ts';
 import type { UidPool } from './uids.ts';
 import { openVolume } from './volume.ts';
@@ -81,6 +81,11 @@ interface ConfigParts {
   readonly networkPath: string | undefined;
 }
 
+function seccompOf(spec: SandboxSpec, profile: SeccompProfile): SeccompProfile {
+  if (spec.builds) return extendForBuilds(profile);
+  return spec.compiles === true ? extendForScripts(profile) : profile;
+}
+
 function writeConfig(parts: LaunchParts, spec: SandboxSpec, own: ConfigParts): void {
   const { seccomp, runtime, cgroups, uids } = parts;
   const { nestsCgroup, needsRootMapping, remountsRoot } = runtimeTraits(runtime.program);
@@ -90,7 +95,7 @@ function writeConfig(parts: LaunchParts, spec: SandboxSpec, own: ConfigParts): v
     rootPath: own.rootPath,
     remountsRoot,
     mounts: own.mounts,
-    seccomp: spec.builds ? extendForBuilds(seccomp) : seccomp,
+    seccomp: seccompOf(spec, seccomp),
     ...(own.networkPath === undefined ? {} : { networkPath: own.networkPath }),
     ...(nestsCgroup ? { cgroupsPath: nestedCgroupsPath(cgroups.name, spec.id) } : {}),
     ...(needsRootMapping && !spec.builds ? { rootUid: uids.companionOf(own.uid) } : {}),

@@ -27,7 +27,17 @@ export function loadSeccompProfile(arch: string): SeccompProfile {
 
 /** For sandboxes that build images: mounts, other users, namespaces. What the first list forbids by name it allows. */
 export function extendForBuilds(profile: SeccompProfile): SeccompProfile {
-  const added = readProfile('seccomp-build.json').syscalls;
+  return extend(profile, readProfile('seccomp-build.json').syscalls);
+}
+
+const OWN_IDS = ['setuid', 'setgid', 'setreuid', 'setregid', 'setresuid', 'setresgid'];
+
+/** For sandboxes that run install scripts: make sets its ids before each command, to those it has. There are no others. */
+export function extendForScripts(profile: SeccompProfile): SeccompProfile {
+  return extend(profile, [{ names: OWN_IDS, action: 'SCMP_ACT_ALLOW' }]);
+}
+
+function extend(profile: SeccompProfile, added: SeccompProfile['syscalls']): SeccompProfile {
   const names = new Set(added.flatMap((rule) => rule.names));
   const kept = profile.syscalls
     .map((rule) => ({ ...rule, names: rule.names.filter((name) => !names.has(name)) }))

@@ -1,7 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { createRuntimeConfig } from '../../../../infra/sandbox/bundle.ts';
 import type { SandboxSpec } from '../../../../infra/sandbox/contract.ts';
-import { extendForBuilds, loadSeccompProfile } from '../../../../infra/sandbox/seccomp.ts';
+import {
+  extendForBuilds,
+  extendForScripts,
+  loadSeccompProfile,
+  type SeccompProfile,
+} from '../../../../infra/sandbox/seccomp.ts';
 
 const MB = 1024 * 1024;
 const spec: SandboxSpec = {
@@ -183,4 +188,19 @@ describe('a sandbox that builds images', () => {
       .flatMap(({ names }) => names);
     expect(refused.filter((name) => allowed.has(name))).toEqual([]);
   });
+});
+
+test('install scripts may set their ids, and nothing more than a function may', () => {
+  const namesOf = (profile: SeccompProfile): string[] =>
+    profile.syscalls.filter(({ action }) => action === 'SCMP_ACT_ALLOW').flatMap(({ names }) => names);
+  const profile = loadSeccompProfile('x64');
+  const functions = new Set(namesOf(profile));
+  expect(namesOf(extendForScripts(profile)).filter((name) => !functions.has(name))).toEqual([
+    'setuid',
+    'setgid',
+    'setreuid',
+    'setregid',
+    'setresuid',
+    'setresgid',
+  ]);
 });
