@@ -57,6 +57,23 @@ beforeAll(async () => {
         'make.js': `require('fs').writeFileSync('made.js', 'exports.node = true;\\n');`,
       },
     },
+    {
+      name: 'compiled',
+      version: '1.0.0',
+      manifest: { main: 'index.js', gypfile: true, scripts: { install: 'node-gyp rebuild' } },
+      files: {
+        'index.js': `module.exports = require('./build/Release/answer.node');`,
+        'binding.gyp': `{ 'targets': [{ 'target_name': 'answer', 'sources': ['answer.c'] }] }`,
+        'answer.c': `#include <node_api.h>
+static napi_value init(napi_env env, napi_value exports) {
+  napi_value value;
+  napi_create_int32(env, 42, &value);
+  napi_set_named_property(env, exports, "answer", value);
+  return exports;
+}
+NAPI_MODULE(NODE_GYP_MODULE_NAME, init)`,
+      },
+    },
     { name: 'broken', version: '1.0.0', files: { 'index.js': '' } },
     { name: 'late', version: '1.0.0', files: { 'index.js': 'module.exports = 1;' } },
   ]);
@@ -262,6 +279,23 @@ test('runs install scripts of packages only for a function that allows them', as
   const allowed = await deploy('scripts-on', source, { build: { installScripts: true } });
   expect(JSON.parse(allowed.text)).toEqual({ node: true, shell: true });
 });
+
+test.runIf(process.env['TEST_COMPILE_ADDON'])(
+  'compiles a native addon in its install script, and runs it',
+  { timeout: 400_000 },
+  async () => {
+    const { text, log } = await deploy(
+      'compiles',
+      {
+        'package.json': { dependencies: { compiled: '1.0.0' } },
+        'index.ts': `import compiled from 'compiled'; export default () => Response.json(compiled);`,
+      },
+      { build: { installScripts: true } },
+    );
+    expect(text).toBe('{"answer":42}');
+    expect(log.join()).toContain('an install script looks for a compiler');
+  },
+);
 
 test('installs by pnpm what a pnpm-lock.yaml names, and refuses one that does not fit', async () => {
   const lock = (specifier: string): string => `lockfileVersion: '9.0'
