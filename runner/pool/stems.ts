@@ -113,7 +113,8 @@ export class Stems<Stem extends StemGuest = GuestSandbox> {
     if (boot && !boot.isTaken) {
       boot.isTaken = true;
       boot.hurry();
-      return boot.stem;
+      // One that fails is not the fault of who took it over.
+      return boot.stem.catch(() => this.#options.launch(spec));
     }
     return this.#options.launch(spec);
   }

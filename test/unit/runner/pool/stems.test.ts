@@ -31,6 +31,7 @@ interface Launch {
   isHurried: boolean;
   readonly stem: Stem;
   finish(): void;
+  fail(): void;
 }
 
 let launches: Launch[] = [];
@@ -45,13 +46,14 @@ function createStems(heldMsMax?: number): Stems<Stem> {
   hasRoom = true;
   return new Stems<Stem>({
     launch(_, background) {
-      const { promise, resolve } = Promise.withResolvers<Stem>();
+      const { promise, resolve, reject } = Promise.withResolvers<Stem>();
       const stem = new Stem();
       const launch = {
         isBackground: background !== undefined,
         isHurried: false,
         stem,
         finish: () => resolve(stem),
+        fail: () => reject(new Error('it did not start')),
       };
       void background?.then(() => (launch.isHurried = true));
       launches.push(launch);
@@ -136,6 +138,19 @@ test('a start that finds no stem takes over the launch that is under way', async
   expect(await second).toBe(launches[1]?.stem);
   await waitFor('stems', () => stems.count === 1);
   expect(await stems.claim('base', SPEC)).toBe(launches[2]?.stem);
+});
+
+test('a launch that was taken over and fails is followed by one of its own', async () => {
+  stems = createStems();
+  isQuick = false;
+  stems.keep('base', SPEC, 1);
+  await waitFor('a launch', () => launches.length === 1);
+  const claimed = stems.claim('base', SPEC);
+  launches[0]?.fail();
+  await waitFor('another launch', () => launches.length === 2);
+  expect(launches[1]?.isBackground).toBe(false);
+  launches[1]?.finish();
+  expect(await claimed).toBe(launches[1]?.stem);
 });
 
 test('without room there is no refill, until there is', async () => {
