@@ -19,7 +19,7 @@ import { encodeHead, encodeJsonFrame, FrameReader, FrameType, type Frame } from 
 import { GUEST_PROTOCOL } from '../../sdk/protocol/invocation.ts';
 import { createDeployment } from './deployment.ts';
 
-const SPEC: GuestSpec = {
+export const SPEC: GuestSpec = {
   lowerDirs: [],
   args: [],
   env: {},

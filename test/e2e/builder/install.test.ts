@@ -116,6 +116,13 @@ const lockOf = (names: readonly string[], dependencies: object): object => ({
   },
 });
 
+/** Deploys a package of a monorepo as the command line does, and calls it. `names`: the files that went up. */
+async function deployMember(name: string, path: string): Promise<{ names: string[]; text: string }> {
+  const { files, entry } = findSource(path);
+  const { url } = await client.deploy(name, { source: () => packSource(files), entry });
+  return { names: files.map((file) => file.name), text: await (await fetch(url)).text() };
+}
+
 test('installs what package.json names, with what that needs, and runs no script of it', async () => {
   const { text, log } = await deploy('greeter', {
     'package.json': { dependencies: { greet: '^1.0.0' } },
@@ -370,8 +377,8 @@ snapshots:
     'packages/lib/index.ts': `import greet from 'greet'; export const shout = (text: string) => greet(text).toUpperCase();`,
     'packages/old/package.json': { name: '@mine/old' },
   });
-  const found = findSource(join(folder.path, 'packages/api'));
-  expect(found.files.map(({ name }) => name)).toEqual([
+  const { names, text } = await deployMember('pnpm-api', join(folder.path, 'packages/api'));
+  expect(names).toEqual([
     'package.json',
     'packages/api/index.ts',
     'packages/api/package.json',
@@ -380,9 +387,7 @@ snapshots:
     'pnpm-lock.yaml',
     'pnpm-workspace.yaml',
   ]);
-  const source = () => packSource(found.files);
-  const { url } = await client.deploy('pnpm-api', { source, entry: found.entry });
-  expect(await (await fetch(url)).text()).toBe('OLDER HELLO PNPM');
+  expect(text).toBe('OLDER HELLO PNPM');
 });
 
 test('installs by Yarn what a yarn.lock of its newer generations names, and refuses one that does not fit', async () => {
@@ -438,8 +443,8 @@ test('deploys one package of a monorepo by its folder, with the packages it need
     'packages/web/package.json': { name: '@mine/web' },
     'packages/web/large.txt': 'not needed',
   });
-  const found = findSource(join(folder.path, 'packages/api'));
-  expect(found.files.map(({ name }) => name)).toEqual([
+  const { names, text } = await deployMember('workspace-api', join(folder.path, 'packages/api'));
+  expect(names).toEqual([
     'package.json',
     'packages/api/package.json',
     'packages/api/src/main.ts',
@@ -447,7 +452,5 @@ test('deploys one package of a monorepo by its folder, with the packages it need
     'packages/lib/package.json',
     'packages/web/package.json',
   ]);
-  const source = () => packSource(found.files);
-  const { url } = await client.deploy('workspace-api', { source, entry: found.entry });
-  expect(await (await fetch(url)).text()).toBe('HELLO HEY');
+  expect(text).toBe('HELLO HEY');
 });

@@ -12,12 +12,12 @@ const value = (to: string): { from: string; to: string } => ({
   to: `${`"${to}`.padEnd(61, 'q')}"`,
 });
 const name = (to: string): { from: string; to: string } => ({
-  from: '"x-placeholder-for-a-name"',
+  from: '"x-stand-in-for-some-name"',
   to: to.padEnd(26),
 });
 const status = (to: string): { from: string; to: string } => ({ from: '"status":200', to: `"status":${to}` });
 
-const PLACEHOLDERS = { 'x-placeholder-for-a-name': 'p'.repeat(60) };
+const EXCHANGED = { 'x-stand-in-for-some-name': 'p'.repeat(60) };
 
 const FORGED: [string, { from: string; to: string }][] = [
   ['a line break and a header in a value', value(String.raw`a\r\nset-cookie: stolen=1\r\n`)],
@@ -42,7 +42,7 @@ const FORGED: [string, { from: string; to: string }][] = [
   ['headers that are a text', { from: '"headers":[[', to: '"headers":"[' }],
 ];
 
-/** Names that are the platform's or the connection's: exchanged for `x-placeholder-for-a-name`, they are left out. */
+/** Names that are the platform's or the connection's: exchanged for `x-stand-in-for-some-name`, they are left out. */
 const TAKEN_OUT = [
   'transfer-encoding',
   'connection',
@@ -91,7 +91,7 @@ export function defineHostileHeads(ground: () => { readonly client: Client; read
 
     it.each(FORGED)('E9: a head with %s', async (_what, swap) => {
       expect(swap.to.length).toBe(swap.from.length);
-      const answer = await ask({ ...swap, headers: PLACEHOLDERS });
+      const answer = await ask({ ...swap, headers: EXCHANGED });
       expect(answer).not.toMatch(/^set-cookie|stolen=1\r?$/im);
       expect(statuses(answer)).toEqual([500, 200]);
       expect(answer).toContain('skiff-cause: handler_error');
@@ -100,7 +100,7 @@ export function defineHostileHeads(ground: () => { readonly client: Client; read
 
     it.each(TAKEN_OUT)('E9: a head with %s keeps the rest', async (taken) => {
       const swap = name(`"${taken}"`);
-      const answer = await ask({ ...swap, headers: { ...PLACEHOLDERS, 'x-kept': 'yes' } });
+      const answer = await ask({ ...swap, headers: { ...EXCHANGED, 'x-kept': 'yes' } });
       expect(statuses(answer)).toEqual([200, 200]);
       expect(answer).toContain('x-kept: yes');
       expect(answer).not.toContain('p'.repeat(60));

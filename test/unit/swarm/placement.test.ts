@@ -2,23 +2,12 @@ import { expect, test } from 'vitest';
 import { judge, weigh, type Question } from '../../../runner/swarm/placement.ts';
 import type { NodeRecord } from '../../../sdk/protocol/api.ts';
 import { Constraint, findUnmet } from '../../../sdk/protocol/swarm/constraint.ts';
+import { createNodeRecord } from '../../helpers/node-record.ts';
 
 const GB = 1024 ** 3;
 
-const peer = (id: string, changes: Partial<NodeRecord> = {}): NodeRecord => ({
-  id,
-  hostname: id,
-  epoch: 'e',
-  startedMs: 0,
-  heartbeatMs: 0,
-  availability: 'active',
-  labels: {},
-  version: '0',
-  link: '',
-  capacity: { memoryBytes: 4 * GB, cpus: 2 },
-  used: { memoryBytes: 2 * GB, sandboxes: 0, busySlots: 0, stems: 0 },
-  ...changes,
-});
+const peer = (id: string, changes: Partial<NodeRecord> = {}): NodeRecord =>
+  createNodeRecord(id, { used: { memoryBytes: 2 * GB, sandboxes: 0, busySlots: 0, stems: 0 }, ...changes });
 
 const ask = (changes: Partial<Question> = {}) =>
   judge({

@@ -4,24 +4,13 @@ import { weighDeployments } from '../../../gateway/swarm/service/routes.ts';
 import { advanceUpdate } from '../../../gateway/swarm/service/update.ts';
 import type { NodeRecord } from '../../../sdk/protocol/api.ts';
 import { ServiceSpec, type Replica, type Service } from '../../../sdk/protocol/swarm/resources.ts';
+import { createNodeRecord } from '../../helpers/node-record.ts';
 
 const NOW = 1_000_000;
 const MB = 1024 ** 2;
 
-const node = (id: string, changes: Partial<NodeRecord> = {}): NodeRecord => ({
-  id,
-  hostname: id,
-  epoch: 'e',
-  startedMs: 0,
-  heartbeatMs: 0,
-  availability: 'active',
-  labels: {},
-  version: '0',
-  link: '',
-  capacity: { memoryBytes: 1024 * MB, cpus: 2 },
-  used: { memoryBytes: 0, sandboxes: 0, busySlots: 0, stems: 0 },
-  ...changes,
-});
+const node = (id: string, changes: Partial<NodeRecord> = {}): NodeRecord =>
+  createNodeRecord(id, { capacity: { memoryBytes: 1024 * MB, cpus: 2 }, ...changes });
 
 let tasks = 0;
 const replica = (slot: number, on: string, changes: Partial<Replica> = {}): Replica => ({

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { chooseMove, type Room } from '../../../runner/swarm/rebalance.ts';
 import type { NodeRecord } from '../../../sdk/protocol/api.ts';
+import { createNodeRecord } from '../../helpers/node-record.ts';
 
 const GB = 1024 ** 3;
 const MB = 1024 ** 2;
@@ -8,20 +9,11 @@ const MB = 1024 ** 2;
 const warm = (count: number, deployment = 'dep-1', memoryBytes = 256 * MB) =>
   Array.from({ length: count }, (_, i) => ({ sandbox: `sbx-${deployment}-${i}`, deployment, memoryBytes }));
 
-const peer = (id: string, usedBytes: number, changes: Partial<NodeRecord> = {}): NodeRecord => ({
-  id,
-  hostname: id,
-  epoch: 'e',
-  startedMs: 0,
-  heartbeatMs: 0,
-  availability: 'active',
-  labels: {},
-  version: '0',
-  link: '',
-  capacity: { memoryBytes: 4 * GB, cpus: 2 },
-  used: { memoryBytes: usedBytes, sandboxes: 0, busySlots: 0, stems: 0 },
-  ...changes,
-});
+const peer = (id: string, usedBytes: number, changes: Partial<NodeRecord> = {}): NodeRecord =>
+  createNodeRecord(id, {
+    used: { memoryBytes: usedBytes, sandboxes: 0, busySlots: 0, stems: 0 },
+    ...changes,
+  });
 
 const room = (id: string, usedBytes: number, counts: Record<string, number> = {}): Room => ({
   id,

@@ -50,7 +50,7 @@ const PAGE = `<!doctype html>
 <style>body{font:16px system-ui;max-width:40rem;margin:2rem auto;padding:0 1rem}li{list-style:none;margin:.4rem 0}ul{padding:0}
 form{display:flex;gap:.5rem}input{font:inherit;padding:.4rem}input[name=text]{flex:1}</style>
 <h1>Chat</h1><ul></ul>
-<form><input name="name" placeholder="name" size="10" required><input name="text" placeholder="message" required autofocus></form>
+<form><input name="name" aria-label="name" title="name" size="10" required><input name="text" aria-label="message" title="message" required autofocus></form>
 <script>
 const list = document.querySelector('ul'), form = document.querySelector('form');
 const base = location.pathname.replace(/\\/$/, '');

@@ -1,19 +1,8 @@
 import { pino } from 'pino';
 import { afterEach, expect, test } from 'vitest';
-import type { GuestSpec } from '../../../../runner/pool/guest-sandbox.ts';
 import { type StemGuest, Stems } from '../../../../runner/pool/stems.ts';
+import { SPEC } from '../../../helpers/scripted-guest.ts';
 import { waitFor } from '../../../helpers/wait.ts';
-
-const SPEC: GuestSpec = {
-  lowerDirs: [],
-  args: [],
-  env: {},
-  memoryBytes: 1,
-  cpu: 1,
-  pidsMax: 1,
-  tmpBytes: 1,
-  isolation: 'strict',
-};
 
 class Stem implements StemGuest {
   isGone = false;
