@@ -51,6 +51,20 @@ describe('the request', () => {
     expect([code, stdout]).toEqual([0, expected]);
   });
 
+  test('--json prints the whole answer as one line of JSON, whatever is in it', async () => {
+    const env = await serve((request, response) => {
+      const isBinary = request.url === '/f/hello/bytes';
+      response.writeHead(isBinary ? 201 : 404, { 'x-reply': 'yes', 'skiff-deployment': 'dep-1' });
+      response.end(isBinary ? Buffer.from([0, 255]) : 'é');
+    });
+    const text = await cli.run(['invoke', 'hello', '--json'], { env });
+    expect(JSON.parse(text.stdout)).toMatchObject({ status: 404, headers: { 'x-reply': 'yes' }, body: 'é' });
+    expect(text.code).toBe(4);
+    const bytes = await cli.run(['invoke', 'hello', '/bytes', '--json'], { env });
+    expect(JSON.parse(bytes.stdout)).toMatchObject({ status: 201, body: 'AP8=', encoding: 'base64' });
+    expect(bytes.code).toBe(0);
+  });
+
   test('--async says everything about an event that the API knows, and prints its id', async () => {
     const env = await serve((_request, response) =>
       answerJson(response, 202, { id: 'inv-1', state: 'delayed', location: '/v1/invocations/inv-1' }),

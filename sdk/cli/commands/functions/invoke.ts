@@ -1,4 +1,5 @@
 /** `skiff invoke`: call a function; its answer streams to stdout as it comes. */
+import { isUtf8 } from 'node:buffer';
 import { type Command, Option } from '@commander-js/extra-typings';
 import type { HttpResponse } from '../../connection/http-fetch.ts';
 import { openClient } from '../../connection/server.ts';
@@ -49,6 +50,7 @@ export function define(command: Command, session: Session): void {
     .option('--idempotency-key <key>', 'repeating the command with the same key is the same invocation')
     .addOption(new Option('--key <key>', 'the same').hideHelp())
     .addOption(new Option('--stream', 'answers are always streamed').hideHelp())
+    .option('--json', 'print { status, headers, body }, or with --async { id, state, location }')
     .option('--trace', 'say where the time went, on standard error')
     .addHelpText('after', EXAMPLES)
     .action(async (name, path, options) => {
@@ -56,8 +58,8 @@ export function define(command: Command, session: Session): void {
       const { delay, maxAge, priority, orderingKey, idempotencyKey = options.key } = options;
       if (options.async) {
         const event = { delay, maxAge, priority, orderingKey, idempotencyKey };
-        const { id } = await openClient(session).invokeAsync(name, { ...request, ...event });
-        return session.output.out.line(id);
+        const accepted = await openClient(session).invokeAsync(name, { ...request, ...event });
+        return options.json ? session.output.json(accepted) : session.output.out.line(accepted.id);
       }
       for (const [flag, value] of Object.entries({ delay, maxAge, priority, orderingKey }))
         if (value !== undefined) throw usage(`--${toFlag(flag)} needs --async`);
@@ -66,9 +68,10 @@ export function define(command: Command, session: Session): void {
       const startMs = performance.now();
       const response = await client.fetch(name, request);
       const headMs = performance.now() - startMs;
-      if (options.include) printHead(session, response);
+      if (options.include && !options.json) printHead(session, response);
       try {
-        await printAnswer(session, name, response, options.include === true);
+        if (options.json) await printJson(session, response);
+        else await printAnswer(session, name, response, options.include === true);
       } finally {
         if (options.trace) {
           const seen = { headMs, allMs: performance.now() - startMs };
@@ -85,6 +88,24 @@ function printHead({ output: { out } }: Session, response: HttpResponse): void {
   out.line(out.style(color, `HTTP/1.1 ${response.status} ${response.statusText}`.trimEnd()));
   for (const [name, value] of response.headers.entries()) out.line(`${out.style('cyan', name)}: ${value}`);
   out.line();
+}
+
+/** `body` is a text; one that is not UTF-8 is base64, and `encoding` says so. Problems of the platform are bodies, too. */
+async function printJson(session: Session, response: HttpResponse): Promise<void> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of response.body as AsyncIterable<Buffer>) {
+    session.signal.throwIfAborted();
+    chunks.push(chunk);
+  }
+  const bytes = Buffer.concat(chunks);
+  const body = isUtf8(bytes)
+    ? { body: bytes.toString() }
+    : { body: bytes.toString('base64'), encoding: 'base64' };
+  const headers = Object.fromEntries(response.headers.entries());
+  session.output.json({ status: response.status, headers, ...body });
+  if (response.status < 400) return;
+  const problem = isProblem(response) ? (JSON.parse(bytes.toString()) as Problem) : undefined;
+  session.exitCode = exitCodeOf(problem);
 }
 
 async function printAnswer(
@@ -104,20 +125,27 @@ async function printAnswer(
   if (!isVerbose) session.output.err.line(`the function answered with status ${response.status}`);
 }
 
-/** A problem document of the platform; one that a function wrote has no code of ours and is its answer. */
+/** Is it a problem document of the platform? One that a function wrote has no code of ours and is its answer. */
+function isProblem({ status, headers }: HttpResponse): boolean {
+  const isDocument = headers.get('content-type')?.startsWith('application/problem+json') === true;
+  const isPlatforms = headers.get('skiff-cause') !== null || headers.get('skiff-deployment') === null;
+  return status >= 400 && isDocument && isPlatforms;
+}
+
 async function tryReadProblem(response: HttpResponse): Promise<Problem | undefined> {
-  const isProblem = response.headers.get('content-type')?.startsWith('application/problem+json');
-  const isPlatforms =
-    response.headers.get('skiff-cause') !== null || response.headers.get('skiff-deployment') === null;
-  if (response.status < 400 || !isProblem || !isPlatforms) return undefined;
-  return JSON.parse(await response.text()) as Problem;
+  return isProblem(response) ? (JSON.parse(await response.text()) as Problem) : undefined;
+}
+
+/** Of an answer with 400 or above. */
+function exitCodeOf(problem: Problem | undefined): ExitCode {
+  return problem === undefined || problem.fault === 'function' ? ExitCode.functionError : ExitCode.failed;
 }
 
 function describeProblem(problem: Problem, name: string): CliFailure {
   const id = problem.invocationId;
   const isFunctions = problem.fault === 'function';
   return new CliFailure(`${problem.detail}${id === undefined ? '' : ` (${id})`}`, {
-    exitCode: isFunctions ? ExitCode.functionError : ExitCode.failed,
+    exitCode: exitCodeOf(problem),
     ...(isFunctions && id !== undefined
       ? { hint: `see its log: skiff logs ${name} --invocation ${id}` }
       : {}),
