@@ -5,6 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { type FSWatcher, readFileSync, readlinkSync, watch } from 'node:fs';
 import { basename } from 'node:path';
+import { PassThrough, type Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { runCommand, type RunFiles, type RuntimePaths, runtimeTraits, tryReadFailure } from './runtime.ts';
@@ -25,6 +26,8 @@ export interface RuntimeProcess {
   readonly child: ChildProcess;
   /** Container init, on the host. */
   readonly pid: number;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
 }
 
 export interface StartInput {
@@ -49,6 +52,7 @@ export async function startRuntime(input: StartInput): Promise<RuntimeProcess> {
     env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' },
     detached: true,
   });
+  const [stdout, stderr] = [keepOutput(child.stdout), keepOutput(child.stderr)];
   const ended = new Promise<number>((resolve, reject) => {
     child.once('error', (error) => reject(startFailure(files, error.message)));
     child.once('exit', (code, signal) => {
@@ -61,11 +65,23 @@ export async function startRuntime(input: StartInput): Promise<RuntimeProcess> {
   try {
     const pid = await Promise.race([pidFile.found, ended]);
     if (!runtimeTraits(input.runtime.program).staysRuntime) await waitForProgram(pid, child, files);
-    return { child, pid };
+    return { child, pid, stdout, stderr };
   } catch (error) {
     child.kill('SIGKILL');
     throw error;
   }
+}
+
+/**
+ * What the container says, kept until somebody reads it, as much as a pipe holds. Node throws away what a child's own
+ * streams have when it exits and nobody listens yet, and closes them: the last words of a program that ends while it is
+ * being launched, and whoever waits for the end of its output would wait for ever.
+ */
+function keepOutput(stream: Readable): Readable {
+  const kept = stream.pipe(new PassThrough());
+  // The sandbox's end is seen elsewhere: a broken pipe is no news, but ends nothing by itself.
+  stream.on('error', () => {}).once('close', () => kept.end());
+  return kept;
 }
 
 /** Waits for the runtime's pid file. The kernel tells of it at once; looking now and then covers a notice that was lost. */

@@ -33,8 +33,8 @@ export class RunningSandbox implements Sandbox {
     this.id = parts.id;
     this.uid = parts.uid;
     this.pid = parts.process.pid;
-    this.stdout = parts.process.child.stdout as Readable;
-    this.stderr = parts.process.child.stderr as Readable;
+    this.stdout = parts.process.stdout;
+    this.stderr = parts.process.stderr;
     this.#cgroup = parts.cgroup;
     this.#log = parts.log;
     this.exited = this.#waitForEnd(parts);

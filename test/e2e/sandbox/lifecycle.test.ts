@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openSandboxHost } from '../../../infra/sandbox/host.ts';
@@ -23,6 +24,12 @@ describe.each(RUNTIMES)('life of a sandbox of %s', (runtime) => {
       stdout: 'out\n',
       stderr: 'err\n',
     });
+  });
+
+  test('keeps the last words of a program for whoever reads them after its end', async () => {
+    const sandbox = await bench.launch({ args: ['/bin/sh', '-c', 'echo last; echo words >&2; exit 3'] });
+    expect(await sandbox.exited).toMatchObject({ code: 3 });
+    expect([await text(sandbox.stdout), await text(sandbox.stderr)]).toEqual(['last\n', 'words\n']);
   });
 
   test('notices an end within a second', async () => {
