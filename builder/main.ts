@@ -40,7 +40,7 @@ import { loadBuilderConfig } from './config.ts';
 import { DependencyStore } from './install/dependency-store.ts';
 import { Installer } from './install/install.ts';
 import { createExternalRegistries, parseLogins } from '../infra/oci/external-registry.ts';
-import { findNpm } from './install/npm/host.ts';
+import { findNpmFolder, readNpmSettings } from './install/npm/host.ts';
 import { NpmMirror } from './install/npm/mirror.ts';
 import { createNpmTool } from './install/npm/tool.ts';
 import { findPip } from './install/pip/host.ts';
@@ -137,17 +137,27 @@ const store = await openStore({
   registry,
   bytesMax: BUILDER_STORE_BYTES_MAX,
 });
-const npm = await findNpm(process.env['PATH'] ?? '', config.SKIFF_NPM_REGISTRY);
+const npmFolder = await findNpmFolder(process.env['PATH'] ?? '');
 const bases = new BaseImages({
   registry,
   store,
-  npmFolder: npm.folder,
+  npmFolder,
   workDir: join(paths.builder, 'base'),
   onProgress: (runtime, line) => log.info({ runtime, detail: line }, 'base image'),
 });
 const cache = new TarballCache(join(paths.builder, 'tarballs'), TARBALL_CACHE_BYTES_MAX);
-const mirror = new NpmMirror({ registry: npm.registry, certificates: npm.certificates, cache, log });
-shutdown.add('npm mirror', () => mirror.close());
+const npm = createNpmTool({
+  createMirror: async () => {
+    const { registry, certificates } = await readNpmSettings(npmFolder, config.SKIFF_NPM_REGISTRY);
+    return new NpmMirror({ registry, certificates, cache, log });
+  },
+  npmFolder,
+  openProgram: async (program) => {
+    const found = await findProgram(program, MODULES, join(paths.builder, 'base/npm'), npmFolder);
+    return found.open((line) => log.info({ detail: line }, 'package manager'));
+  },
+});
+shutdown.add('npm mirror', () => npm.close());
 const pip = createPipTool(
   async (runtime) =>
     findPip({
@@ -164,14 +174,7 @@ const dependencies = new DependencyStore(folders.dependencies, INSTALLED_TREES_B
 const installer = new Installer({
   host,
   tools: {
-    javascript: createNpmTool({
-      mirror,
-      npmFolder: npm.folder,
-      openProgram: async (program) => {
-        const found = await findProgram(program, MODULES, join(paths.builder, 'base/npm'), npm.folder);
-        return found.open((line) => log.info({ detail: line }, 'package manager'));
-      },
-    }),
+    javascript: npm,
     python: pip,
   },
   store: dependencies,

@@ -8,21 +8,20 @@ import { SkiffError } from '../../../sdk/protocol/errors.ts';
 
 const run = promisify(execFile);
 
-export interface NpmHost {
-  /** npm's own folder, with `bin/npm-cli.js` in it. */
-  readonly folder: string;
+/** What npm is set up for. */
+export interface NpmSettings {
   readonly registry: string;
   /** All certificates to trust, when npm is told of further ones. */
   readonly certificates: readonly string[] | undefined;
 }
 
 /**
- * @param searchPath value of PATH
+ * Asks npm, which takes a quarter of a second.
+ * @param folder of findNpmFolder
  * @param registry overrides npm's own setting
- * @throws SkiffError UNAVAILABLE when npm is not installed
+ * @throws SkiffError UNAVAILABLE when there is no registry
  */
-export async function findNpm(searchPath: string, registry: string | undefined): Promise<NpmHost> {
-  const folder = await findFolder(searchPath);
+export async function readNpmSettings(folder: string, registry: string | undefined): Promise<NpmSettings> {
   const settings = await readSettings(folder);
   const cafile = settings['cafile'];
   const extra = cafile === undefined ? undefined : await readFile(cafile, 'utf8').catch(() => undefined);
@@ -31,13 +30,17 @@ export async function findNpm(searchPath: string, registry: string | undefined):
     throw new SkiffError('UNAVAILABLE', 'npm names no registry on this host; set SKIFF_NPM_REGISTRY');
   }
   return {
-    folder,
     registry: url,
     certificates: extra === undefined ? undefined : [...getCACertificates('default'), ...splitPem(extra)],
   };
 }
 
-async function findFolder(searchPath: string): Promise<string> {
+/**
+ * npm's own folder, with `bin/npm-cli.js` in it.
+ * @param searchPath value of PATH
+ * @throws SkiffError UNAVAILABLE when npm is not installed
+ */
+export async function findNpmFolder(searchPath: string): Promise<string> {
   for (const folder of searchPath.split(delimiter)) {
     // A link to …/npm/bin/npm-cli.js or a script beside it.
     const program = await realpath(join(folder, 'npm')).catch(() => undefined);

