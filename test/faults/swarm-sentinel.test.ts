@@ -13,12 +13,13 @@ import { accessRules, revokeAccess } from '../../infra/swarm/access.ts';
 import { openMembers } from '../../infra/swarm/members.ts';
 import { Upkeep } from '../../gateway/swarm/upkeep.ts';
 import { functionFixture } from '../helpers/fixtures.ts';
-import { startLoad, summarize } from '../helpers/load.ts';
+import { type Outcome, startLoad, summarize } from '../helpers/load.ts';
 import { startSentinelCluster, type SentinelCluster } from '../helpers/sentinel.ts';
 import { startServer, type TestServer } from '../helpers/server.ts';
 import { waitFor } from '../helpers/wait.ts';
 
-const RECOVERY_MS_MAX = 20_000;
+/** Sentinels whose votes were split elect again after some seconds; on a busy host that happens. */
+const RECOVERY_MS_MAX = 60_000;
 /** A command that gets no answer is given up after 2 s; then the caller is told. */
 const REFUSAL_MS_MAX = 5_000;
 
@@ -44,6 +45,19 @@ afterAll(async () => {
   }
 });
 
+/** The primary dies, its replica takes its place, and it comes back: a primary takes writes when it has a replica. */
+async function failOver(): Promise<void> {
+  const before = await stores.primaryPort();
+  await stores.kill(before);
+  await waitFor(
+    'another primary',
+    async () => ![0, before].includes(await stores.primaryPort()),
+    RECOVERY_MS_MAX,
+  );
+  stores.start(before);
+  await stores.untilReplicated();
+}
+
 it('speaks TLS to stores and sentinels, and to none whose certificate it cannot check', async () => {
   expect(stores.url).toMatch(/^rediss\+sentinel:/);
   setDefaultCACertificates(trusted);
@@ -61,21 +75,20 @@ it('speaks TLS to stores and sentinels, and to none whose certificate it cannot 
 });
 
 it('answers 503 within seconds while a primary is lost, and goes on with the next one by itself', async () => {
-  const load = startLoad([`${url}?ms=5`], 8);
-  await waitFor('calls', () => load.outcomes.length > 50);
-  const before = await stores.primaryPort();
-  await stores.kill(before);
-  await waitFor('another primary', async () => (await stores.primaryPort()) !== before, RECOVERY_MS_MAX);
-  // It takes writes when it has a replica again.
-  stores.start(before);
-  await stores.untilReplicated();
-  const from = load.outcomes.length;
-  await waitFor(
-    'calls go on',
-    () => load.outcomes.slice(from).filter(({ status }) => status === 200).length > 50,
-    RECOVERY_MS_MAX,
-  );
-  const outcomes = await load.stop();
+  const load = startLoad([url], 8);
+  let outcomes: Outcome[];
+  try {
+    await waitFor('calls', () => load.outcomes.length > 50);
+    await failOver();
+    const from = load.outcomes.length;
+    await waitFor(
+      'calls go on',
+      () => load.outcomes.slice(from).filter(({ status }) => status === 200).length > 50,
+      RECOVERY_MS_MAX,
+    );
+  } finally {
+    outcomes = await load.stop();
+  }
   const failed = outcomes.filter(({ status }) => status !== 200);
   const told = failed.filter(
     ({ status, detail }) => status === 503 || (status === 502 && detail.startsWith('unknown')),
@@ -128,11 +141,7 @@ it('gives every node its own user with its rights again on the next primary, and
     // It may not even ask who it is: the least rights.
     expect(await asNode()).toMatch(/NOPERM/);
     expect(accessRules('fast', 'worker', id, ONE_CELL)).not.toContain('+@all');
-    const before = await stores.primaryPort();
-    await stores.kill(before);
-    await waitFor('another primary', async () => (await stores.primaryPort()) !== before, RECOVERY_MS_MAX);
-    stores.start(before);
-    await stores.untilReplicated();
+    await failOver();
     // Users are not replicated: the next primary has never heard of it.
     await waitFor(
       'its user is back',

@@ -1,4 +1,6 @@
 /** Callers that keep calling while something happens, and what became of every call: nothing is averaged away. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
 export interface Outcome {
   readonly status: number;
   /** `skiff-outcome` of an answer that is not the function's; the error of a connection that broke. */
@@ -14,6 +16,9 @@ export interface Load {
   /** So far. */
   readonly outcomes: readonly Outcome[];
 }
+
+/** Between two calls of one caller: calls that are refused at once would otherwise take the processors from all else. */
+const PAUSE_MS = 20;
 
 /** `callers` loops, each one call after the other. */
 export function startLoad(urls: readonly string[], callers: number, timeoutMs = 30_000): Load {
@@ -34,7 +39,10 @@ export function startLoad(urls: readonly string[], callers: number, timeoutMs = 
   }
   const loops = Array.from({ length: callers }, async (_, i) => {
     const url = urls[i % urls.length] as string;
-    while (!isStopped) await call(url);
+    while (!isStopped) {
+      await call(url);
+      await sleep(PAUSE_MS);
+    }
   });
   return {
     outcomes,

@@ -5,7 +5,7 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { ServerState } from '../../infra/contract/paths.ts';
 import type { DeployResult } from '../../sdk/protocol/api.ts';
 import { findLeftovers, takeSnapshot, type Snapshot } from './leftovers.ts';
@@ -15,7 +15,7 @@ import { waitFor } from './wait.ts';
 
 /** What server-seed.ts keeps of a server for those after it, and where it is below a data folder. */
 export const SEED_DIR = join(ROOT, '.cache', 'server-seed');
-export const SEEDED = { registry: 'registry', store: 'runner/store' } as const;
+export const SEEDED = { registry: 'registry', store: 'runner/store', notes: 'builder/base' } as const;
 
 /** With its hard links: the store's root filesystems share their files with its layers. */
 export function copyTree(from: string, to: string): void {
@@ -25,9 +25,12 @@ export function copyTree(from: string, to: string): void {
 /** Gives a new data folder the base images, if there is a seed. */
 export function copySeed(dataDir: string): void {
   if (!existsSync(SEED_DIR)) return;
-  mkdirSync(join(dataDir, 'runner'), { recursive: true, mode: 0o700 });
   const seed = realpathSync(SEED_DIR);
-  for (const folder of Object.values(SEEDED)) copyTree(join(seed, folder), join(dataDir, folder));
+  for (const folder of Object.values(SEEDED)) {
+    mkdirSync(dirname(join(dataDir, folder)), { recursive: true, mode: 0o700 });
+    // A seed of an earlier checkout may lack one.
+    if (existsSync(join(seed, folder))) copyTree(join(seed, folder), join(dataDir, folder));
+  }
 }
 
 const START_MS_MAX = 60_000;
