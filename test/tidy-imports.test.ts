@@ -1,6 +1,10 @@
 /** The layers, executed: who may import whom, and that no import goes in circles. */
+import { readFileSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import {
+  ROOT,
   blankComments,
   describeFindings,
   exists,
@@ -112,7 +116,35 @@ function findForeignImports(): Finding[] {
   );
 }
 
+/** What a function imports: sdk/authoring and what is published beside it. */
+const OWN: ReadonlySet<string> = new Set(['skiff']);
+/** Run by those who work on Skiff alone. */
+const WORKSHOP = 'sdk/package/';
+
+/** `npm install --omit=dev` is how hosts and the image get their packages. */
+function findMissingDependencies(): Finding[] {
+  const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+    readonly dependencies: Record<string, string>;
+  };
+  const all = sources.filter(({ path }) => !path.startsWith(WORKSHOP) && !path.startsWith('sdk/examples/'));
+  return all.flatMap(({ path, imports }) =>
+    imports.flatMap(({ specifier, target, isType }) => {
+      if (isType || target !== undefined || isBuiltin(specifier)) return [];
+      const name = /^(?:@[^/]+\/)?[^/]+/.exec(specifier)?.[0] ?? specifier;
+      return name in manifest.dependencies || OWN.has(name)
+        ? []
+        : [{ file: path, detail: `imports ${name}, which is not in dependencies` }];
+    }),
+  );
+}
+
 const rules: Rule[] = [
+  {
+    name: 'what runs at users is in dependencies',
+    reason: 'hosts and the image are installed without devDependencies; there the import fails when it is met',
+    fix: 'move the package to dependencies, or import only its types',
+    find: findMissingDependencies,
+  },
   {
     name: 'imports go one way: sdk/protocol <- infra <- gateway | builder | runner',
     reason: 'a part can be read, tested and replaced without those above it only if it does not know them',

@@ -73,7 +73,7 @@ export abstract class Mirror {
     const server = createServer((incoming, outgoing) => {
       const answer = this.answer(incoming, outgoing, state).catch((error: unknown) => {
         this.#options.log.warn({ error, path: incoming.url }, 'the package registry could not be asked');
-        note(state.problems, `no answer ${incoming.url}`);
+        note(state.problems, `no answer ${incoming.url}${describeCode(error)}`);
         if (outgoing.headersSent) outgoing.destroy();
         else outgoing.writeHead(502).end();
       });
@@ -237,4 +237,10 @@ async function closeServer(server: Server): Promise<void> {
   server.closeAllConnections();
   server.close();
   if (server.listening) await once(server, 'close');
+}
+
+/** Such as ECONNREFUSED or SELF_SIGNED_CERT_IN_CHAIN; a message could name what only the operator may know. */
+function describeCode(error: unknown): string {
+  const { code } = error as { readonly code?: unknown };
+  return typeof code === 'string' ? `: ${code}` : '';
 }

@@ -215,5 +215,5 @@ test('keeps the cache within its budget, oldest first', async () => {
 test('says 502 when the registry is away', async () => {
   const { get, session } = await openMirror('http://127.0.0.1:1');
   await expect(get('/zod')).resolves.toMatchObject({ status: 502 });
-  expect(session.problems).toEqual(['no answer /zod']);
+  expect(session.problems).toEqual(['no answer /zod: ECONNREFUSED']);
 });
