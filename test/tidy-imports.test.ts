@@ -141,7 +141,8 @@ function findMissingDependencies(): Finding[] {
 const rules: Rule[] = [
   {
     name: 'what runs at users is in dependencies',
-    reason: 'hosts and the image are installed without devDependencies; there the import fails when it is met',
+    reason:
+      'hosts and the image are installed without devDependencies; there the import fails when it is met',
     fix: 'move the package to dependencies, or import only its types',
     find: findMissingDependencies,
   },
