@@ -27,6 +27,14 @@ const settings = {
     .number()
     .int()
     .default(20 * GB),
+  /** Layers of images are asked of other nodes of the swarm before the registry, and given to them. */
+  SKIFF_PEERS: z.stringbool().default(true),
+  /** What this node gives others a second, of all layers together. Less than the least is given up by who waits for it. */
+  SKIFF_PEERS_BYTES_PER_SECOND: z.coerce
+    .number()
+    .int()
+    .min(8 * 1024 ** 2)
+    .default(64 * 1024 ** 2),
   /** Functions that take long to load get a V8 code cache, kept beside their layer. */
   SKIFF_CODE_CACHE: z.stringbool().default(true),
   /** First host uid for sandboxes: above everything /etc/passwd and subuid ranges usually hold. */

@@ -41,6 +41,10 @@ import { withRuntimeClasses } from './pool/runtime-hosts.ts';
 import { Stems } from './pool/stems.ts';
 import { Replicas } from './service/replicas.ts';
 import { LinkServer } from './swarm/link-server.ts';
+import { PeerServer } from './swarm/peers/peer-server.ts';
+import { Peers } from './swarm/peers/peers.ts';
+import { describeSharing } from './swarm/peers/sharing.ts';
+import { UploadPace } from './swarm/peers/upload-pace.ts';
 import { Prefetch } from './swarm/prefetch.ts';
 import { Probe } from './swarm/readiness/probe.ts';
 import { Readiness } from './swarm/readiness/readiness.ts';
@@ -94,7 +98,21 @@ const registry = openRegistry({
   ...(config.SKIFF_REGISTRY_PASSWORD ? { password: config.SKIFF_REGISTRY_PASSWORD.reveal() } : {}),
   tls: tryRegistryTls(config),
 });
-const store = await openStore({ dir: paths.store, registry, bytesMax: config.SKIFF_RUNNER_STORE_BYTES_MAX });
+const peers = new Peers({
+  id,
+  identityDir: paths.swarm,
+  redis,
+  isOn: () => config.SKIFF_PEERS && linkServer.node !== undefined,
+  nodes: () => standing.known,
+  log,
+});
+shutdown.add('peers', () => peers.close());
+const store = await openStore({
+  dir: paths.store,
+  registry,
+  bytesMax: config.SKIFF_RUNNER_STORE_BYTES_MAX,
+  peers,
+});
 const hash = createHash('sha256').update(config.SKIFF_DATA_DIR).digest('hex').slice(0, 8);
 const functionLog = new FunctionLog(redis);
 shutdown.add('function logs', () => functionLog.flush());
@@ -138,10 +156,17 @@ const dispatcher = new Dispatcher(redis);
 shutdown.add('clock', dispatcher.followClock());
 const current = new Current(catalog);
 const members = openMembers(durableRedis);
-const linkServer = new LinkServer({
+const peerServer: PeerServer = new PeerServer({
+  store,
+  pace: new UploadPace(config.SKIFF_PEERS_BYTES_PER_SECOND),
+  isMember: (nodeId) => linkServer.isMember(nodeId),
+  log,
+});
+const linkServer: LinkServer = new LinkServer({
   identityDir: paths.swarm,
   host: config.SKIFF_RUNNER_LINK_HOST,
   links: { accept: (socket) => links.accept(socket) },
+  peers: peerServer,
   members,
   log,
 });
@@ -276,6 +301,7 @@ const worker: Worker = new Worker({
   quota: new NamespaceQuota(redis, config.SKIFF_NAMESPACE_SANDBOXES_MAX),
   stems,
   store,
+  sharing: () => describeSharing(peers, peerServer, store),
   volumes,
   links,
   intake,

@@ -6,7 +6,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import type { Deployment } from '../sdk/protocol/api.ts';
+import type { Deployment, NodeRecord } from '../sdk/protocol/api.ts';
 import { SkiffError } from '../sdk/protocol/errors.ts';
 import { DRAIN_GRACE_MS, HEARTBEAT_MS, RUNNER_DEAD_MS, SERVICE_FENCE_MS } from '../sdk/protocol/limits.ts';
 import type { NodeRole } from '../sdk/protocol/swarm/resources.ts';
@@ -57,6 +57,8 @@ export interface WorkerOptions {
   readonly quota: NamespaceQuota;
   readonly stems: Stems;
   readonly store: Pick<LayerStore, 'usage'>;
+  /** Layers that it gives to other nodes and gets from them; undefined when it does neither. */
+  readonly sharing: () => NodeRecord['peers'];
   readonly volumes: Pick<NodeVolumes, 'usage' | 'sweep'>;
   readonly links: Links;
   readonly intake: Intake;

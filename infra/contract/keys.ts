@@ -229,6 +229,8 @@ export const fast = {
   namespace: (namespace: string) => `${HOME}:namespace:${namespace}`,
   /** JSON NodeRecord; expires by itself. */
   node: (runner: string) => `${HOME}:node:${runner}`,
+  /** The runner that fetches a layer from the registry while others wait for it; expires by itself. */
+  pulling: (digest: string) => `${HOME}:pulling:${digest}`,
   /** Sorted set of runner ids, score = last heartbeat ms. */
   nodes: `${HOME}:nodes`,
   /** List: the result of one start order that asked for it. Expires. */

@@ -26,7 +26,7 @@ import {
   type BlobSource,
   type PushedBlob,
 } from './transfer/push.ts';
-import { openTransport, type TlsOptions, type Transport } from './transfer/transport.ts';
+import { openTransport, type Patience, type TlsOptions, type Transport } from './transfer/transport.ts';
 
 export interface RegistryOptions {
   /** `http(s)://host[:port]`. */
@@ -35,6 +35,8 @@ export interface RegistryOptions {
   readonly password?: string | undefined;
   /** For a registry that asks for certificates, or whose own is not signed by a CA of the system. */
   readonly tls?: TlsOptions | undefined;
+  /** Absent: that of a registry which may be far and busy. */
+  readonly patience?: Patience | undefined;
 }
 
 /** All methods reject with SkiffError UNAVAILABLE when the registry is away or refuses our credentials. */
@@ -57,9 +59,13 @@ export interface Registry {
    */
   pullBlob(repository: string, digest: string, options?: PullOptions): Promise<Readable>;
   /** A small blob as a whole, checked against its descriptor. @throws SkiffError NOT_FOUND, INTERNAL, INVALID_SOURCE */
-  readBlob(repository: string, descriptor: Pick<Descriptor, 'digest' | 'size'>): Promise<Buffer>;
+  readBlob(
+    repository: string,
+    descriptor: Pick<Descriptor, 'digest' | 'size'>,
+    signal?: AbortSignal,
+  ): Promise<Buffer>;
   /** @throws SkiffError NOT_FOUND, INVALID_SOURCE (malformed or ambiguous), INTERNAL (other bytes than the digest) */
-  getManifest(repository: string, tagOrDigest: string): Promise<ManifestDocument>;
+  getManifest(repository: string, tagOrDigest: string, signal?: AbortSignal): Promise<ManifestDocument>;
   /** Digest behind a tag, undefined when there is none. */
   headManifest(repository: string, tagOrDigest: string): Promise<string | undefined>;
   /** Stores a document under a tag, or under its digest when no tag is given. Returns the digest. */
@@ -82,7 +88,7 @@ const LIST_BYTES_MAX = 4 * 1024 * 1024;
 export function openRegistry(options: RegistryOptions): Registry {
   const { user, password } = options;
   const credentials = user === undefined ? undefined : { user, password: password ?? '' };
-  const transport = openTransport(options.url, credentials, options.tls);
+  const transport = openTransport(options.url, credentials, options.tls, options.patience);
   return {
     url: transport.url.origin,
     ping: () => ping(transport),
@@ -97,9 +103,10 @@ export function openRegistry(options: RegistryOptions): Registry {
       mountBlob(transport, parseRepository(repository), parseDigest(digest), parseRepository(from)),
     pullBlob: async (repository, digest, pull = {}) =>
       pullVerified(transport, parseRepository(repository), parseDigest(digest), pull),
-    readBlob: async (repository, descriptor) => readBlob(transport, parseRepository(repository), descriptor),
-    getManifest: async (repository, reference) =>
-      getManifest(transport, parseRepository(repository), parseTagOrDigest(reference)),
+    readBlob: async (repository, descriptor, signal) =>
+      readBlob(transport, parseRepository(repository), descriptor, signal),
+    getManifest: async (repository, reference, signal) =>
+      getManifest(transport, parseRepository(repository), parseTagOrDigest(reference), signal),
     headManifest: async (repository, reference) =>
       headManifest(transport, parseRepository(repository), parseTagOrDigest(reference)),
     putManifest: async (repository, bytes, mediaType, tag) =>
@@ -142,6 +149,7 @@ async function readBlob(
   transport: Transport,
   repository: string,
   descriptor: Pick<Descriptor, 'digest' | 'size'>,
+  signal: AbortSignal | undefined,
 ): Promise<Buffer> {
   if (descriptor.size > MANIFEST_BYTES_MAX) {
     throw new SkiffError(
@@ -151,6 +159,7 @@ async function readBlob(
   }
   const stream = await pullVerified(transport, repository, parseDigest(descriptor.digest), {
     bytes: descriptor.size,
+    signal,
   });
   return readLimited(stream as AsyncIterable<Buffer>, MANIFEST_BYTES_MAX);
 }
@@ -164,8 +173,13 @@ async function getManifest(
   transport: Transport,
   repository: string,
   reference: string,
+  signal?: AbortSignal,
 ): Promise<ManifestDocument> {
-  const reply = await transport.send({ ...manifestCall(repository, reference, 'GET'), expect: [200] });
+  const reply = await transport.send({
+    ...manifestCall(repository, reference, 'GET'),
+    expect: [200],
+    signal,
+  });
   const bytes = await readLimited(reply.body, MANIFEST_BYTES_MAX);
   const actual = digestOf(bytes);
   const stated = isDigest(reference) ? reference : reply.headers['docker-content-digest'];

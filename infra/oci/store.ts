@@ -16,10 +16,14 @@ import {
   selectPlatform,
   type Descriptor,
   type ImageManifest,
+  type ManifestDocument,
 } from './manifest.ts';
 import type { Registry } from './registry.ts';
+import { summarize } from './store/digest-summary.ts';
+import { writeDocuments } from './store/documents.ts';
 import { addMountPoints, mergeLayer } from './store/merge.ts';
-import { StoreIndex, type EntryKind, type StoreEntry } from './store/store-index.ts';
+import { Sources, type PeerSource } from './store/sources.ts';
+import { BLOB, StoreIndex, type EntryKind, type Kept, type StoreEntry } from './store/store-index.ts';
 import { isDigestMismatch } from './transfer/pull.ts';
 
 export interface LayerDescriptor {
@@ -36,6 +40,14 @@ export interface StoreUsage {
   readonly count: number;
   /** What `prune` could free now. */
   readonly reclaimableBytes: number;
+}
+
+/** What other hosts can be given. */
+export interface KeptUsage {
+  /** Of their digests, see digest-summary.ts. */
+  readonly summary: string;
+  readonly count: number;
+  readonly bytes: number;
 }
 
 export interface LayerStore {
@@ -55,6 +67,11 @@ export interface LayerStore {
   annexOf(digest: string): string | undefined;
   /** Says that what is in a layer's annex takes this much now. */
   countAnnex(digest: string, bytes: number): void;
+  /** A layer as it came, or a document of an image, for another host. One that is under way is waited for. */
+  findKept(digest: string): Promise<Kept | undefined>;
+  keptUsage(): KeptUsage;
+  /** It turned out to be damaged. What was unpacked from it was checked, and stays. */
+  dropKept(digest: string): Promise<void>;
   /** Keeps a layer or an image (by its digest) until as many `unpin` calls; both may come before it is there. */
   pin(repository: string, digest: string): void;
   unpin(repository: string, digest: string): void;
@@ -70,6 +87,8 @@ export interface StoreOptions {
   readonly registry: Registry;
   /** Eviction starts above this many bytes on disk. */
   readonly bytesMax: number;
+  /** Other hosts, asked before the registry. Absent: there are none. */
+  readonly peers?: PeerSource | undefined;
 }
 
 /** Pulls that unpack at the same time: more only makes them fight for the disk. */
@@ -82,15 +101,16 @@ export async function openStore(options: StoreOptions): Promise<LayerStore> {
 }
 
 class Store implements LayerStore {
-  readonly #registry: Registry;
+  readonly #sources: Sources;
   readonly #bytesMax: number;
   readonly #index: StoreIndex;
   readonly #flights = new Map<string, Promise<StoreEntry>>();
   readonly #waiting: (() => void)[] = [];
   #unpacks = 0;
+  #kept: (KeptUsage & { readonly version: number }) | undefined;
 
   constructor(options: StoreOptions, index: StoreIndex) {
-    this.#registry = options.registry;
+    this.#sources = new Sources(options.registry, options.peers);
     this.#bytesMax = options.bytesMax;
     this.#index = index;
   }
@@ -123,6 +143,26 @@ class Store implements LayerStore {
 
   countAnnex(digest: string, bytes: number): void {
     this.#index.countAnnex(digest, bytes);
+  }
+
+  async findKept(digest: string): Promise<Kept | undefined> {
+    const kept = this.#index.kept(digest);
+    if (kept) return kept;
+    await this.#flights.get(`layer ${digest}`)?.catch(() => {});
+    return this.#index.kept(digest);
+  }
+
+  keptUsage(): KeptUsage {
+    const version = this.#index.keptVersion;
+    if (this.#kept?.version !== version) {
+      const { digests, count, bytes } = this.#index.listKept();
+      this.#kept = { version, summary: summarize(digests), count, bytes };
+    }
+    return this.#kept;
+  }
+
+  async dropKept(digest: string): Promise<void> {
+    await this.#index.dropBlob(digest);
   }
 
   pin(_repository: string, digest: string): void {
@@ -169,8 +209,12 @@ class Store implements LayerStore {
       throw new SkiffError('INVALID_SOURCE', `layer of media type "${layer.mediaType}" is not known`);
     const temporary = await this.#index.createTemporary();
     try {
-      const blob = await this.#registry.pullBlob(repository, layer.digest, { bytes: layer.bytes });
-      const unpacked = await unpackArchive(blob, join(temporary, 'fs'), { policy: 'layer', compression });
+      const { digest, bytes: blobBytes } = layer;
+      const unpacked = await this.#sources.readLayer(
+        { repository, digest, bytes: blobBytes },
+        join(temporary, BLOB),
+        (blob) => unpackArchive(blob, join(temporary, 'fs'), { policy: 'layer', compression }),
+      );
       assertDiffId(layer, unpacked);
       const { bytes, entries, whiteouts, opaques, isContained } = unpacked;
       return await this.#index.publish('layer', layer.digest, temporary, {
@@ -187,11 +231,9 @@ class Store implements LayerStore {
   }
 
   async #buildRootfs(repository: string, digest: string): Promise<StoreEntry> {
-    const manifest = await this.#resolveManifest(repository, digest);
-    const config = parseConfig(
-      await this.#registry.readBlob(repository, manifest.config),
-      manifest.layers.length,
-    );
+    const { manifest, documents } = await this.#resolveManifest(repository, digest);
+    const configBytes = await this.#sources.readBlob(repository, manifest.config);
+    const config = parseConfig(configBytes, manifest.layers.length);
     const descriptors = manifest.layers.map((layer, i) =>
       toLayer(layer, config.rootfs.diff_ids[i] as string),
     );
@@ -205,6 +247,11 @@ class Store implements LayerStore {
       let entries = 0;
       for (const layer of layers) entries += await mergeLayer(layer.folder, root, layer.meta);
       await addMountPoints(root);
+      if (this.#sources.isShared)
+        await writeDocuments(temporary, [
+          ...documents,
+          { mediaType: manifest.config.mediaType, bytes: configBytes },
+        ]);
       return await this.#index.publish('rootfs', digest, temporary, {
         // Its files are hard links into the layers, which are counted there.
         bytes: 0,
@@ -220,15 +267,19 @@ class Store implements LayerStore {
     }
   }
 
-  async #resolveManifest(repository: string, digest: string): Promise<ImageManifest> {
-    const document = await this.#registry.getManifest(repository, digest);
-    if (document.manifest) return document.manifest;
+  /** With all documents that led to it. */
+  async #resolveManifest(
+    repository: string,
+    digest: string,
+  ): Promise<{ manifest: ImageManifest; documents: ManifestDocument[] }> {
+    const document = await this.#sources.getManifest(repository, digest);
+    if (document.manifest) return { manifest: document.manifest, documents: [document] };
     const selected = selectPlatform(document.index as NonNullable<typeof document.index>, digest);
-    const inner = await this.#registry.getManifest(repository, selected.digest);
+    const inner = await this.#sources.getManifest(repository, selected.digest);
     if (!inner.manifest || inner.bytes.length !== selected.size) {
       throw new SkiffError('INVALID_SOURCE', `index ${digest} describes ${selected.digest} wrongly`);
     }
-    return inner.manifest;
+    return { manifest: inner.manifest, documents: [document, inner] };
   }
 
   async #limit<T>(run: () => Promise<T>): Promise<T> {

@@ -81,7 +81,7 @@ const workerFast = (node: string, cells: Cells): string[] => [
     ...readWrite(keys.inbox(node), keys.alive(node), keys.leases(node)),
     ...readOnly(keys.alive('*')),
   ]),
-  ...readWrite(fast.startResult('*'), fast.nodes, fast.pending),
+  ...readWrite(fast.startResult('*'), fast.nodes, fast.pending, fast.pulling('*')),
   ...readWrite(fast.node(node), fast.orders(node), fast.replicas(node)),
   ...readOnly(fast.node('*')),
   `&${fast.runners}`,

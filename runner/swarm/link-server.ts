@@ -1,7 +1,8 @@
 /**
- * Listens for gateways on other hosts, once this host is in a swarm. Invariant: a link is taken only from a manager
- * of this swarm (by its certificate) that is still a member (by the members' record); when it is removed, its links
- * end. Deliberately absent: what is said on links (runner/invoke/links.ts).
+ * Listens for other hosts, once this host is in a swarm: for gateways, and for runners that want layers of images (who says
+ * by ALPN that it speaks HTTP/1.1 is one of these). Invariant: a link is taken only from a manager, a connection for layers
+ * from any node of this swarm (by its certificate) that is still a member (by the members' record); when it is removed,
+ * its connections end. Deliberately absent: what is said on them (runner/invoke/links.ts, peers/peer-server.ts).
  */
 import { once } from 'node:events';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
@@ -10,15 +11,19 @@ import { serverTls, swarmPorts, tryReadNode, type NodeFile } from '../../infra/s
 import type { Members } from '../../infra/swarm/members.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import type { Links } from '../invoke/links.ts';
+import type { PeerServer } from './peers/peer-server.ts';
 
 export interface LinkServerOptions {
   readonly identityDir: string;
   /** Told to others in place of the node's address. */
   readonly host?: string | undefined;
   readonly links: Pick<Links, 'accept'>;
+  readonly peers: Pick<PeerServer, 'accept'>;
   readonly members: Pick<Members, 'has'>;
   readonly log: Log;
 }
+
+const LAYERS = 'http/1.1';
 
 export class LinkServer {
   readonly #options: LinkServerOptions;
@@ -54,6 +59,7 @@ export class LinkServer {
       requestCert: true,
       rejectUnauthorized: true,
       noDelay: true,
+      ALPNProtocols: [LAYERS],
     });
     server.on('secureConnection', (socket) => void this.#accept(socket));
     server.on('tlsClientError', (error) =>
@@ -68,7 +74,7 @@ export class LinkServer {
 
   /** Ends the links of nodes that are members no more. */
   async review(): Promise<void> {
-    for (const [socket, nodeId] of this.#sockets) if (!(await this.#isMember(nodeId))) socket.destroy();
+    for (const [socket, nodeId] of this.#sockets) if (!(await this.isMember(nodeId))) socket.destroy();
   }
 
   close(): void {
@@ -82,18 +88,27 @@ export class LinkServer {
     socket.on('error', () => {});
     const certificate = socket.getPeerX509Certificate();
     const peer = certificate && tryReadIdentity(certificate);
-    if (peer?.role !== 'manager' || !(await this.#isMember(peer.nodeId))) {
-      this.#options.log.warn({ peer }, 'a link was refused: not a manager of this swarm');
+    const isForLayers = socket.alpnProtocol === LAYERS;
+    const mayEnter = peer !== undefined && (isForLayers || peer.role === 'manager');
+    if (!mayEnter || !(await this.isMember(peer.nodeId))) {
+      this.#options.log.warn(
+        { peer },
+        isForLayers
+          ? 'layers were refused: not a node of this swarm'
+          : 'a link was refused: not a manager of this swarm',
+      );
       socket.destroy();
       return;
     }
     this.#sockets.set(socket, peer.nodeId);
     socket.on('close', () => this.#sockets.delete(socket));
-    if (!socket.destroyed) this.#options.links.accept(socket);
+    if (socket.destroyed) return;
+    if (isForLayers) this.#options.peers.accept(socket, peer.nodeId);
+    else this.#options.links.accept(socket);
   }
 
   /** Who cannot be asked for is not let in. */
-  async #isMember(nodeId: string): Promise<boolean> {
+  async isMember(nodeId: string): Promise<boolean> {
     return this.#options.members.has(nodeId).catch(() => false);
   }
 }

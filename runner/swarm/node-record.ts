@@ -25,6 +25,7 @@ export function describeNode(
 ): NodeRecord {
   const { id, version, link, memoryBytesMax, pool, stems, links, store, volumes, standing, readiness } =
     options;
+  const sharing = options.sharing();
   const place = options.swarm();
   return {
     id,
@@ -44,6 +45,7 @@ export function describeNode(
       stems: stems.count,
     },
     images: store.usage(),
+    ...(sharing ? { peers: sharing } : {}),
     health: readiness.health,
     volumes: volumes.usage(),
   };

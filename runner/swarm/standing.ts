@@ -22,6 +22,7 @@ export class Standing {
   readonly #options: StandingOptions;
   #settings: NodeSettings = { availability: 'active', labels: {} };
   #peers: readonly NodeRecord[] = [];
+  #known: readonly NodeRecord[] = [];
 
   constructor(options: StandingOptions) {
     this.#options = options;
@@ -44,6 +45,11 @@ export class Standing {
     return this.#peers;
   }
 
+  /** Other nodes that are up, whatever they take. */
+  get known(): readonly NodeRecord[] {
+    return this.#known;
+  }
+
   async refresh(): Promise<void> {
     await Promise.all([this.#readSettings(), this.#readPeers()]);
   }
@@ -58,18 +64,18 @@ export class Standing {
     try {
       const ids = (await redis.zrange(fast.nodes, 0, '-1')).filter((other) => other !== id);
       if (ids.length === 0) {
-        this.#peers = [];
+        this.#peers = this.#known = [];
         return;
       }
       const [records, epochs] = await Promise.all([
         redis.mget(ids.map(fast.node)),
         redis.mget(ids.map(cellsOf(redis).first.fast.alive)),
       ]);
-      this.#peers = records.flatMap((json, index) => {
+      this.#known = records.flatMap((json, index) => {
         if (json === null || epochs[index] === null) return [];
-        const parsed = NodeRecord.safeParse(JSON.parse(json)).data;
-        return parsed?.availability === 'active' && isFit(parsed) ? [parsed] : [];
+        return NodeRecord.safeParse(JSON.parse(json)).data ?? [];
       });
+      this.#peers = this.#known.filter((node) => node.availability === 'active' && isFit(node));
     } catch {
       // The fast store is away; then there are no orders to judge either.
     }

@@ -186,6 +186,21 @@ export const NodeRecord = z.object({
   images: z
     .object({ bytes: z.number(), bytesMax: z.number(), count: z.number(), reclaimableBytes: z.number() })
     .optional(),
+  /** Layers of images between nodes; absent from runners that neither give nor ask. Counted since it started. */
+  peers: z
+    .object({
+      /** Digests that it can give, as a Bloom filter in base64url. */
+      summary: z.string(),
+      kept: z.object({ count: z.number(), bytes: z.number() }),
+      given: z.object({ count: z.number(), bytes: z.number() }),
+      /** By peers in the place of the registry. */
+      got: z.object({ count: z.number(), bytes: z.number() }),
+      /** Pulls that the registry was asked for. */
+      fromRegistry: z.number(),
+      /** Peers that gave nothing or something else. */
+      failed: z.number(),
+    })
+    .optional(),
   /** Volumes on this host by id. */
   volumes: z.record(z.string(), z.object({ bytes: z.number(), bytesMax: z.number() })).optional(),
 });

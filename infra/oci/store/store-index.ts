@@ -1,5 +1,6 @@
 /**
- * What is in the store: one folder an entry with `fs/` and `meta.json`, an index in memory, pins and recency.
+ * What is in the store: one folder an entry with `fs/` and `meta.json`, an index in memory, pins and recency. Beside them
+ * may lie what other hosts can be given: `blob`, the layer as the registry has it, or `documents.json` of an image.
  * Invariant: an entry is in the index exactly while its folder is complete; it leaves the index first and the disk
  * afterwards, so nobody is handed a folder that is being removed.
  */
@@ -10,6 +11,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { digestHex } from '../digest.ts';
+import { tryReadDocuments, type StoredDocument } from './documents.ts';
 import { removeTree } from '../tree-removal.ts';
 
 export type EntryKind = 'layer' | 'rootfs';
@@ -34,10 +36,20 @@ export interface StoreEntry {
   readonly meta: EntryMeta;
   /** Of what was derived from it and lies beside it. */
   annexBytes: number;
+  /** Of the layer as it came, for other hosts; 0: not kept. */
+  blobBytes: number;
+  /** Of an image. */
+  readonly documents: readonly StoredDocument[];
   usedMs: number;
 }
 
+/** What another host can be given. */
+export type Kept =
+  | { readonly kind: 'blob'; readonly file: string; readonly bytes: number }
+  | { readonly kind: 'document'; readonly document: StoredDocument };
+
 const ANNEX = 'annex';
+export const BLOB = 'blob';
 const FOLDERS: Readonly<Record<EntryKind, string>> = { layer: 'layers', rootfs: 'rootfs' };
 /** An entry handed out a moment ago is not evicted before its owner could pin it. */
 const GRACE_MS = 30_000;
@@ -54,6 +66,9 @@ export class StoreIndex {
   readonly #entries = new Map<string, StoreEntry>();
   readonly #pins = new Map<string, number>();
   #evicting: Promise<number> | undefined;
+  readonly #documents = new Map<string, StoredDocument>();
+  /** Changes with what can be given to others. */
+  keptVersion = 0;
 
   private constructor(dir: string) {
     this.#dir = dir;
@@ -95,6 +110,33 @@ export class StoreIndex {
     if (entry) entry.annexBytes = bytes;
   }
 
+  kept(digest: string): Kept | undefined {
+    const entry = this.#entries.get(`layer ${digest}`);
+    if (entry && entry.blobBytes > 0)
+      return { kind: 'blob', file: join(entry.folder, '..', BLOB), bytes: entry.blobBytes };
+    const document = this.#documents.get(digest);
+    return document && { kind: 'document', document };
+  }
+
+  /** Digests of all that can be given to others, most recently used first, and what it takes on disk. */
+  listKept(): { digests: string[]; count: number; bytes: number } {
+    const layers = [...this.#entries.values()].filter(({ blobBytes }) => blobBytes > 0);
+    const blobs = layers.toSorted((a, b) => b.usedMs - a.usedMs).map(({ digest }) => digest);
+    const bytes = layers.reduce((sum, { blobBytes }) => sum + blobBytes, 0);
+    return { digests: [...this.#documents.keys(), ...blobs], count: blobs.length, bytes };
+  }
+
+  /** Only the blob: what was unpacked from it stays. */
+  async dropBlob(digest: string): Promise<number> {
+    const entry = this.#entries.get(`layer ${digest}`);
+    if (!entry || entry.blobBytes === 0) return 0;
+    const freed = entry.blobBytes;
+    entry.blobBytes = 0;
+    this.keptVersion++;
+    await rm(join(entry.folder, '..', BLOB), { force: true });
+    return freed;
+  }
+
   pin(digest: string, change: 1 | -1): void {
     const count = (this.#pins.get(digest) ?? 0) + change;
     if (count > 0) this.#pins.set(digest, count);
@@ -129,9 +171,24 @@ export class StoreIndex {
     await rm(place, { recursive: true, force: true });
     await rename(temporary, place);
     await fsync(join(this.#dir, FOLDERS[kind]));
-    const entry = { kind, digest, folder: join(place, 'fs'), meta, annexBytes: 0, usedMs: Date.now() };
-    this.#entries.set(`${kind} ${digest}`, entry);
+    const entry = {
+      kind,
+      digest,
+      folder: join(place, 'fs'),
+      meta,
+      annexBytes: 0,
+      blobBytes: await sizeOfFile(join(place, BLOB)),
+      documents: await tryReadDocuments(place),
+      usedMs: Date.now(),
+    };
+    this.#add(entry);
     return entry;
+  }
+
+  #add(entry: StoreEntry): void {
+    this.#entries.set(`${entry.kind} ${entry.digest}`, entry);
+    for (const document of entry.documents) this.#documents.set(document.digest, document);
+    this.keptVersion++;
   }
 
   /** Removes the least recently used entries until at most `bytesMax` are left. One eviction at a time. */
@@ -145,9 +202,17 @@ export class StoreIndex {
     for (;;) {
       const { bytes } = this.usage();
       if (bytes <= bytesMax) return freed;
-      const victim = this.#oldest();
+      // Before anything that this host itself may need.
+      const blob = this.#oldest(({ blobBytes }) => blobBytes > 0, new Set());
+      if (blob) {
+        freed += await this.dropBlob(blob.digest);
+        continue;
+      }
+      const victim = this.#oldest(() => true, this.#held());
       if (!victim) return freed;
       this.#entries.delete(`${victim.kind} ${victim.digest}`);
+      for (const { digest } of victim.documents) this.#documents.delete(digest);
+      this.keptVersion++;
       const grave = join(this.#dir, 'tmp', randomUUID());
       await rename(join(victim.folder, '..'), grave);
       await removeTree(grave);
@@ -156,12 +221,11 @@ export class StoreIndex {
   }
 
   /** Layers before root filesystems: losing one of those costs a merge of many files. */
-  #oldest(): StoreEntry | undefined {
-    const held = this.#held();
+  #oldest(isWanted: (entry: StoreEntry) => boolean, held: ReadonlySet<string>): StoreEntry | undefined {
     const latestMs = Date.now() - GRACE_MS;
     let oldest: StoreEntry | undefined;
     for (const entry of this.#entries.values()) {
-      if (held.has(entry.digest) || entry.usedMs > latestMs) continue;
+      if (!isWanted(entry) || held.has(entry.digest) || entry.usedMs > latestMs) continue;
       if (
         !oldest ||
         rank(entry) < rank(oldest) ||
@@ -184,7 +248,7 @@ export class StoreIndex {
     for (const name of await readdir(parent)) {
       const place = join(parent, name);
       const entry = await tryReadEntry(kind, place, `sha256:${name}`);
-      if (entry) this.#entries.set(`${kind} ${entry.digest}`, entry);
+      if (entry) this.#add(entry);
       else await rm(place, { recursive: true, force: true });
     }
   }
@@ -195,7 +259,7 @@ function rank(entry: StoreEntry): number {
 }
 
 function sizeOf(entry: StoreEntry): number {
-  return entry.meta.bytes + entry.annexBytes + entry.meta.entries * INODE_BYTES;
+  return entry.meta.bytes + entry.annexBytes + entry.blobBytes + entry.meta.entries * INODE_BYTES;
 }
 
 async function tryReadEntry(kind: EntryKind, place: string, digest: string): Promise<StoreEntry | undefined> {
@@ -209,11 +273,25 @@ async function tryReadEntry(kind: EntryKind, place: string, digest: string): Pro
     ]);
     const meta = Meta.parse(JSON.parse(text));
     if (!isDirectory) return undefined;
-    return { kind, digest, folder, meta, annexBytes: await measure(join(place, ANNEX)), usedMs: mtimeMs };
+    return {
+      kind,
+      digest,
+      folder,
+      meta,
+      annexBytes: await measure(join(place, ANNEX)),
+      blobBytes: await sizeOfFile(join(place, BLOB)),
+      documents: await tryReadDocuments(place),
+      usedMs: mtimeMs,
+    };
   } catch {
     // Whatever is wrong with it, it can be pulled again.
     return undefined;
   }
+}
+
+/** 0 when there is none. */
+async function sizeOfFile(file: string): Promise<number> {
+  return (await stat(file).catch(() => undefined))?.size ?? 0;
 }
 
 async function measure(folder: string): Promise<number> {

@@ -11,9 +11,10 @@ export interface PullOptions {
   /** Size that the descriptor states; the stream fails as soon as it differs. */
   readonly bytes?: number | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Breaks in a row without a single byte between them; 0: none is resumed at all. */
+  readonly resumesMax?: number | undefined;
 }
 
-/** Breaks in a row without a single byte between them. */
 const FRUITLESS_RESUMES_MAX = 3;
 
 export async function pullVerified(
@@ -40,7 +41,8 @@ export async function pullVerified(
     throw mismatch(repository, digest, `it has ${stated} bytes; its descriptor says ${options.bytes}`);
   }
   const bytes = options.bytes ?? (Number.isFinite(stated) ? stated : undefined);
-  const chunks = readVerified(transport, repository, digest, bytes, first, open);
+  const resumesMax = options.resumesMax ?? FRUITLESS_RESUMES_MAX;
+  const chunks = readVerified(transport, repository, digest, bytes, first, open, resumesMax);
   return Readable.from(chunks, { objectMode: false, highWaterMark: 256 * 1024 });
 }
 
@@ -51,6 +53,7 @@ async function* readVerified(
   bytes: number | undefined,
   first: Reply,
   open: (offset: number) => Promise<Reply>,
+  resumesMax: number,
 ): AsyncGenerator<Buffer> {
   const hasher = createHash('sha256');
   let received = 0;
@@ -70,7 +73,7 @@ async function* readVerified(
     } catch (error) {
       fruitless = received > before ? 0 : fruitless + 1;
       if (!isNetworkFailure(error)) throw error;
-      if (fruitless > FRUITLESS_RESUMES_MAX) throw unreachable(transport.url, error);
+      if (resumesMax === 0 || fruitless > resumesMax) throw unreachable(transport.url, error);
     }
     reply = await open(received);
   }

@@ -33,20 +33,32 @@ export interface Call {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** How long somebody is waited for. */
+export interface Patience {
+  readonly connectMs: number;
+  /** Until the head of an answer. */
+  readonly answerMs: number;
+  /** Between two parts of a body. */
+  readonly idleMs: number;
+  readonly retryDelaysMs: readonly number[];
+}
+
 export interface Transport {
   readonly url: URL;
   send(call: Call): Promise<Reply>;
   close(): Promise<void>;
 }
 
-const CONNECT_MS_MAX = 3_000;
-/** A registry commits a large blob between the last byte and its answer. */
-const ANSWER_MS_MAX = 60_000;
-const BODY_IDLE_MS_MAX = 30_000;
+const REGISTRY_PATIENCE: Patience = {
+  connectMs: 3_000,
+  // A registry commits a large blob between the last byte and its answer.
+  answerMs: 60_000,
+  idleMs: 30_000,
+  retryDelaysMs: [100, 400],
+};
 const CONNECTIONS_MAX = 16;
 const REDIRECTS_MAX = 5;
 const ERROR_BODY_BYTES_MAX = 64 * 1024;
-const RETRY_DELAYS_MS = [100, 400];
 const RETRY_AFTER_MS_MAX = 2_000;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const BUSY = new Set([429, 502, 503, 504]);
@@ -58,6 +70,7 @@ export function openTransport(
   url: string,
   credentials: Credentials | undefined,
   tls: TlsOptions = {},
+  patience: Patience = REGISTRY_PATIENCE,
 ): Transport {
   const base = URL.canParse(url) ? new URL(url) : undefined;
   if (!base || !/^https?:$/.test(base.protocol) || base.pathname !== '/' || base.search) {
@@ -70,27 +83,33 @@ export function openTransport(
     connections: CONNECTIONS_MAX,
     pipelining: 1,
     allowH2: false,
-    connect: createConnector(tls),
-    headersTimeout: ANSWER_MS_MAX,
-    bodyTimeout: BODY_IDLE_MS_MAX,
+    connect: createConnector(tls, patience.connectMs),
+    headersTimeout: patience.answerMs,
+    bodyTimeout: patience.idleMs,
   });
   const authorizer = createAuthorizer(agent, base, credentials);
   return {
     url: base,
-    send: (call) => sendWithRetries(agent, base, authorizer, call),
+    send: (call) => sendWithRetries(agent, base, authorizer, call, patience.retryDelaysMs),
     close: () => agent.destroy(),
   };
 }
 
 /** Options are read for each connection: a certificate may be renewed meanwhile. */
-function createConnector(tls: TlsOptions): buildConnector.connector {
-  return (options, callback) => buildConnector({ timeout: CONNECT_MS_MAX, ...tls })(options, callback);
+function createConnector(tls: TlsOptions, timeout: number): buildConnector.connector {
+  return (options, callback) => buildConnector({ timeout, ...tls })(options, callback);
 }
 
-async function sendWithRetries(agent: Agent, base: URL, authorizer: Authorizer, call: Call): Promise<Reply> {
+async function sendWithRetries(
+  agent: Agent,
+  base: URL,
+  authorizer: Authorizer,
+  call: Call,
+  retryDelaysMs: readonly number[],
+): Promise<Reply> {
   const isRepeatable = call.method !== 'PATCH' && (call.body === undefined || Buffer.isBuffer(call.body));
   for (let attempt = 0; ; attempt++) {
-    const retryDelayMs = isRepeatable ? RETRY_DELAYS_MS[attempt] : undefined;
+    const retryDelayMs = isRepeatable ? retryDelaysMs[attempt] : undefined;
     let reply: Reply;
     try {
       reply = await sendAuthorized(agent, base, authorizer, call);

@@ -273,6 +273,41 @@ describe('a swarm whose hosts are not well', () => {
     expectHonest(await load.stop(), 0);
   });
 
+  it('starts what only other hosts have while the registry is away: they give it', async () => {
+    await hosts.setAvailability('active');
+    const recordOf = async (host: Host) => (await first.client.nodes()).find(({ id }) => id === host.nodeId);
+    const peersOf = async (host: Host) => (await recordOf(host))?.peers;
+    // It fetches nothing ahead of time.
+    await first.client.node.update(second.nodeId, { availability: 'pause' });
+    await waitFor('it is paused', async () => (await recordOf(second))?.availability === 'pause');
+    const keptBefore = (await peersOf(third))?.kept.count ?? 0;
+    await first.deploy('elsewhere', functionFixture('object.ts'), { memory: '64MB' });
+    await waitFor('another host has it', async () => ((await peersOf(third))?.kept.count ?? 0) > keptBefore);
+    const before = await peersOf(second);
+    const registry = first.pid('registry');
+    process.kill(registry, 'SIGSTOP');
+    try {
+      await hosts.setAvailability('drain', [first, third]);
+      await first.client.node.update(second.nodeId, { availability: 'active' });
+      // Until the others have given up theirs, they answer.
+      const after = await waitFor(
+        'it runs there',
+        async () => {
+          expect((await fetch(`${first.url}/f/elsewhere/`)).status).toBe(200);
+          const peers = await peersOf(second);
+          return peers && peers.got.count > (before?.got.count ?? 0) ? peers : undefined;
+        },
+        30_000,
+      );
+      expect(after.fromRegistry).toBe(before?.fromRegistry);
+      const { stdout } = await first.cli(['node', 'inspect', 'second']);
+      expect(stdout).toMatch(/peers +keeps \d+ .* got [1-9]/);
+    } finally {
+      process.kill(registry, 'SIGCONT');
+      await hosts.setAvailability('active');
+    }
+  });
+
   it('moves idle warm sandboxes to a host that joins, and none that is busy', async () => {
     await hosts.setAvailability('drain', [first, third]);
     const many = `${first.url}/f/many?ms=100`;

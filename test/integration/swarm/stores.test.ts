@@ -70,6 +70,7 @@ describe('rights of a worker', () => {
     ['fast', 'RPUSH', fastKeys.demand, 'x'],
     ['fast', 'LPOP', fastKeys.inbox(node.id)],
     ['fast', 'LPOP', fastKeys.orders(node.id)],
+    ['fast', 'SET', fastKeys.pulling('sha256:0'), node.id, 'PX', '1000', 'NX'],
     ['fast', 'XADD', fastKeys.logs('hello'), '*', 'l', 'x'],
   ];
   const DENIED: [store: 'durable' | 'fast', ...command: string[]][] = [

@@ -161,6 +161,17 @@ function describeHealth({ health }: NodeRecord, nowMs: number): string | undefin
   return `${state} since ${formatAgo(sinceMs, nowMs)}${checked}${message === undefined ? '' : `: ${message}`}`;
 }
 
+/** `keeps 12 (45 MB) layers for others, gave 3 (12 MB), got 9 (40 MB), 3 from the registry`. */
+function describePeers({ peers }: NodeRecord): string | undefined {
+  if (!peers) return undefined;
+  const { kept, given, got, fromRegistry, failed } = peers;
+  const text = ({ count, bytes }: typeof kept): string => `${count} (${formatBytes(bytes)})`;
+  const parts = [`keeps ${text(kept)} layers for others`, `gave ${text(given)}`, `got ${text(got)}`];
+  return [...parts, `${fromRegistry} from the registry`, ...(failed > 0 ? [`${failed} in vain`] : [])].join(
+    ', ',
+  );
+}
+
 function printNode({ output: { out } }: Session, node: NodeRecord): void {
   const nowMs = Date.now();
   const pairs = Object.entries(node.labels).map((pair) => pair.join('='));
@@ -185,6 +196,7 @@ function printNode({ output: { out } }: Session, node: NodeRecord): void {
     ['busy slots', String(node.used.busySlots)],
     ['stems', String(node.used.stems)],
     ['images', node.images && `${node.images.count} (${formatBytes(node.images.bytes)})`],
+    ['peers', describePeers(node)],
     ['link', node.link],
   ];
   for (const line of formatFields(out, isDown(node) ? common : [...common, ...live])) out.line(line);
