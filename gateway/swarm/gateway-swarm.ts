@@ -9,6 +9,7 @@ import type { Catalog } from '../../infra/catalog/catalog.ts';
 import type { RouteEntry } from '../../infra/catalog/functions.ts';
 import { dataPaths } from '../../infra/contract/paths.ts';
 import type { Log } from '../../infra/lib/log.ts';
+import { isRemote } from '../../infra/link/open-socket.ts';
 import { openAdmission, type Admission } from '../../infra/swarm/admission.ts';
 import { issueLeaf } from '../../infra/swarm/certificates.ts';
 import { readAuthority, tryReadNode, tryRegistryTls } from '../../infra/swarm/identity.ts';
@@ -154,7 +155,7 @@ function basicOf({ user, password }: GatewaySwarmOptions['registry']): string | 
 /** The runner whose socket is in our own data folder. */
 async function findOwnNode({ fast, runDir }: GatewaySwarmOptions) {
   const nodes = await readLiveNodes(fast);
-  return nodes.find(({ link }) => link.startsWith(`unix:${runDir}/`));
+  return nodes.find((node) => !isRemote(node, runDir));
 }
 
 function listAddresses() {

@@ -2,6 +2,7 @@
  * Opening the socket of a link to a runner: the unix socket of one on this host, otherwise TLS, where both sides show
  * certificates of the swarm and the runner's must name the very node that is meant.
  */
+import { existsSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
@@ -19,9 +20,12 @@ export interface LinkTarget {
 /** How long a host may take to answer a connection attempt: the next look tries again. */
 const CONNECT_MS_MAX = 2_000;
 
-/** Sockets are named for their runner, so one in our own folder is of our own host, whatever other hosts call theirs. */
-export function isRemote(target: LinkTarget, runDir: string): boolean {
-  return !target.link.startsWith(`unix:${runDir}/`);
+/**
+ * Whether a runner is on another host. Most hosts have the same data folder, so the path alone tells nothing; but sockets
+ * are named for their runner, and only its own host has one of that name.
+ */
+export function isRemote({ link }: Pick<LinkTarget, 'link'>, runDir: string): boolean {
+  return !link.startsWith(`unix:${runDir}/`) || !existsSync(link.slice('unix:'.length));
 }
 
 /** @throws SkiffError UNAVAILABLE when the runner is on another host and says no address; as clientTls does */
