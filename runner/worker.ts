@@ -18,6 +18,7 @@ import type { LayerStore } from '../infra/oci/store.ts';
 import type { Intake } from './invoke/intake.ts';
 import type { Links } from './invoke/links.ts';
 import type { Current } from './pool/current.ts';
+import { Health } from './pool/health.ts';
 import type { Instance } from './pool/instance.ts';
 import type { NamespaceQuota } from './pool/namespace-quota.ts';
 import type { Pool } from './pool/pool.ts';
@@ -74,6 +75,7 @@ export class Worker {
   readonly #options: WorkerOptions;
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #startedMs = Date.now();
+  readonly #health = new Health();
   #epoch = newEpoch();
   readonly #rebalance: Rebalance;
   readonly #starts: Starts;
@@ -125,6 +127,7 @@ export class Worker {
       this.#options.pool.sweep(Date.now(), (deployment) => this.#options.current.has(deployment)),
     );
     this.#every(2_000, () => this.#keepMinimums());
+    this.#timers.push(setInterval(() => this.#health.tick(this.#options.pool.instances, Date.now()), 1_000));
     this.#timers.push(setInterval(() => this.#tick(), CLOCK_TICK_MS));
     this.#loops = [...this.#options.cells.all.map((cell) => this.#readInbox(cell)), this.#demand.run()];
     readiness.open();

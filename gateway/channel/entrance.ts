@@ -115,6 +115,7 @@ export class ChannelEntrance {
         const message = `there is no function "${routed.functionName}"; "${routed.caller}" declares calls of it`;
         return answer.fail({ code: 'FUNCTION_NOT_FOUND', message });
       }
+      if (route.refusal !== undefined) return answer.fail({ code: 'QUEUE_EXPIRED', message: route.refusal });
       if (answer.isClosed) return;
       this.#start(routed, chooseTarget(route, Math.random()), whole, body, answer);
     } catch (error) {

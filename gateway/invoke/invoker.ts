@@ -30,7 +30,7 @@ import type { Links } from './links.ts';
 import { Recovery } from './recovery.ts';
 import { bodyKind, readInline } from './request-body.ts';
 import { asksForMore, tryBuildUrl, tryParseTarget, type Target } from './request-head.ts';
-import { chooseTargetFor, isPublic, type Routes } from './routes.ts';
+import { assertServed, chooseTargetFor, isOpen, type Routes } from './routes.ts';
 import type { Versions } from './versions.ts';
 
 export interface InvokerOptions {
@@ -107,7 +107,7 @@ export class Invoker implements CallOwner {
     if (asksForMore(request.headers) && this.#options.accept?.(request, response, target) === true) return;
     if (target.version !== undefined) return void this.#handleSlow(request, response, target);
     const route = this.#options.routes.peek(target.name);
-    if (route && isPublic(route)) {
+    if (route && isOpen(route)) {
       this.#begin(request, response, target.path, chooseTargetFor(route, request));
     } else void this.#handleSlow(request, response, target);
   }
@@ -132,6 +132,7 @@ export class Invoker implements CallOwner {
       }
       const deployment = chooseTargetFor(route, request);
       if (deployment.config.access === 'private') await this.#options.authorize(request, name);
+      assertServed(route);
       this.#begin(request, response, path, deployment);
     } catch (error) {
       const known =

@@ -6,6 +6,7 @@ import { hash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { LRUCache } from 'lru-cache';
 import type { Deployment } from '../../sdk/protocol/api.ts';
+import { SkiffError } from '../../sdk/protocol/errors.ts';
 import type { RouteEntry } from '../../infra/catalog/functions.ts';
 import { stickyKey } from './request-head.ts';
 
@@ -56,9 +57,14 @@ export class Routes {
   }
 }
 
-/** Whether nobody needs a token, whichever target is chosen. */
-export function isPublic({ targets }: RouteEntry): boolean {
-  return targets.every(({ deployment }) => deployment.config.access === 'public');
+/** Whether a call may begin without a look at more: nobody needs a token, whichever target is chosen. */
+export function isOpen({ targets, refusal }: RouteEntry): boolean {
+  return refusal === undefined && targets.every(({ deployment }) => deployment.config.access === 'public');
+}
+
+/** @throws SkiffError QUEUE_EXPIRED when whoever waited would wait for nothing */
+export function assertServed({ refusal }: RouteEntry): void {
+  if (refusal !== undefined) throw new SkiffError('QUEUE_EXPIRED', refusal);
 }
 
 /** One of the alias's targets, by weight. `random` in [0, 1). */

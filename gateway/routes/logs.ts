@@ -123,11 +123,12 @@ function toLines(entries: readonly StreamEntry[]): LogLine[] {
   });
 }
 
-function createFilter({ level, invocation, egress }: LogQuery): (line: LogLine) => boolean {
+function createFilter({ level, invocation, service, egress }: LogQuery): (line: LogLine) => boolean {
   const lowest = level === undefined ? 0 : LEVELS.indexOf(level);
   return (line) =>
     LEVELS.indexOf(line.level) >= lowest &&
     (invocation === undefined || line.invocation === invocation) &&
+    (service === undefined || line.deployment?.endsWith(`@${service}`) === true) &&
     // A function can log a field of this name too.
     (!egress || (line.source === 'platform' && line.fields?.['egress'] !== undefined));
 }

@@ -95,6 +95,8 @@ const LogQuery = z.object({
   since: z.coerce.number().int().min(0).optional(),
   level: LogLine.shape.level.optional(),
   invocation: z.string().max(64).optional(),
+  /** Only lines of replicas of this service. */
+  service: z.string().max(128).optional(),
   /** Only connections and names that the function's network policy refused. */
   egress: Flag.default(false),
 });

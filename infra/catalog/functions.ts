@@ -26,6 +26,8 @@ export interface RouteEntry {
   readonly alias: Alias;
   /** In the order of `alias.targets`; weights sum to 100. */
   readonly targets: readonly { readonly weight: number; readonly deployment: Deployment }[];
+  /** Why nobody is to wait for an answer; events may. */
+  readonly refusal?: string;
 }
 
 export interface FunctionStore {

@@ -54,7 +54,13 @@ export interface StartOrder {
   /** A sandbox of another node that ends when this one runs: see runner/swarm/rebalance.ts. */
   readonly instead?: string;
   /** The sandbox becomes a replica of a service: see `replicaDeployment`. */
-  readonly replica?: { readonly service: string; readonly slot: number; readonly task: string };
+  readonly replica?: {
+    readonly service: string;
+    readonly slot: number;
+    readonly task: string;
+    /** ServiceSpec.revision. Absent: 0. */
+    readonly revision?: number;
+  };
 }
 
 /** An order to end one replica, element of `fast.orders(runner)`. */

@@ -14,6 +14,7 @@ export const PendingTask = z.object({
   service: z.string(),
   slot: z.number().int(),
   deployment: z.string(),
+  revision: z.number().int().optional(),
   node: z.string(),
   untilMs: z.number(),
 });

@@ -28,11 +28,17 @@ export class HttpCall {
   #credit = STREAM_WINDOW_BYTES;
   readonly #unsent: Buffer[] = [];
   #isResponseEnded = false;
+  #hasBegun = false;
   #isSettled = false;
   #controller: Dispatcher.DispatchController | undefined;
 
   constructor(options: HttpCallOptions) {
     this.#options = options;
+  }
+
+  /** Something was answered. */
+  get hasBegun(): boolean {
+    return this.#hasBegun;
   }
 
   /** Payload of REQUEST. Its head was made by our own gateway. */
@@ -120,6 +126,7 @@ export class HttpCall {
       if (value === undefined || NOT_FORWARDED.has(name)) return [];
       return (Array.isArray(value) ? value : [value]).map((each) => [name, each] as const);
     });
+    this.#hasBegun = true;
     const head = Buffer.from(JSON.stringify({ status, headers: list }));
     const length = Buffer.alloc(4);
     length.writeUInt32LE(head.length);

@@ -14,8 +14,10 @@ import { createId } from '../../sdk/protocol/ids.ts';
 import { COLD_START_MS_MAX, STOP_GRACE_MS } from '../../sdk/protocol/limits.ts';
 import type { Sandbox, SandboxExit, SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
 import { readPaced } from '../log/paced-output.ts';
+import { EarlyOutput } from '../pool/early-output.ts';
 import type { Guest, GuestHandlers } from '../pool/guest.ts';
 import { describeExit, type GuestSpec } from '../pool/guest-sandbox.ts';
+import type { HealthCheck } from '../pool/health.ts';
 import { HttpCall } from './http-call.ts';
 import { InnerNetwork } from './inner-network.ts';
 
@@ -37,12 +39,14 @@ const POLL_MS_MAX = 100;
 
 export class HttpSandbox implements Guest {
   readonly id: string;
-  handlers: GuestHandlers | undefined;
   readonly sandbox: Sandbox;
   readonly #network: InnerNetwork;
   readonly #pool: Pool;
   readonly #calls = new Map<number, HttpCall>();
-  readonly #early: [source: 'stdout' | 'stderr', chunk: Buffer][] = [];
+  readonly #readyPath: string | undefined;
+  /** A call ended without an answer, and nothing came since. */
+  #isSuspect = false;
+  readonly #early = new EarlyOutput(true);
   #tail = '';
   #nextStream = randomInt(1, 2 ** 30);
 
@@ -50,6 +54,7 @@ export class HttpSandbox implements Guest {
     this.id = id;
     this.sandbox = sandbox;
     this.#network = new InnerNetwork(sandbox.pid);
+    this.#readyPath = options.readyPath;
     this.#pool = new Pool(`http://127.0.0.1:${options.port}`, {
       // One more than calls can be: a cancelled one may still hold its connection for a moment.
       connections: options.concurrency + 1,
@@ -94,6 +99,14 @@ export class HttpSandbox implements Guest {
     }
   }
 
+  get handlers(): GuestHandlers | undefined {
+    return this.#early.handlers;
+  }
+
+  set handlers(handlers: GuestHandlers | undefined) {
+    this.#early.listen(handlers);
+  }
+
   get exited(): Promise<SandboxExit> {
     return this.sandbox.exited;
   }
@@ -105,6 +118,14 @@ export class HttpSandbox implements Guest {
   /** HTTP that is no HTTP fails its call, not the sandbox. */
   get violation(): undefined {
     return undefined;
+  }
+
+  get health(): HealthCheck {
+    return {
+      isWanted: this.#readyPath !== undefined,
+      isSuspect: this.#isSuspect,
+      ask: (msMax) => this.#ask(msMax),
+    };
   }
 
   openStream(): number {
@@ -145,9 +166,14 @@ export class HttpSandbox implements Guest {
   #open(stream: number): HttpCall {
     const call = new HttpCall({
       dispatcher: this.#pool,
-      emit: (type, payload = Buffer.alloc(0)) =>
-        this.handlers?.onStreamFrame({ type: type & ~END, isEnd: (type & END) !== 0, stream, payload }),
-      onSettled: () => this.#calls.delete(stream),
+      emit: (type, payload = Buffer.alloc(0)) => {
+        if (type === FrameType.RESPONSE) this.#isSuspect = false;
+        this.handlers?.onStreamFrame({ type: type & ~END, isEnd: (type & END) !== 0, stream, payload });
+      },
+      onSettled: () => {
+        this.#calls.delete(stream);
+        if (!call.hasBegun) this.#isSuspect = true;
+      },
     });
     this.#calls.set(stream, call);
     return call;
@@ -183,6 +209,26 @@ export class HttpSandbox implements Guest {
     }
   }
 
+  /** Without a path of its own it is asked for any answer at all, and what it says meanwhile to others counts. */
+  async #ask(msMax: number): Promise<string | undefined> {
+    const path = this.#readyPath ?? '/';
+    this.#isSuspect = true;
+    try {
+      const signal = AbortSignal.timeout(msMax);
+      const { statusCode, body } = await this.#pool.request({ path, method: 'GET', signal });
+      await body.dump();
+      // It does not hang, so it is given its time to recover.
+      this.#isSuspect = false;
+      const isRefusing = this.#readyPath !== undefined && statusCode >= 500;
+      return isRefusing ? `GET ${path} was answered ${statusCode}` : undefined;
+    } catch (error) {
+      if (this.#readyPath === undefined && !this.#isSuspect) return undefined;
+      const isLate = (error as Error).name === 'TimeoutError';
+      const why = isLate ? `no answer within ${msMax / 1_000} s` : (error as Error).message;
+      return `GET ${path}: ${why}`;
+    }
+  }
+
   #startFailure(why: string): SkiffError {
     const tail = this.#tail.trim();
     return new SkiffError(
@@ -191,12 +237,8 @@ export class HttpSandbox implements Guest {
     );
   }
 
-  /** What is written before somebody listens is kept for them. */
   #onOutput(source: 'stdout' | 'stderr', chunk: Buffer): void {
     this.#tail = (this.#tail + chunk.toString('latin1')).slice(-TAIL_BYTES);
-    if (this.handlers) {
-      for (const [earlier, bytes] of this.#early.splice(0)) this.handlers.onOutput(earlier, bytes);
-      this.handlers.onOutput(source, chunk);
-    } else if (this.#early.length < 64) this.#early.push([source, Buffer.from(chunk)]);
+    this.#early.onOutput(source, chunk);
   }
 }

@@ -30,6 +30,7 @@ import {
 import { FrameConnection } from '../../infra/link/connection.ts';
 import type { Sandbox, SandboxExit, SandboxHost, SandboxSpec } from '../../infra/sandbox/contract.ts';
 import { readPaced } from '../log/paced-output.ts';
+import { EarlyOutput } from './early-output.ts';
 import type { Guest, GuestHandlers } from './guest.ts';
 
 export type GuestSpec = Omit<SandboxSpec, 'id' | 'uid' | 'mounts'>;
@@ -48,7 +49,8 @@ export class GuestSandbox implements Guest {
   readonly id: string;
   readonly folder: string;
   readonly startedMs = Date.now();
-  handlers: GuestHandlers | undefined;
+  /** From LOAD on: what it says before that is of no function. */
+  readonly #early = new EarlyOutput(false);
   readonly #sandbox: Sandbox;
   readonly #connection: FrameConnection;
   readonly #hello = Promise.withResolvers<void>();
@@ -166,6 +168,14 @@ export class GuestSandbox implements Guest {
     return promise;
   }
 
+  get handlers(): GuestHandlers | undefined {
+    return this.#early.handlers;
+  }
+
+  set handlers(handlers: GuestHandlers | undefined) {
+    this.#early.listen(handlers);
+  }
+
   get pid(): number {
     return this.#sandbox.pid;
   }
@@ -236,6 +246,7 @@ export class GuestSandbox implements Guest {
     });
     const calls = command.calls === undefined ? 0 : CALLS_PER_SANDBOX_MAX;
     this.#unsentBytesMax = UNSENT_BYTES_BASE + (command.concurrency * 2 + calls) * STREAM_WINDOW_BYTES;
+    this.#early.open();
     this.#connection.sendJson(FrameType.LOAD, 0, command);
     try {
       return await Promise.race([answer, gone, late.promise]);
@@ -300,7 +311,7 @@ export class GuestSandbox implements Guest {
         return this.#onCodeCache(frame);
       case FrameType.LOG:
         this.chatter(frame);
-        this.handlers?.onLog(frame.stream, frame.payload);
+        this.#early.onLog(frame.stream, frame.payload);
         return;
       case FrameType.RESPONSE:
       case FrameType.DATA:
@@ -342,7 +353,7 @@ export class GuestSandbox implements Guest {
       readPaced(this.#sandbox[source], (chunk) => {
         if (source === 'stderr')
           this.#stderrTail = (this.#stderrTail + chunk.toString('latin1')).slice(-STDERR_TAIL_BYTES);
-        this.handlers?.onOutput(source, chunk);
+        this.#early.onOutput(source, chunk);
       });
     }
   }

@@ -1,6 +1,7 @@
 /** What an instance needs of the program in its sandbox, whether that speaks our frames or plain HTTP. */
 import type { Frame } from '../../sdk/protocol/frame.ts';
 import type { Sandbox, SandboxExit } from '../../infra/sandbox/contract.ts';
+import type { HealthCheck } from './health.ts';
 
 export interface GuestHandlers {
   /** RESPONSE, DATA, WINDOW, ERROR, SETTLED of an open stream. */
@@ -20,6 +21,8 @@ export interface Guest {
   /** What it did against the protocol, if it did. */
   readonly violation: string | undefined;
   handlers: GuestHandlers | undefined;
+  /** Absent where calls alone show that it hangs. */
+  readonly health?: HealthCheck;
   openStream(): number;
   /** REQUEST, DATA, WINDOW and CANCEL of an open stream. */
   send(type: number, stream: number, payload?: Buffer): void;

@@ -13,6 +13,7 @@ import { Channel } from '../channel/channel.ts';
 import type { FunctionLog } from '../log/function-log.ts';
 import { LogBudget } from '../log/log-budget.ts';
 import type { Guest } from './guest.ts';
+import { describeExit } from './guest-sandbox.ts';
 
 export interface Slot {
   readonly index: number;
@@ -55,6 +56,8 @@ export class Instance {
   lastUsedMs = Date.now();
   /** A replica of a service: it ends when it is told to, not for being idle or in the way. */
   isPinned = false;
+  /** Why it ended, or is about to. */
+  ending: string | undefined;
   readonly #owner: InstanceOwner;
   readonly #log: FunctionLog;
   readonly #sinks = new Map<number, StreamSink>();
@@ -155,6 +158,14 @@ export class Instance {
     if (this.#sinks.size === 0) this.#end();
   }
 
+  /** It is of no use any more: its calls end as those of a program that ended. */
+  condemn(why: string): void {
+    if (this.ending !== undefined) return;
+    this.ending = why;
+    this.#platform('error', `the sandbox was ended: ${why}`);
+    this.guest.kill();
+  }
+
   /** Replicas may hold data; all else is started again, and what it takes to end would be waited for. */
   #end(): void {
     if (this.isPinned && this.guest.end) this.guest.end();
@@ -245,6 +256,7 @@ export class Instance {
 
   #onExit(exit: SandboxExit): void {
     this.state = 'gone';
+    this.ending ??= this.guest.violation ?? describeExit(exit);
     this.channel.close();
     if (this.#freezeTimer) clearTimeout(this.#freezeTimer);
     const sinks = [...this.#sinks.values()];

@@ -45,6 +45,7 @@ export class Replicas {
       service: replica.service,
       slot: replica.slot,
       deployment: dep,
+      ...(replica.revision && { revision: replica.revision }),
       node: this.#node,
       state: 'starting',
       sinceMs: Date.now(),
@@ -82,7 +83,7 @@ export class Replicas {
     for (const [id, task] of this.#tasks) {
       if (task.instance !== instance) continue;
       if (task.record.state === 'stopping') this.#tasks.delete(id);
-      else this.#change(task, 'failed', 'its sandbox ended');
+      else this.#change(task, 'failed', `its sandbox ended: ${instance.ending ?? 'no reason known'}`);
     }
   }
 

@@ -18,6 +18,8 @@ export interface LogOptions extends CallOptions {
   /** This level and worse. */
   readonly level?: LogLine['level'] | undefined;
   readonly invocation?: string | undefined;
+  /** Only what replicas of this service logged. */
+  readonly service?: string | undefined;
   /** Only what the function's network policy refused. */
   readonly egress?: boolean | undefined;
 }
@@ -71,6 +73,7 @@ function createRequest(name: string, options: LogOptions): ApiRequest {
       since: options.sinceMs,
       level: options.level,
       invocation: options.invocation,
+      service: options.service,
       egress: options.egress ? true : undefined,
     },
     signal: options.signal,

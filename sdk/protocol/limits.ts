@@ -70,6 +70,10 @@ export const TMP_INODES_MAX = 16_384;
 export const COLD_START_MS_MAX = 30_000;
 /** After CANCEL, how long a guest may take to answer before its sandbox is killed. */
 export const CANCEL_GRACE_MS = 1_000;
+/** How often a replica with a health check is asked, how long it may take to answer, and how often it may fail in a row. */
+export const HEALTH_INTERVAL_MS = 10_000;
+export const HEALTH_TIMEOUT_MS = 5_000;
+export const HEALTH_RETRIES = 3;
 /** Waiting invocations of one deployment. */
 export const QUEUE_DEPTH_MAX = 1_000;
 /** Longest wait for a slot, if the deadline is not sooner. */

@@ -103,6 +103,11 @@ function assertOwn(token: TokenRecord | undefined, { name, functionName }: Servi
 
 async function createService(parts: GatewayParts, body: ServiceCreate): Promise<Service> {
   const { name, deployment, update, rollback, ...rest } = body;
+  if (rest.mode === 'global' && rest.replicas !== undefined)
+    throw new SkiffError(
+      'INVALID_CONFIG',
+      'a global service has one replica on each node; leave the number of replicas out',
+    );
   const now = Date.now();
   const asked = ServiceSpec.parse({
     ...rest,
@@ -115,11 +120,12 @@ async function createService(parts: GatewayParts, body: ServiceCreate): Promise<
 }
 
 async function changeService(parts: GatewayParts, service: Service, body: ServiceUpdate): Promise<Service> {
-  const { update, rollback, deployment, ...rest } = body;
+  const { update, rollback, deployment, force = false, ...rest } = body;
   const { spec } = service;
   const asked = ServiceSpec.parse({
     ...spec,
     ...rest,
+    revision: spec.revision + (force ? 1 : 0),
     update: { ...spec.update, ...update },
     ...(rollback && { rollback: { ...spec.rollback, ...rollback } }),
     deployment:
@@ -133,14 +139,18 @@ async function changeService(parts: GatewayParts, service: Service, body: Servic
       'INVALID_CONFIG',
       'a global service has one replica on each node; it cannot be scaled',
     );
-  const isRollout = changed.deployment !== spec.deployment;
+  const isRollout = force || changed.deployment !== spec.deployment;
   return {
     ...service,
     spec: changed,
     ...(isRollout
       ? {
           previousSpec: spec,
-          updateStatus: { state: 'updating', startedMs: Date.now(), message: `to ${changed.deployment}` },
+          updateStatus: {
+            state: 'updating',
+            startedMs: Date.now(),
+            message: force ? 'forced' : `to ${changed.deployment}`,
+          },
         }
       : {}),
   };
@@ -189,6 +199,7 @@ async function describeServices(parts: GatewayParts, services: readonly Service[
         replicas: own.toSorted((a, b) => a.slot - b.slot || a.sinceMs - b.sinceMs),
         desired: plan.desired,
         running: plan.settled,
+        serving: plan.serving,
         ...(message === undefined ? {} : { message }),
         url: functionUrl(parts.publicUrl, service.name),
       };

@@ -21,7 +21,7 @@ export interface Situation {
   /** As reported by nodes that are up. */
   readonly replicas: readonly Replica[];
   /** Ordered, not reported yet. */
-  readonly pending: readonly { readonly slot: number; readonly deployment: string; readonly node: string }[];
+  readonly pending: readonly (Made & { readonly slot: number; readonly node: string })[];
   /** That are up. */
   readonly nodes: readonly NodeRecord[];
   /** Of the deployment. */
@@ -30,6 +30,12 @@ export interface Situation {
   /** Replicas of all services on a node, this one's included: what spreads over otherwise equal nodes. */
   readonly load: ReadonlyMap<string, number>;
   readonly nowMs: number;
+}
+
+/** Of what a replica is made. */
+interface Made {
+  readonly deployment: string;
+  readonly revision?: number | undefined;
 }
 
 export type Step =
@@ -42,6 +48,8 @@ export interface Plan {
   readonly desired: number;
   /** Slots whose good replica runs. */
   readonly settled: number;
+  /** Slots in which any replica runs. */
+  readonly serving: number;
   /** Slots whose good replica has run for as long as the update watches it. */
   readonly proven: number;
   readonly message?: string;
@@ -101,6 +109,8 @@ export function planService(situation: Situation): Plan {
     steps,
     desired: slots.length,
     settled: slots.filter(({ good }) => good.some(({ state }) => state === 'running')).length,
+    serving: slots.filter(({ good, old }) => [...good, ...old].some(({ state }) => state === 'running'))
+      .length,
     proven: slots.filter(({ good }) => good.some((replica) => isOlder(replica, policy.monitorMs, situation)))
       .length,
     ...(message === undefined ? {} : { message }),
@@ -150,8 +160,13 @@ function globalSlots(situation: Situation): Slot[] {
     });
 }
 
-function isWanted(task: { slot: number; deployment: string }, slot: number, { service }: Situation): boolean {
-  return task.slot === slot && task.deployment === service.spec.deployment;
+function isWanted(task: Made & { slot: number }, slot: number, { service }: Situation): boolean {
+  return task.slot === slot && isMadeFor(task, service);
+}
+
+/** Of the deployment, and of the revision, that the service is to be of. */
+export function isMadeFor({ deployment, revision = 0 }: Made, { spec }: Service): boolean {
+  return deployment === spec.deployment && revision === spec.revision;
 }
 
 function createSlot(
@@ -160,9 +175,9 @@ function createSlot(
   own: readonly Replica[],
   isPending: boolean,
 ): Slot {
-  const { deployment } = situation.service.spec;
+  const { service } = situation;
   const live = own.filter(isLive);
-  const good = live.filter((replica) => replica.deployment === deployment && mayStay(replica, situation));
+  const good = live.filter((replica) => isMadeFor(replica, service) && mayStay(replica, situation));
   return {
     ...place,
     good,
@@ -214,8 +229,7 @@ function isInTransition(slot: Slot, situation: Situation): boolean {
 function mustWait({ failed, number, node }: Slot, { nowMs, service }: Situation): boolean {
   const same = failed.filter(
     (replica) =>
-      replica.deployment === service.spec.deployment &&
-      (node === undefined ? replica.slot === number : replica.node === node),
+      isMadeFor(replica, service) && (node === undefined ? replica.slot === number : replica.node === node),
   );
   if (same.length === 0) return false;
   const last = Math.max(...same.map(({ sinceMs }) => sinceMs));

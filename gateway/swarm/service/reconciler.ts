@@ -124,14 +124,22 @@ export class Reconciler {
         continue;
       }
       const task = createId('tsk');
-      const { deployment } = service.spec;
+      const { deployment, revision } = service.spec;
       const { slot, node } = step;
       const claimed = await Promise.all(volumes.map((name) => this.#options.volumes.claim(name, node)));
       // Somebody else decided otherwise meanwhile, or its data is going: the next look knows.
       if (claimed.some((volume) => volume.node !== node || volume.removedMs !== undefined)) continue;
-      const order = { id: task, dep: deployment, replica: { service: service.name, slot, task } };
+      const order = { id: task, dep: deployment, replica: { service: service.name, slot, task, revision } };
       const untilMs = Date.now() + PENDING_MS;
-      await lead.tryOrder(node, order, { task, service: service.name, slot, deployment, node, untilMs });
+      await lead.tryOrder(node, order, {
+        task,
+        service: service.name,
+        slot,
+        deployment,
+        revision,
+        node,
+        untilMs,
+      });
     }
   }
 

@@ -58,7 +58,14 @@ async function resolveServiceRoute(
     updatedMs: service.updatedMs,
     targets: targets.map(({ weight, deployment }) => ({ weight, deployment: deployment.id })),
   };
-  return { name, alias, targets };
+  const { mode, replicas: wanted } = service.spec;
+  const isOff = mode === 'replicated' && wanted === 0;
+  return {
+    name,
+    alias,
+    targets,
+    ...(isOff && { refusal: `service "${name}" has no replicas; start some: skiff service scale ${name}=1` }),
+  };
 }
 
 /** One or two deployments with weights that sum to 100. Without a running replica: the wanted one, whose calls wait. */

@@ -3,7 +3,7 @@
  * Pure. An update fails when a replica of the new deployment fails within the time it is watched.
  */
 import type { Service, UpdateState } from '../../../sdk/protocol/swarm/resources.ts';
-import type { Plan, Situation } from './plan.ts';
+import { isMadeFor, type Plan, type Situation } from './plan.ts';
 
 /** The service as it is to be written, undefined when nothing changes. */
 export function advanceUpdate(situation: Situation, plan: Plan): Service | undefined {
@@ -55,10 +55,7 @@ function change(service: Service, state: UpdateState, message: string): Service 
 
 function findFailure({ service, replicas }: Situation, sinceMs: number): string | undefined {
   const failed = replicas.find(
-    (replica) =>
-      replica.state === 'failed' &&
-      replica.deployment === service.spec.deployment &&
-      replica.sinceMs >= sinceMs,
+    (replica) => replica.state === 'failed' && isMadeFor(replica, service) && replica.sinceMs >= sinceMs,
   );
   if (failed === undefined) return undefined;
   return `replica ${service.name}.${failed.slot} of ${failed.deployment} failed on ${failed.node}: ${failed.message ?? 'no reason given'}`;
@@ -66,7 +63,7 @@ function findFailure({ service, replicas }: Situation, sinceMs: number): string 
 
 function hasOld({ service, replicas }: Situation): boolean {
   return replicas.some(
-    ({ state, deployment }) =>
-      deployment !== service.spec.deployment && (state === 'running' || state === 'stopping'),
+    (replica) =>
+      !isMadeFor(replica, service) && (replica.state === 'running' || replica.state === 'stopping'),
   );
 }

@@ -176,6 +176,8 @@ export const ServiceSpec = z.object({
   update: UpdateConfig.prefault({}),
   /** How replicas are replaced on the way back; absent: as in an update. */
   rollback: RollbackConfig.optional(),
+  /** Counts updates that were forced: replicas of an earlier one are replaced. */
+  revision: z.number().int().min(0).default(0),
 });
 export type ServiceSpec = z.output<typeof ServiceSpec>;
 
@@ -211,6 +213,8 @@ export const ServiceCreate = z.strictObject({
 export type ServiceCreate = z.output<typeof ServiceCreate>;
 
 export const ServiceUpdate = z.strictObject({
+  /** Replace all replicas, although nothing has changed. */
+  force: z.boolean().optional(),
   /** `latest`: the newest one of the function. */
   deployment: z.string().optional(),
   replicas: z.number().int().min(0).max(1_000).optional(),
@@ -230,6 +234,8 @@ export const Replica = z.object({
   /** 1 to `replicas`; of a global service always 0. */
   slot: z.number().int(),
   deployment: z.string(),
+  /** ServiceSpec.revision it was ordered for. Absent: 0. */
+  revision: z.number().int().optional(),
   node: z.string(),
   sandbox: z.string().optional(),
   state: z.enum(['starting', 'running', 'stopping', 'failed']),
@@ -287,6 +293,8 @@ export const ServiceState = z.object({
   /** How many there should be now. */
   desired: z.number().int(),
   running: z.number().int(),
+  /** As `running`, those that an update has yet to replace counted too. Absent: an earlier release. */
+  serving: z.number().int().optional(),
   /** Why it is not as it should be. */
   message: z.string().optional(),
   url: z.string(),

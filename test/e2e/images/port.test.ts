@@ -71,7 +71,8 @@ function tryRead(path: string): Buffer | undefined {
 const SERVER = `
 const http = require('node:http');
 let aborted = 0;
-http.createServer((request, response) => {
+console.log('opens');
+const server = http.createServer((request, response) => {
   const url = new URL(request.url, 'http://x');
   if (url.pathname === '/facts') {
     const { PORT, K_SERVICE, GREETING, FROM_IMAGE } = process.env;
@@ -102,6 +103,7 @@ http.createServer((request, response) => {
   else if (url.pathname === '/aborted') response.end(String(aborted));
   else if (url.pathname === '/break') { response.write('x'); setTimeout(() => request.socket.destroy(), 20); }
   else if (url.pathname === '/exit') process.exit(3);
+  else if (url.pathname === '/close') { response.end(); server.close(); setInterval(() => {}, 1e6); }
   else { console.log('said ' + url.pathname); response.statusCode = 404; response.end('nothing at ' + url.pathname); }
 }).listen(process.env.PORT);
 `;
@@ -234,6 +236,30 @@ describe('a plain node:http server in an image', () => {
     const crash = await fetch(`${url}/exit`);
     expect(((await crash.json()) as { cause: string }).cause).toMatch(/crash|handler_error/);
     await expect.poll(async () => (await fetch(`${url}/facts`)).status, { timeout: 10_000 }).toBe(200);
+  });
+
+  it('is replaced when it answers no more though it runs, and what it said first is in its log', async () => {
+    await client.services.create({ name: 'shop-window', functionName: 'shop', replicas: 1 });
+    const shown = `${server.url}/f/shop-window`;
+    await waitFor('its replica', async () => (await fetch(`${shown}/facts`)).status === 200, 30_000);
+    expect((await fetch(`${shown}/close`)).status).toBe(200);
+    const failed = await waitFor('its end', async () => {
+      await fetch(`${shown}/facts`);
+      const { replicas } = await client.services.get('shop-window');
+      return replicas.find(({ state }) => state === 'failed');
+    });
+    expect(failed.message).toMatch(/failed its health check 3 times in a row: GET \/: /);
+    await waitFor('its successor', async () => (await fetch(`${shown}/facts`)).status === 200, 30_000);
+    const log = async () => {
+      const lines = [];
+      for await (const { message } of client.logs('shop', { service: 'shop-window' })) lines.push(message);
+      return lines;
+    };
+    await waitFor(
+      'the first line of both',
+      async () => (await log()).filter((text) => text === 'opens').length === 2,
+    );
+    await client.services.remove('shop-window');
   });
 
   it('its deployment says by digest what runs, and how it is started', async () => {

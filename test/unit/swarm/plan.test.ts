@@ -250,6 +250,22 @@ test('an update is completed when every new replica has been watched and no old 
   expect(advance(fresh.map((one) => ({ ...one, sinceMs: NOW - 100 })))).toBeUndefined();
 });
 
+test('a forced update replaces replicas of the same deployment, and is over when none of before is left', () => {
+  const forced = service(
+    { revision: 1 },
+    { updateStatus: { state: 'updating', startedMs: NOW - 10_000, message: 'forced' } },
+  );
+  const old = [replica(1, 'a'), replica(2, 'b'), replica(3, 'c')];
+  const fresh = old.map((one) => ({ ...one, task: `${one.task}-new`, revision: 1 }));
+  const first = planService(situation({ service: forced, replicas: old }));
+  expect(first).toMatchObject({ steps: [{ kind: 'start', slot: 1 }], settled: 0, serving: 3 });
+  const status = (replicas: Replica[]) => {
+    const given = situation({ service: forced, replicas });
+    return advanceUpdate(given, planService(given))?.updateStatus?.state;
+  };
+  expect([status([...fresh, ...old]), status(fresh)]).toEqual([undefined, 'completed']);
+});
+
 test('calls go to new replicas as soon as they run, and to the old ones of other slots', () => {
   const mixed = [...oldOnes(), replica(1, 'b', { deployment: 'dep-2' })];
   expect(weighDeployments(updating(), mixed)).toEqual([

@@ -15,12 +15,16 @@ export async function waitForService(session: Session, name: string): Promise<Se
   for (;;) {
     const state = await client.services.get(name, { signal: session.signal });
     const status = state.service.updateStatus;
-    const words = [`${state.running}/${state.desired} running`, status?.state, state.message]
+    const isChanging = status?.state === 'updating' || status?.state === 'rolling-back';
+    const words = [
+      `${state.serving ?? state.running}/${state.desired} running`,
+      isChanging ? `${status.state}: ${state.running}/${state.desired} done` : undefined,
+      state.message,
+    ]
       .filter((part) => part !== undefined)
       .join(' · ');
     if (words !== said) session.output.err.line(`${name}: ${words}`);
     said = words;
-    const isChanging = status?.state === 'updating' || status?.state === 'rolling-back';
     if (!isChanging && state.running === state.desired) return state;
     if (!isChanging && status?.state === 'paused') return state;
     if (performance.now() > deadline) return state;

@@ -1,14 +1,23 @@
 /** `skiff service`: replicas of a function, kept running across nodes. */
 import { type Command, Option } from '@commander-js/extra-typings';
-import type { Replica, ServiceState, ServiceUpdate } from '../../../client/index.ts';
+import type { Replica, ServiceState } from '../../../client/index.ts';
 import { openClient } from '../../connection/server.ts';
 import { ExitCode, usage } from '../../failure.ts';
-import { collect, parseCount, parseDuration } from '../../options/parse.ts';
+import { parseCount, parseSince } from '../../options/parse.ts';
 import { formatLogLine } from '../../output/function-text.ts';
 import { formatAgo } from '../../output/quantities.ts';
 import { type Column, formatFields, printTable } from '../../output/table.ts';
 import type { Session } from '../../session.ts';
 import { waitForService } from './convergence.ts';
+import {
+  addListOptions,
+  addPolicyOptions,
+  type ListOptions,
+  type PolicyOptions,
+  readLists,
+  readPolicy,
+  withoutUndefined,
+} from './service-policy.ts';
 
 const EXAMPLES = `
 Examples:
@@ -18,6 +27,8 @@ Examples:
   $ skiff service ps web
   $ skiff service scale web=5
   $ skiff service update --deployment latest web           one after the other; back if one fails
+  $ skiff service update --force web                       new replicas of the same, one after the other
+  $ skiff service update --constraint-add node.labels.zone==a web
   $ skiff service rollback web
   $ skiff service logs web -f
 `;
@@ -28,67 +39,6 @@ export function define(command: Command, session: Session): void {
   defineReads(command, session);
   defineChanges(command, session);
   defineLogs(command, session);
-}
-
-/** Options that create and update share. */
-function addPolicyOptions(command: Command) {
-  return command
-    .option(
-      '--constraint <expression>',
-      'of the nodes, for example node.labels.zone==a; may be repeated',
-      collect,
-    )
-    .option(
-      '--placement-pref <preference>',
-      'for example spread=node.labels.zone: as many in each zone; may be repeated',
-      collect,
-    )
-    .option('--replicas-max-per-node <count>', 'at most this many on one node (0: no limit)', parseCount)
-    .option('--update-parallelism <count>', 'replicas replaced at a time (0: all)', parseCount)
-    .option('--update-delay <duration>', 'between two', parseDuration)
-    .option('--update-monitor <duration>', 'how long a new replica is watched', parseDuration)
-    .addOption(
-      new Option('--update-order <order>', 'which comes first').choices([
-        'start-first',
-        'stop-first',
-      ] as const),
-    )
-    .addOption(
-      new Option('--update-failure-action <action>', 'when a new replica fails').choices([
-        'pause',
-        'continue',
-        'rollback',
-      ] as const),
-    )
-    .option('-d, --detach', 'do not wait until it is so')
-    .option('--json', 'print the service');
-}
-
-type PolicyOptions = ReturnType<ReturnType<typeof addPolicyOptions>['opts']>;
-
-function readPolicy(
-  options: PolicyOptions,
-): Pick<ServiceUpdate, 'constraints' | 'preferences' | 'replicasMaxPerNode' | 'update'> {
-  const update = withoutUndefined({
-    parallelism: options.updateParallelism,
-    delayMs: options.updateDelay,
-    monitorMs: options.updateMonitor,
-    order: options.updateOrder,
-    failureAction: options.updateFailureAction,
-  });
-  return withoutUndefined({
-    constraints: options.constraint,
-    preferences: options.placementPref,
-    replicasMaxPerNode: options.replicasMaxPerNode,
-    update: Object.keys(update).length === 0 ? undefined : update,
-  });
-}
-
-function withoutUndefined<T extends Record<string, unknown>>(
-  value: T,
-): { [Name in keyof T]: Exclude<T[Name], undefined> } {
-  const kept = Object.entries(value).filter(([, one]) => one !== undefined);
-  return Object.fromEntries(kept) as { [Name in keyof T]: Exclude<T[Name], undefined> };
 }
 
 function defineCreate(command: Command, session: Session): void {
@@ -120,16 +70,27 @@ function defineChanges(command: Command, session: Session): void {
     .summary('change a service; another deployment is rolled out')
     .argument('<service>')
     .option('--deployment <id>', 'this deployment, or "latest"')
-    .option('--replicas <count>', 'how many', parseCount);
+    .option('--replicas <count>', 'how many', parseCount)
+    .option('--force', 'replace all replicas, although nothing has changed')
+    .option('--rollback', 'go back to before the last update, as `skiff service rollback`');
   addPolicyOptions(update as unknown as Command);
+  addListOptions(update as unknown as Command);
   update.action(async (name, given) => {
-    const options = given as typeof given & PolicyOptions;
-    const { deployment, replicas } = given;
-    const changes = { ...withoutUndefined({ deployment, replicas }), ...readPolicy(options) };
+    const options = given as typeof given & PolicyOptions & ListOptions;
+    const { deployment, replicas, force } = given;
+    const client = openClient(session);
+    const lists = readLists(options);
+    const asked = { ...withoutUndefined({ deployment, replicas, force }), ...readPolicy(options) };
+    if (given.rollback) {
+      if (lists || Object.keys(asked).length > 0) throw usage('--rollback changes nothing else');
+      return finish(session, await client.services.rollback(name, { signal: session.signal }), options);
+    }
+    const spec = lists && (await client.services.get(name, { signal: session.signal })).service.spec;
+    const changes = { ...asked, ...(lists && spec && lists(spec)) };
     if (Object.keys(changes).length === 0)
       throw usage('nothing to change', 'for example: skiff service update --deployment latest web');
-    const state = await openClient(session).services.update(name, changes, { signal: session.signal });
-    await finish(session, state, options, deployment !== undefined);
+    const state = await client.services.update(name, changes, { signal: session.signal });
+    await finish(session, state, options, deployment !== undefined || force === true);
   });
   command
     .command('scale')
@@ -196,9 +157,11 @@ function defineReads(command: Command, session: Session): void {
     .command('ls')
     .aliases(['list'])
     .summary('list services')
+    .option('-q, --quiet', 'print names alone')
     .option('--json', 'print the records')
     .action(async (options) => {
       const services = await openClient(session).services.list({ signal: session.signal });
+      if (options.quiet) return services.forEach(({ service }) => session.output.out.line(service.name));
       if (options.json) session.output.json(services);
       else printTable(session.output.out, SERVICE_COLUMNS, services);
     });
@@ -207,10 +170,12 @@ function defineReads(command: Command, session: Session): void {
     .aliases(['tasks'])
     .summary('list the replicas of a service')
     .argument('<service>')
+    .option('-q, --quiet', 'print the ids of tasks alone')
     .option('--json', 'print the records')
     .action(async (name, options) => {
       const { replicas, message } = await openClient(session).services.get(name, { signal: session.signal });
       if (options.json) return session.output.json(replicas);
+      if (options.quiet) return replicas.forEach(({ task }) => session.output.out.line(task));
       printTable(session.output.out, createReplicaColumns(Date.now()), replicas);
       if (message !== undefined) session.output.err.line(message);
     });
@@ -239,13 +204,22 @@ function printService({ output: { out } }: Session, state: ServiceState): void {
     ['replicas', formatReplicas(state)],
     ['constraints', spec.constraints.join(' and ') || undefined],
     ['preferences', spec.preferences.join(', ') || undefined],
+    ['at most', spec.replicasMaxPerNode > 0 ? `${spec.replicasMaxPerNode} on a node` : undefined],
+    ['replaced', formatUpdatePolicy(spec.update)],
     ['update', updateStatus && `${updateStatus.state} (${updateStatus.message})`],
     ['problem', message],
   ]);
   for (const line of fields) out.line(line);
 }
 
-const formatReplicas = ({ running, desired }: ServiceState): string => `${running}/${desired}`;
+function formatUpdatePolicy(policy: ServiceState['service']['spec']['update']): string {
+  const { parallelism, order, delayMs, monitorMs, failureAction } = policy;
+  const width = parallelism === 0 ? 'all at once' : `${parallelism} at a time`;
+  return `${width}, ${order}, ${delayMs / 1_000} s apart, watched for ${monitorMs / 1_000} s; on failure: ${failureAction}`;
+}
+
+const formatReplicas = ({ running, serving = running, desired }: ServiceState): string =>
+  `${serving}/${desired}`;
 
 const SERVICE_COLUMNS: Column<ServiceState>[] = [
   { title: 'NAME', value: (row) => row.service.name },
@@ -276,18 +250,35 @@ function defineLogs(command: Command, session: Session): void {
     .summary('show what the replicas of a service logged')
     .argument('<service>')
     .option('-f, --follow', 'go on with new lines')
-    .option('-n, --tail <lines>', 'past lines of the function to look at', parseCount)
+    .option(
+      '-n, --tail <lines>',
+      'past lines to show at most (default: 100, or all with --since)',
+      parseCount,
+    )
+    .option('--since <time>', 'not older than this: 30s, 5m, 2h, or a date and time')
+    .option('-t, --timestamps', 'show date and time in full')
     .option('--json', 'one JSON object a line')
     .action(async (name, options) => {
       const client = openClient(session);
-      const { service } = await client.services.get(name, { signal: session.signal });
-      const { follow, tail } = options;
-      const lines = client.logs(service.spec.functionName, { follow, tail, signal: session.signal });
+      const { service, replicas } = await client.services.get(name, { signal: session.signal });
+      const { follow, tail, since } = options;
+      const sinceMs = since === undefined ? undefined : parseSince(since, Date.now());
+      const selection = { follow, tail, sinceMs, service: name, signal: session.signal };
       const { out } = session.output;
-      for await (const line of lines) {
-        // The function's own sandboxes log to the same place.
-        if (!line.deployment?.endsWith(`@${name}`)) continue;
-        await out.write(options.json ? `${JSON.stringify(line)}\n` : formatLogLine(out, line, false));
+      const nameOf = createReplicaNames(replicas);
+      for await (const line of client.logs(service.spec.functionName, selection)) {
+        const text = formatLogLine(out, line, options.timestamps === true);
+        await out.write(options.json ? `${JSON.stringify(line)}\n` : `${nameOf(line.sandbox)} ${text}`);
       }
     });
+}
+
+const SANDBOX_CHARS = 6;
+
+/** Which replica wrote a line: `web.1` while its sandbox runs, else the end of its sandbox's id. */
+function createReplicaNames(replicas: readonly Replica[]): (sandbox: string | undefined) => string {
+  const names = new Map(
+    replicas.map(({ sandbox, slot, service }) => [sandbox, slot === 0 ? service : `${service}.${slot}`]),
+  );
+  return (sandbox) => (sandbox && names.get(sandbox)) ?? sandbox?.slice(-SANDBOX_CHARS) ?? '-';
 }
