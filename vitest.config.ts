@@ -14,6 +14,8 @@ function project(name: string, order: number, seconds: number, globalSetup: stri
         name === 'unit' ? ['test/tidy*.test.ts', 'test/unit/**/*.test.ts'] : [`test/${name}/**/*.test.ts`],
       // Real processes on a busy host: a test that a moment's load broke passes when it is run again; a bug does not.
       retry: name === 'unit' ? 0 : 2,
+      // Nothing in them is of the process: a file in a process that is there already costs half of one in a new one.
+      isolate: name !== 'unit',
       testTimeout: seconds * 1_000,
       hookTimeout: seconds * 1_000,
       sequence: { groupOrder: order },

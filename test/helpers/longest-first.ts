@@ -3,14 +3,29 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const LONGEST = [
   'faults/events-crash-points',
-  'faults/events-ledger',
   'security/crun',
   'security/runc',
+  'security/egress',
+  'integration/builder/images',
+  'e2e/swarm/degraded',
   'e2e/images/port',
-  'e2e/invocation/load',
   'e2e/runtimes/node',
+  'e2e/builder/install',
+  'e2e/runtimes/bun-deno',
   'e2e/swarm/failures',
+  'e2e/swarm/joining',
+  'faults/swarm-sentinel',
+  'e2e/cli/volumes',
+  'e2e/images/containerfile',
   'e2e/host/server',
+  'e2e/cli/first-steps',
+  'faults/cells-cluster',
+  'e2e/docs/blocks',
+  'e2e/sandbox/lifecycle',
+  'e2e/builder/pip',
+  'e2e/sandbox/limits',
+  'faults/events-ledger',
+  'e2e/invocation/load',
 ];
 
 export class LongestFirst extends BaseSequencer {
