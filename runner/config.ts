@@ -35,7 +35,7 @@ const settings = {
     .int()
     .min(8 * 1024 ** 2)
     .default(64 * 1024 ** 2),
-  /** Functions that take long to load get a V8 code cache, kept beside their layer. */
+  /** Functions of more than a few KB get a V8 code cache, kept beside their layer. */
   SKIFF_CODE_CACHE: z.stringbool().default(true),
   /** First host uid for sandboxes: above everything /etc/passwd and subuid ranges usually hold. */
   SKIFF_RUNNER_UID_BASE: z.coerce.number().int().min(1_000_000).default(2_000_000),

@@ -1,5 +1,5 @@
 /**
- * V8 code caches of functions that take long to load: made by a sandbox of the function, kept on this host, and given
+ * V8 code caches of functions: made by a sandbox of the function, kept on this host, and given
  * to the next sandboxes of the same deployment as `<entry>.cache`.
  *
  * Invariants: the bytes are a stranger's. V8 believes a cache once its header fits, so whoever writes one decides what
@@ -11,6 +11,7 @@
  * sources must give equal images. ES modules have none either: V8's interface for them is not stable in Node.
  */
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -60,6 +61,8 @@ const LOOKS_MAX = 240;
 /** A sandbox that is never quiet is asked all the same after as many looks: it costs one call some milliseconds. */
 const BUSY_LOOKS_MAX = 20;
 const READ_MS_MAX = 5_000;
+/** Its memory is wanted back. */
+const LAST_READ_MS_MAX = 500;
 const REFUSALS_MAX = 2;
 /** Enough to judge by; later ones are kept in memory alone. */
 const SAVED_SAMPLES = 3;
@@ -113,8 +116,15 @@ export class CodeCaches {
       this.#say(deployment, state, 'a code cache does not win and is not used any more');
     } else if (codeCache === 'used' && state.cachedMs.length <= SAVED_SAMPLES)
       await this.#save(deployment, state);
-    const isWanted = state.sha256 === undefined ? isWorthMaking(state) : !state.isTrained;
-    if (isWanted && !state.isGivenUp && !state.isFollowed) await this.#follow(instance, guest, state);
+    if (!isWanted(state)) return;
+    if (deployment.config.keepAlive === 0) instance.beforeEnd = () => this.#makeLast(instance, guest, state);
+    else if (!state.isFollowed) await this.#follow(instance, guest, state);
+  }
+
+  /** Of a sandbox that ends with its first call: no other moment comes. */
+  async #makeLast(instance: Instance, guest: CachedGuest, state: State): Promise<void> {
+    if (!isWanted(state) || this.#isMaking || instance.uses === 0) return;
+    await this.#make(instance, guest, state, LAST_READ_MS_MAX);
   }
 
   /** Makes one as soon as the sandbox is quiet, and once more when it was called meanwhile. */
@@ -127,17 +137,23 @@ export class CodeCaches {
         const mayAsk = instance.isQuiet || looks >= BUSY_LOOKS_MAX;
         const isUsed = instance.uses > 0;
         if (!mayAsk || this.#isMaking || (state.sha256 !== undefined && !isUsed)) continue;
-        this.#isMaking = true;
-        try {
-          const bytes = await instance.whileAwake(() => guest.readCodeCache(READ_MS_MAX));
-          if (!bytes) return;
-          await this.#keep(instance.deployment, state, bytes, isUsed);
-        } finally {
-          this.#isMaking = false;
-        }
+        if (!(await this.#make(instance, guest, state, READ_MS_MAX))) return;
       }
     } finally {
       state.isFollowed = false;
+    }
+  }
+
+  /** False: the guest gave none. */
+  async #make(instance: Instance, guest: CachedGuest, state: State, msMax: number): Promise<boolean> {
+    this.#isMaking = true;
+    try {
+      const isUsed = instance.uses > 0;
+      const bytes = await instance.whileAwake(() => guest.readCodeCache(msMax));
+      if (bytes) await this.#keep(instance.deployment, state, bytes, isUsed);
+      return bytes !== undefined;
+    } finally {
+      this.#isMaking = false;
     }
   }
 
@@ -193,12 +209,13 @@ export class CodeCaches {
 
   async #stateOf(deployment: Deployment): Promise<State> {
     const known = this.#states.get(deployment.id);
-    // Evicted with its layer, and perhaps pulled again since.
     const files = this.#filesOf(deployment);
-    if (known && (known.sha256 === undefined || known.isGivenUp)) return known;
+    // Evicted with its layer, and perhaps pulled again since. Somebody waits: a thread of the pool would take longer.
+    if (known && (known.sha256 === undefined || known.isGivenUp || (files && existsSync(files.state))))
+      return known;
     const text = files && (await readFile(files.state, 'utf8').catch(() => undefined));
     const current = this.#states.get(deployment.id);
-    if (current && (current !== known || text !== undefined)) return current;
+    if (current && current !== known) return current;
     const kept = text === undefined ? undefined : KeptState.safeParse(tryParse(text)).data;
     const state: State = {
       ...(kept ?? { plainMs: [], cachedMs: [], isTrained: false, refusals: 0, isGivenUp: false }),
@@ -224,6 +241,11 @@ export class CodeCaches {
     const facts = { isTrained: state.isTrained, plainMs, ...cachedMs };
     this.#options.log.info({ function: functionName, deployment: id, ...facts }, message);
   }
+}
+
+function isWanted(state: State): boolean {
+  if (state.isGivenUp) return false;
+  return state.sha256 === undefined ? isWorthMaking(state) : !state.isTrained;
 }
 
 function hashOf(bytes: Buffer): string {

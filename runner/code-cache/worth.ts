@@ -6,8 +6,8 @@ export interface LoadTimes {
   readonly cachedMs: readonly number[];
 }
 
-/** Loading quicker than this gains less than reading a cache costs others in page cache. */
-const HEAVY_MS = 15;
+/** Loading quicker than this gains nothing that can be measured. */
+const HEAVY_MS = 1;
 /** Of the time without it. */
 const WON_SHARE = 0.9;
 const SAMPLES_MIN = 3;
@@ -17,9 +17,9 @@ export function isWorthMaking({ plainMs }: LoadTimes): boolean {
   return median(plainMs) >= HEAVY_MS;
 }
 
-/** Enough was measured, and it does not win. */
+/** Enough was measured, and it does not win. Of each the quickest counts: what took longer waited for a processor. */
 export function hasLost({ plainMs, cachedMs }: LoadTimes): boolean {
-  return cachedMs.length >= SAMPLES_MIN && median(cachedMs) > median(plainMs) * WON_SHARE;
+  return cachedMs.length >= SAMPLES_MIN && Math.min(...cachedMs) > Math.min(...plainMs) * WON_SHARE;
 }
 
 export function addSample(samples: readonly number[], ms: number): number[] {

@@ -58,6 +58,8 @@ export class Instance {
   isPinned = false;
   /** Why it ended, or is about to. */
   ending: string | undefined;
+  /** What is still to be asked of its guest when nobody needs it any more; once. */
+  beforeEnd: (() => Promise<void>) | undefined;
   readonly #owner: InstanceOwner;
   readonly #log: FunctionLog;
   readonly #sinks = new Map<number, StreamSink>();
@@ -168,8 +170,15 @@ export class Instance {
 
   /** Replicas may hold data; all else is started again, and what it takes to end would be waited for. */
   #end(): void {
+    const { beforeEnd } = this;
+    this.beforeEnd = undefined;
     if (this.isPinned && this.guest.end) this.guest.end();
-    else this.guest.kill();
+    else if (beforeEnd)
+      void this.whileAwake(beforeEnd)
+        .catch(() => {})
+        .then(() => this.#end());
+    // Killing takes a while, and the last answer has not left yet.
+    else setImmediate(() => this.guest.kill());
   }
 
   #planFreeze(): void {

@@ -286,7 +286,7 @@ export class Pool {
         const task = join(guest.folder, 'task');
         for (const layer of layers) await attachLayer(layer, task);
         const cache = await codeCaches?.tryFind(deployment);
-        if (cache !== undefined) await attachCodeCache(cache, task, deployment.entry);
+        if (cache !== undefined) attachCodeCache(cache, task, deployment.entry);
       };
       const bind = config.network === 'none' ? [] : [this.#options.networks.bind(guest.id, deployment)];
       await Promise.all([attach(), ...limits, ...bind]);

@@ -43,12 +43,14 @@ function attachNow(from: string, to: string, entries: readonly Entry[]): void {
 }
 
 /** A code cache beside the module it belongs to. One that the function brought itself stays. */
-export async function attachCodeCache(file: string, taskDir: string, entry: string): Promise<void> {
-  await link(file, join(taskDir, `${relative(`/${TASK_PATH}`, entry)}.cache`)).catch((error: unknown) => {
+export function attachCodeCache(file: string, taskDir: string, entry: string): void {
+  try {
+    linkSync(file, join(taskDir, `${relative(`/${TASK_PATH}`, entry)}.cache`));
+  } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     // Evicted a moment ago, or there already: the function loads without it.
     if (code !== 'ENOENT' && code !== 'EEXIST') throw error;
-  });
+  }
 }
 
 async function linkTree(from: string, to: string, below: string, seen: Entry[]): Promise<void> {

@@ -21,16 +21,22 @@ import { routeFetch } from './web/globals.ts';
 const CHANNEL = process.env.SKIFF_CHANNEL ?? '/run/skiff/channel.sock';
 /** EX_PROTOCOL of sysexits.h. */
 const EXIT_PROTOCOL = 76;
+const STEM_TITLE = 'skiff stem';
 /** How long last words may take to leave. */
 const FLUSH_MS_MAX = 200;
 
-async function load(command: LoadCommand): Promise<LoadedFunction> {
+/** What a process is told of its function, before it is loaded. */
+function prepare(command: LoadCommand): void {
   Object.assign(process.env, command.env);
   for (const [name, value] of Object.entries(command.secrets ?? {})) {
     writeFileSync(`/run/secrets/${name}`, value, { mode: 0o400 });
   }
   process.title = `skiff ${command.functionName}`;
   if (command.memoryBytes > 0) patchMemory(process, command.memoryBytes);
+}
+
+async function load(command: LoadCommand): Promise<LoadedFunction> {
+  prepare(command);
   return loadFunction(command.entry);
 }
 
@@ -57,11 +63,15 @@ async function callByFetch(target: string, read: () => Request): Promise<Respons
 let rehearsal: Promise<void> | undefined;
 
 function rehearse(): Promise<void> {
-  return (rehearsal ??= warmUp().then(rehearseLoading));
+  return (rehearsal ??= warmUp(async (command) => {
+    prepare(command);
+    process.title = STEM_TITLE;
+    return rehearseLoading(command.entry);
+  }));
 }
 
 function serveChannel(): void {
-  process.title = 'skiff stem';
+  process.title = STEM_TITLE;
   const socket = connect(CHANNEL);
   let exitCode = 0;
   const exitSoon = (code: number): void => {

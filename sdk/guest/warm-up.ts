@@ -1,15 +1,25 @@
 /**
- * Runs invocations of its own through the whole request path before the first real one: a stem that waits has all the
- * time in the world, a caller has not. Loads the runtime's lazy parts (streams, URL) and lets the compiler see the
+ * Loads a function of its own and calls it through the whole path from LOAD on, before the first real one: a stem that
+ * waits has all the time in the world, a caller has not. Loads the runtime's lazy parts (streams, URL) and lets the compiler see the
  * path. Nothing of it reaches the channel. The runtime's own fetch classes are left out on purpose: they would triple
  * what a stem costs to start, and most functions never need them (web/runtime-classes.ts).
  */
-import { encodeFrame, encodeHead, END, FrameType } from '../protocol/frame.ts';
-import type { RequestHead } from '../protocol/invocation.ts';
+import { encodeFrame, encodeHead, encodeJsonFrame, END, FrameType } from '../protocol/frame.ts';
+import type { LoadCommand, RequestHead } from '../protocol/invocation.ts';
 import { GuestConnection } from './channel/connection.ts';
+import type { LoadedFunction } from './loader.ts';
 import { LightResponse } from './web/light-response.ts';
 
 const ROUNDS = 10;
+
+const command: LoadCommand = {
+  functionName: 'warm-up',
+  deployment: 'warm-up',
+  entry: '/var/task/warm-up.cjs',
+  env: {},
+  concurrency: 1,
+  memoryBytes: 0,
+};
 
 const head: RequestHead = {
   id: 'inv-warm',
@@ -41,7 +51,8 @@ function answerWithStream(): LightResponse {
   return new LightResponse(body, { status: 201, headers: [['set-cookie', 'a=1']] });
 }
 
-export async function warmUp(): Promise<void> {
+/** `load` does what loading does, and gives a module's handler, which is not called. */
+export async function warmUp(load: (command: LoadCommand) => Promise<LoadedFunction>): Promise<void> {
   const rounds = [answerWithStream, answer];
   for (const handler of rounds) {
     let settled = (): void => {};
@@ -50,13 +61,15 @@ export async function warmUp(): Promise<void> {
         done();
         settled();
       },
-      load: () => Promise.reject(new Error('a warm-up loads nothing')),
+      load: async (own) => ({ ...(await load(own)), handler: handler as never }),
       env: {},
       unsentBytes: () => 0,
       onLoadFailed: () => {},
       onDrained: () => settled(),
     });
-    connection.serve(handler as never, { functionName: 'warm-up', deployment: 'warm-up' });
+    const loaded = new Promise<void>((resolve) => (settled = resolve));
+    connection.receive(encodeJsonFrame(FrameType.LOAD, 0, command));
+    await loaded;
     for (let round = 0; round < (handler === answer ? ROUNDS : 3); round++) {
       connection.receive(
         encodeFrame(FrameType.REQUEST | END, round, encodeHead(head, Buffer.from('{"a":1}'))),
