@@ -152,6 +152,11 @@ export class Instance {
     }
   }
 
+  /** It may never be called: it is frozen until it is. */
+  rest(): void {
+    this.#planFreeze();
+  }
+
   /** No new work. The sandbox ends when the last stream has. */
   drain(): void {
     if (this.state !== 'active') return;

@@ -47,6 +47,15 @@ export interface PoolOptions {
   readonly retract: (instance: Instance) => Promise<boolean>;
 }
 
+export interface StartWish {
+  /** A replica of a service. */
+  readonly isPinned?: boolean;
+  /** Whether somebody still waits for it, asked meanwhile. */
+  readonly isWanted?: Promise<boolean>;
+}
+
+const WANTED = Promise.resolve(true);
+
 export class Pool {
   readonly #options: PoolOptions;
   readonly #instances = new Map<string, Instance>();
@@ -78,11 +87,14 @@ export class Pool {
     return this.#reservedBytes + this.#options.stems.memoryBytes;
   }
 
-  /** Starts one instance. Rejects with OVERLOADED when there is no room, COLD_START_FAILED when it cannot start. */
+  /**
+   * Starts one instance. Rejects with OVERLOADED when there is no room, COLD_START_FAILED when it cannot start, or when
+   * it turns out not to be wanted; that is known before any code of the function runs.
+   */
   async start(
     deployment: Deployment,
     receivedMs: number,
-    { isPinned = false }: { readonly isPinned?: boolean } = {},
+    { isPinned = false, isWanted = WANTED }: StartWish = {},
   ): Promise<Instance> {
     const { config } = deployment;
     await this.#makeRoom(config.memory);
@@ -91,14 +103,16 @@ export class Pool {
     const release = this.#options.stems.holdRefill();
     try {
       const instance = await (deployment.container
-        ? this.#startContainer(deployment, receivedMs, isPinned)
-        : this.#specialise(deployment, receivedMs));
+        ? this.#startContainer(deployment, receivedMs, { isPinned, isWanted })
+        : this.#specialise(deployment, receivedMs, isWanted));
       isStarted = true;
       instance.isPinned = isPinned;
       this.#instances.set(instance.guest.id, instance);
       // It may have died between its LOADED and here.
       if (instance.state === 'gone')
         throw new SkiffError('COLD_START_FAILED', 'the sandbox ended right after it was loaded');
+      // An image may have work of its own to do.
+      if (!deployment.container) instance.rest();
       return instance;
     } finally {
       release();
@@ -234,11 +248,16 @@ export class Pool {
   }
 
   /** An image with a server of its own: started as it is, for this deployment alone. */
-  async #startContainer(deployment: Deployment, receivedMs: number, isReplica: boolean): Promise<Instance> {
+  async #startContainer(
+    deployment: Deployment,
+    receivedMs: number,
+    { isPinned, isWanted }: Required<StartWish>,
+  ): Promise<Instance> {
     const { owner, log } = this.#options;
+    await assertWanted(isWanted);
     const secrets = await this.#reveal(deployment);
     const { env, secrets: files = {} } = withSecrets({}, secrets);
-    const guest = await startContainer(this.#options, deployment, { env, files }, isReplica);
+    const guest = await startContainer(this.#options, deployment, { env, files }, isPinned);
     return new Instance(deployment, guest, Date.now() - receivedMs, owner, log);
   }
 
@@ -266,7 +285,11 @@ export class Pool {
     return values;
   }
 
-  async #specialise(deployment: Deployment, receivedMs: number): Promise<Instance> {
+  async #specialise(
+    deployment: Deployment,
+    receivedMs: number,
+    isWanted: Promise<boolean>,
+  ): Promise<Instance> {
     const { config, image, functionName } = deployment;
     const { store, stems, stemsPerBase, owner, log, codeCaches } = this.#options;
     const repository = repositoryOf(image.reference);
@@ -276,6 +299,7 @@ export class Pool {
       Promise.all(image.layers.map((layer) => store.ensureLayer(repository, layer))),
     ]);
     if (stemsPerBase > 0) stems.keep(kind.key, kind.spec, stemsPerBase);
+    if (!stems.hasReady(kind.key)) await assertWanted(isWanted);
     const guest = await stems.claim(kind.key, kind.spec);
     try {
       const limits =
@@ -289,7 +313,7 @@ export class Pool {
         if (cache !== undefined) attachCodeCache(cache, task, deployment.entry);
       };
       const bind = config.network === 'none' ? [] : [this.#options.networks.bind(guest.id, deployment)];
-      await Promise.all([attach(), ...limits, ...bind]);
+      await Promise.all([assertWanted(isWanted), attach(), ...limits, ...bind]);
       const result = await guest.load({
         functionName,
         deployment: deployment.id,
@@ -317,6 +341,10 @@ export class Pool {
       throw error;
     }
   }
+}
+
+async function assertWanted(isWanted: Promise<boolean>): Promise<void> {
+  if (!(await isWanted)) throw new SkiffError('COLD_START_FAILED', 'nobody waits for it any more');
 }
 
 /** Each secret is a variable and a file. */

@@ -100,6 +100,10 @@ export class Stems<Stem extends StemGuest = GuestSandbox> {
     };
   }
 
+  hasReady(key: string): boolean {
+    return this.#shelves.get(key)?.ready.some((stem) => !stem.isGone) === true;
+  }
+
   /** A ready stem; else the one that is being launched, or a new sandbox. */
   async claim(key: string, spec: GuestSpec): Promise<Stem> {
     const shelf = this.#shelves.get(key);

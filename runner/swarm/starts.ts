@@ -63,15 +63,21 @@ export class Starts {
     const { dispatcher, replicas } = this.#options;
     const hold = () => dispatcher.holdOrder(order);
     const holding = setInterval(() => void hold().catch(() => {}), 1_000);
+    // Asked for while the sandbox is prepared; no code of the function runs before the answer.
+    const isWanted = order.replica
+      ? Promise.resolve(true)
+      : hold().then((held) => held || order.reply === true);
+    isWanted.catch(() => {});
     try {
-      if (order.replica ? !replicas.tryBegin(order) : !(await hold()) && !order.reply) return;
-      const instance = await this.#start(order, started);
+      if (order.replica && !replicas.tryBegin(order)) return;
+      const instance = await this.#start(order, started, isWanted);
       if (order.replica && !replicas.tryRun(order, instance)) return instance.drain();
       await this.#options.intake.open(instance, order.id);
       if (order.instead !== undefined) this.#options.rebalance.onStarted(order.instead);
       this.#failing.delete(order.dep);
       await this.#reply(order, { ok: true, ms: Date.now() - started, sandbox: instance.guest.id });
     } catch (error) {
+      if (!(await isWanted.catch(() => true))) return;
       await this.fail(order, toSkiffError(error), Date.now() - started);
     } finally {
       clearInterval(holding);
@@ -79,7 +85,7 @@ export class Starts {
     }
   }
 
-  async #start(order: StartOrder, startedMs: number): Promise<Instance> {
+  async #start(order: StartOrder, startedMs: number, isWanted: Promise<boolean>): Promise<Instance> {
     const failing = this.#failing.get(order.dep);
     if (failing && failing.untilMs > Date.now() && !order.reply) throw failing.error;
     const deployment = await this.getDeployment(order.dep);
@@ -89,7 +95,7 @@ export class Starts {
     const id = order.replica ? replicaDeployment(order.dep, order.replica.service) : deployment.id;
     const isPinned = order.replica !== undefined;
     return quota.start(deployment, order.id, () =>
-      pool.start({ ...deployment, id }, startedMs, { isPinned }),
+      pool.start({ ...deployment, id }, startedMs, { isPinned, isWanted }),
     );
   }
 

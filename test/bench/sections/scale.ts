@@ -1,8 +1,7 @@
 /** Steps of load, memory. */
-import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { barePssBytes } from '../bare.ts';
-import { functionPids, pssBytes } from '../memory.ts';
+import { functionPids, isFrozen, pssBytes } from '../memory.ts';
 import type { Record } from '../stats.ts';
 import type { Subject } from '../subject.ts';
 
@@ -36,18 +35,12 @@ export async function stepRound(record: Record, subject: Subject, name: string, 
 /** Well over the time after which a runner freezes an idle sandbox. */
 const FREEZE_MS_MAX = 5_000;
 
-/** Until the runner has frozen the sandbox of this process. False: it was ended, or has not served a call yet. */
+/** Until the runner has frozen the sandbox of this process. False: it was ended. */
 async function tryAwaitFrozen(pid: number): Promise<boolean> {
-  const groups = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
-  const v1 = /:freezer:(.*)/.exec(groups)?.[1];
-  const v2 = /^0::(.*)/m.exec(groups)?.[1];
-  const file =
-    v1 === undefined ? `/sys/fs/cgroup${v2}/cgroup.events` : `/sys/fs/cgroup/freezer${v1}/freezer.state`;
   const deadline = performance.now() + FREEZE_MS_MAX;
   while (performance.now() < deadline) {
-    const text = await readFile(file, 'utf8').catch(() => undefined);
-    if (text === undefined) return false;
-    if (/FROZEN|frozen 1/.test(text)) return true;
+    const isOver = await isFrozen(pid);
+    if (isOver !== false) return isOver === true;
     await sleep(20);
   }
   return false;

@@ -1,5 +1,6 @@
 /** The warm pool, scaling, and deploys under load; DEPLOYS=1000 makes it long. */
 import { describe, expect, it } from 'vitest';
+import { functionPids, isFrozen } from '../../bench/memory.ts';
 import { functionFixture } from '../../helpers/fixtures.ts';
 import { useServer } from '../../helpers/shared-server.ts';
 
@@ -58,9 +59,14 @@ describe('warm pool and scaling', () => {
     expect(Number(/cold;dur=([\d.]+)/.exec(back.headers.get('server-timing') ?? '')?.[1])).toBeGreaterThan(0);
   });
 
-  it('keeps a minimum of sandboxes', async () => {
-    await server.deploy('minimum', functionFixture('behaviour.ts'), { min: 2, keepAlive: '1s' });
-    await expect.poll(() => sandboxes('minimum'), { timeout: 15_000 }).toBe(2);
+  it('keeps a minimum of sandboxes, frozen until they are called', async () => {
+    // Found by its name among all that this machine runs.
+    const name = `minimum-${process.pid}`;
+    const url = await server.deploy(name, functionFixture('behaviour.ts'), { min: 2, keepAlive: '1s' });
+    await expect.poll(() => sandboxes(name), { timeout: 15_000 }).toBe(2);
+    const frozen = async () => Promise.all((await functionPids(name)).map(isFrozen));
+    await expect.poll(frozen, { timeout: 15_000 }).toEqual([true, true]);
+    expect((await fetch(url)).status).toBe(200);
   });
 
   it(
