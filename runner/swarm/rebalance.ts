@@ -2,8 +2,10 @@
  * Idle warm sandboxes move to nodes with more room, such as one that has just joined. Nobody is told to: every node says
  * with its signs of life which of its sandboxes are warm, wanted and idle; a node with much more free memory starts one in
  * the place of such a sandbox and says so; then the first node ends its own, if that is idle still.
- * Invariant: the new sandbox takes calls before the old one ends, and no sandbox ends that has a call, a slot in somebody's
- * hands, or that a node needs to have (a replica). The maximum of a function holds meanwhile.
+ * Of a function that has its maximum already, the old one ends first: the maximum is a promise (of connections to a database,
+ * say), and one idle sandbox less for a moment is not.
+ * Invariant: but for that, the new sandbox takes calls before the old one ends; no sandbox ends that has a call, a slot in
+ * somebody's hands, or that a node needs to have (a replica). The maximum of a function holds meanwhile.
  * Deliberately absent: who starts what is cold (placement.ts).
  */
 import type { Deployment, NodeRecord } from '../../sdk/protocol/api.ts';
@@ -27,6 +29,9 @@ const SHARE_MIN = 0.05;
 const TAKEN_MS = 5_000;
 /** One start was given up if nothing came of it by now. */
 const PENDING_MS = 30_000;
+
+/** So long a place is waited for that another node was asked to free: some signs of life. */
+const ASKED_MS = 5_000;
 
 export interface Room {
   readonly id: string;
@@ -80,10 +85,18 @@ export interface RebalanceOptions {
   mayTake(): boolean;
 }
 
+interface Asked {
+  readonly sandbox: string;
+  readonly deployment: Deployment;
+  readonly sinceMs: number;
+}
+
 export class Rebalance {
   readonly #options: RebalanceOptions;
   /** Sandboxes of others that one is being started for here: of which deployment, since when. */
   readonly #pending = new Map<string, { deployment: string; sinceMs: number }>();
+  /** One that was asked to end first, as its function has its maximum. */
+  #asked: Asked | undefined;
   /** Those for which one runs here, and since when. */
   readonly #taken = new Map<string, number>();
 
@@ -104,9 +117,9 @@ export class Rebalance {
       }));
   }
 
-  /** Sandboxes of others that one runs here for. */
+  /** Sandboxes of others that one runs here for, or will when they have ended. */
   get taken(): string[] {
-    return [...this.#taken.keys()];
+    return [...this.#taken.keys(), ...(this.#asked ? [this.#asked.sandbox] : [])];
   }
 
   /** A sandbox was started in place of this one of another node. */
@@ -134,8 +147,13 @@ export class Rebalance {
   }
 
   async #take(): Promise<void> {
-    const { id, pool, memoryBytesMax, dispatcher, peers, facts, getDeployment, start } = this.#options;
-    if (!this.#options.mayTake() || this.#pending.size > 0) return;
+    const { id, pool, memoryBytesMax, peers, facts, getDeployment } = this.#options;
+    if (!this.#options.mayTake()) {
+      this.#asked = undefined;
+      return;
+    }
+    if (this.#asked) return this.#takeAsked(this.#asked);
+    if (this.#pending.size > 0) return;
     const move = chooseMove(
       { id, usedBytes: pool.usedBytes, capacityBytes: memoryBytesMax, count: (name) => this.#count(name) },
       // What was taken already is still in its old node's record.
@@ -146,12 +164,25 @@ export class Rebalance {
     );
     const deployment = move && (await getDeployment(move.deployment));
     if (!move || !deployment || findUnmet(deployment.config.constraints, facts()) !== undefined) return;
+    if (!(await this.#tryStart(deployment, move.sandbox)))
+      this.#asked = { sandbox: move.sandbox, deployment, sinceMs: Date.now() };
+  }
+
+  /** Its place may be free by now. If it was used again, or somebody else took the place, all stays as it is. */
+  async #takeAsked({ sandbox, deployment, sinceMs }: Asked): Promise<void> {
+    const isStarted = await this.#tryStart(deployment, sandbox);
+    if (isStarted || Date.now() - sinceMs > ASKED_MS) this.#asked = undefined;
+  }
+
+  /** False when the function has its maximum. */
+  async #tryStart(deployment: Deployment, sandbox: string): Promise<boolean> {
     const { concurrency, max } = deployment.config;
-    this.#pending.set(move.sandbox, { deployment: move.deployment, sinceMs: Date.now() });
     const scaling = { deployment: deployment.id, concurrency, max, min: max };
-    const order = await dispatcher.takeOver(scaling, move.sandbox);
-    if (order) start(order);
-    else this.#pending.delete(move.sandbox);
+    this.#pending.set(sandbox, { deployment: deployment.id, sinceMs: Date.now() });
+    const order = await this.#options.dispatcher.takeOver(scaling, sandbox);
+    if (order) this.#options.start(order);
+    else this.#pending.delete(sandbox);
+    return order !== undefined;
   }
 
   #count(deployment: string): number {

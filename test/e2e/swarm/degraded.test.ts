@@ -311,7 +311,7 @@ describe('a swarm whose hosts are not well', () => {
   it('moves idle warm sandboxes to a host that joins, and none that is busy', async () => {
     await hosts.setAvailability('drain', [first, third]);
     const many = `${first.url}/f/many?ms=100`;
-    await first.deploy('many', functionFixture('echo.ts'), { concurrency: 1, max: 12, memory: '64MB' });
+    await first.deploy('many', functionFixture('echo.ts'), { concurrency: 1, max: 6, memory: '64MB' });
     const countOn = async (host: Host) =>
       (await first.client.node.tasks(host.nodeId)).filter(({ functionName }) => functionName === 'many')
         .length;
