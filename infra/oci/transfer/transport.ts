@@ -41,6 +41,7 @@ export interface Patience {
   /** Between two parts of a body. */
   readonly idleMs: number;
   readonly retryDelaysMs: readonly number[];
+  readonly connectionsMax: number;
 }
 
 export interface Transport {
@@ -55,8 +56,8 @@ const REGISTRY_PATIENCE: Patience = {
   answerMs: 60_000,
   idleMs: 30_000,
   retryDelaysMs: [100, 400],
+  connectionsMax: 16,
 };
-const CONNECTIONS_MAX = 16;
 const REDIRECTS_MAX = 5;
 const ERROR_BODY_BYTES_MAX = 64 * 1024;
 const RETRY_AFTER_MS_MAX = 2_000;
@@ -80,7 +81,7 @@ export function openTransport(
     );
   }
   const agent = new Agent({
-    connections: CONNECTIONS_MAX,
+    connections: patience.connectionsMax,
     pipelining: 1,
     allowH2: false,
     connect: createConnector(tls, patience.connectMs),

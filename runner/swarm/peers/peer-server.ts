@@ -31,13 +31,15 @@ const HELD_MAX = 64;
 /** A reader that takes nothing for so long is given up, and so is one that is slower than this on the whole. */
 const IDLE_MS_MAX = 5_000;
 const RATE_MIN_BYTES_PER_MS = 512;
+/** More are told to come back, and many more are not even told. */
 const CONNECTIONS_PER_NODE_MAX = 8;
+const CONNECTIONS_PER_NODE_TOLD_MAX = 32;
 const CONNECTION_IDLE_MS = 15_000;
 
 export class PeerServer {
   readonly #options: PeerServerOptions;
   readonly #server: Server;
-  readonly #nodes = new WeakMap<object, string>();
+  readonly #nodes = new WeakMap<object, { readonly nodeId: string; readonly isOneTooMany: boolean }>();
   readonly #connections = new Map<string, number>();
   #held = 0;
   readonly given = { count: 0, bytes: 0 };
@@ -58,7 +60,7 @@ export class PeerServer {
   /** A connection of a member of this swarm. */
   accept(socket: TLSSocket, nodeId: string): void {
     const open = this.#connections.get(nodeId) ?? 0;
-    if (open >= CONNECTIONS_PER_NODE_MAX) {
+    if (open >= CONNECTIONS_PER_NODE_TOLD_MAX) {
       socket.destroy();
       return;
     }
@@ -68,15 +70,19 @@ export class PeerServer {
       if (left > 0) this.#connections.set(nodeId, left);
       else this.#connections.delete(nodeId);
     });
-    this.#nodes.set(socket, nodeId);
+    this.#nodes.set(socket, { nodeId, isOneTooMany: open >= CONNECTIONS_PER_NODE_MAX });
     this.#server.emit('connection', socket);
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const nodeId = this.#nodes.get(request.socket);
-    if (nodeId === undefined || !(await this.#options.isMember(nodeId))) {
+    const node = this.#nodes.get(request.socket);
+    if (node === undefined || !(await this.#options.isMember(node.nodeId))) {
       request.socket.destroy();
       return;
+    }
+    if (node.isOneTooMany) {
+      response.shouldKeepAlive = false;
+      return end(response, 503);
     }
     const digest = PATH.exec(request.url ?? '')?.[1];
     if (request.method !== 'GET') return end(response, 405);
@@ -88,7 +94,7 @@ export class PeerServer {
       response.writeHead(200, { 'content-type': mediaType, 'content-length': bytes.length }).end(bytes);
       return;
     }
-    const release = this.#options.pace.tryBegin(nodeId);
+    const release = this.#options.pace.tryBegin(node.nodeId);
     if (!release) return end(response, 503);
     try {
       await this.#upload(digest, kept, response);

@@ -54,7 +54,7 @@ const LIMITS: PeerLimits = {
   // A little longer than it holds us.
   led: { firstMs: 16_000, windowMs: 2_000, windowBytes: 4 * 1024 ** 2 },
   long: { firstMs: 10_000, windowMs: 10_000, windowBytes: 1024 ** 2 },
-  totalMs: 10_000,
+  totalMs: 6_000,
   pauseMs: 200,
 };
 /** Peers that are waited for in vain, for one layer. */
@@ -63,6 +63,8 @@ const FAILURES_MAX = 2;
 const PULLING_MS = 30_000;
 const PULLED_MS = 3_000;
 const CLIENTS_MAX = 16;
+/** To one peer, which takes a few more: for the layers that are unpacked at a time, and for documents meanwhile. */
+const CONNECTIONS_MAX = 6;
 const DISK = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EMFILE', 'ENFILE']);
 
 type Outcome<T> =
@@ -216,6 +218,7 @@ export class Peers implements PeerSource {
         answerMs: Math.max(led.firstMs, long.firstMs),
         idleMs: long.windowMs,
         retryDelaysMs: [],
+        connectionsMax: CONNECTIONS_MAX,
       },
     });
     this.#clients.set(key, client);

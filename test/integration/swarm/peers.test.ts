@@ -290,6 +290,15 @@ describe('with the registry away', () => {
   });
 });
 
+test('a node that wants much at once is told to come back, not cut off', async () => {
+  const one = await startNode();
+  const layers = await Promise.all(Array.from({ length: 12 }, () => pushLayer(20_000)));
+  for (const layer of layers) await one.store.ensureLayer('functions/a', layer);
+  const two = await startNode();
+  await Promise.all(layers.map((layer) => two.store.ensureLayer('functions/a', layer)));
+  expect([two.peers.got.count, two.peers.failed, pulls]).toEqual([12, 0, 12]);
+});
+
 test('of a crowd that starts at once, one node asks the registry', async () => {
   const layer = await pushLayer(3_000_000);
   for (let i = 0; i < 6; i++) await startNode();
