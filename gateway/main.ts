@@ -304,7 +304,7 @@ function onGap(): void {
   void storeAdminToken(catalog, adminToken, log, stopping.signal);
 }
 
-/** Stores on this host are opened to a swarm by us; others are reached as they are. */
+/** Stores on this host are opened to a swarm by us; others are reached as they are, by all nodes. */
 function externalBackbone(): SwarmRecord['backbone'] | undefined {
   if (config.SKIFF_REDIS_URL === undefined) return undefined;
   return { durable: urls.durable, fast: urls.fast, registry: registryUrl };

@@ -249,6 +249,7 @@ const upkeep = new WorkerUpkeep({
   identityDir: paths.swarm,
   secretKeyFile: paths.secretKey,
   log,
+  members,
   onRenewed: () => linkServer.open(),
 });
 shutdown.add('upkeep', () => upkeep.close());

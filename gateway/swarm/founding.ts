@@ -70,7 +70,9 @@ export async function foundSwarm(options: FoundingOptions, request: SwarmInitReq
     caDigest: digestOfCertificate(authority.certificate),
     certificateMs,
     tokenHashes: { worker: hashSecret(tokens.worker), manager: hashSecret(tokens.manager) },
-    backbone: options.external ?? embeddedBackbone({ address, port }),
+    backbone: options.external
+      ? { ...options.external, registry: reachable(options.external.registry, { address, port }) }
+      : embeddedBackbone({ address, port }),
   };
   try {
     if (isBackbone) await openStores(options, address);
@@ -89,6 +91,12 @@ export async function foundSwarm(options: FoundingOptions, request: SwarmInitReq
     throw error;
   }
   return record;
+}
+
+/** A registry that only this host can reach is reached through its swarm port, by members alone. */
+function reachable(registry: string, node: { readonly address: string; readonly port: number }): string {
+  const isOwn = /^(?:127\.|localhost$|\[::1\]$)/.test(new URL(registry).hostname);
+  return isOwn ? embeddedBackbone(node).registry : registry;
 }
 
 /** Takes every node out and stops listening for any. @throws SkiffError CONFLICT on a host that the swarm does not stand on */

@@ -1,7 +1,7 @@
 /** Handlers of the swarm and its nodes. */
 import { readTokens, replaceTokens, swarmPorts, tryReadNode } from '../../infra/swarm/identity.ts';
 import { createSecret, formatJoinToken, hashSecret, isSameSecret } from '../../infra/swarm/join-token.ts';
-import type { SwarmRecord } from '../../infra/swarm/members.ts';
+import { listManagers, type SwarmRecord } from '../../infra/swarm/members.ts';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { NodeRole, type JoinTokenView, type SwarmInfo } from '../../sdk/protocol/swarm/resources.ts';
 import type { GatewayParts } from '../parts.ts';
@@ -126,11 +126,8 @@ function assertManager({ swarm }: GatewayParts): void {
 }
 
 async function describeSwarm({ swarm }: GatewayParts, record: SwarmRecord): Promise<SwarmInfo> {
-  const members = await swarm.members.list();
   const { port } = tryReadNode(swarm.identityDir) ?? { port: swarm.port };
-  const managers = members
-    .filter(({ role }) => role === 'manager')
-    .map(({ address }) => `${address.includes(':') ? `[${address}]` : address}:${swarmPorts(port).join}`);
+  const managers = await listManagers(swarm.members, swarmPorts(port).join);
   return { id: record.id, createdMs: record.createdMs, caDigest: record.caDigest, managers };
 }
 

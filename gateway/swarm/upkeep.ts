@@ -4,7 +4,13 @@
  * gets them again within seconds; a node that was removed while a store was away loses its user then.
  */
 import type { Redis } from 'ioredis';
-import { grantAccess, listUsers, redisUser, revokeAccess, type StoreKind } from '../../infra/swarm/access.ts';
+import {
+  grantAccess,
+  listUsers,
+  redisUser,
+  revokeAccess,
+  type SwarmStores,
+} from '../../infra/swarm/access.ts';
 import type { Members } from '../../infra/swarm/members.ts';
 import type { Member } from '../../sdk/protocol/swarm/resources.ts';
 
@@ -13,15 +19,14 @@ const NODE_USER = /^node-[a-z0-9-]{1,40}$/;
 
 export class Upkeep {
   readonly #members: Members;
-  readonly #stores: readonly (readonly [StoreKind, Redis])[];
+  readonly #stores: SwarmStores;
   #lastAt = Number.NEGATIVE_INFINITY;
 
   constructor(members: Members, durable: Redis, fast: Redis) {
     this.#members = members;
-    this.#stores = [
-      ['durable', durable],
-      ['fast', fast],
-    ];
+    this.#stores = { durable, fast };
+    // It may be another server than before, which has never heard of them.
+    for (const redis of [durable, fast]) redis.on('ready', () => (this.#lastAt = Number.NEGATIVE_INFINITY));
   }
 
   async run(): Promise<void> {
@@ -29,15 +34,18 @@ export class Upkeep {
     this.#lastAt = performance.now();
     if (!(await this.#members.getSwarm())) return;
     const members = await this.#members.list();
-    for (const [store, redis] of this.#stores) await restoreUsers(store, redis, members);
+    await restoreUsers(this.#stores, members);
   }
 }
 
-async function restoreUsers(store: StoreKind, redis: Redis, members: readonly Member[]): Promise<void> {
-  const users = new Set(await listUsers(redis));
+async function restoreUsers(stores: SwarmStores, members: readonly Member[]): Promise<void> {
+  const both = [stores.durable, stores.fast];
+  const users = (await Promise.all(both.map((redis) => listUsers(redis)))).map((names) => new Set(names));
   for (const { id, role, redisPasswordHash } of members) {
-    if (redisPasswordHash === undefined || users.delete(redisUser(id))) continue;
-    await grantAccess(redis, store, { id, role, passwordHash: redisPasswordHash });
+    if (redisPasswordHash === undefined) continue;
+    const isKnown = users.map((names) => names.delete(redisUser(id)));
+    if (isKnown.includes(false)) await grantAccess(stores, { id, role, passwordHash: redisPasswordHash });
   }
-  for (const user of users) if (NODE_USER.test(user)) await revokeAccess(redis, user);
+  for (const [i, redis] of both.entries())
+    for (const user of users[i] ?? []) if (NODE_USER.test(user)) await revokeAccess(redis, user);
 }

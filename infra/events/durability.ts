@@ -3,8 +3,8 @@
  * Invariant: nothing is acknowledged while this says no. The store's epoch (a random value, written once) is remembered
  * in the data folder: an emptied, replaced or foreign Redis has another one, or none.
  *
- * Classes: `single` (one server that fsyncs every write), `replicated` (that, and a replica has the write before the
- * answer), `fast` (fsync each second: a power failure can lose one second of accepted work).
+ * Classes: `single` (one server that fsyncs every write), `replicated` (that, and every replica has the write before the
+ * answer: any of them may take over), `fast` (fsync each second: a power failure can lose one second of accepted work).
  */
 import { randomBytes } from 'node:crypto';
 import { link, readFile, rm, writeFile } from 'node:fs/promises';
@@ -38,6 +38,8 @@ export class Durability {
   #memory = { used: 0, max: 0, cellMax: 0 };
   #timer: NodeJS.Timeout | undefined;
   #checking: Promise<void> | undefined;
+  /** How many must have a write: all there are, as the store itself demands. */
+  #replicas = 1;
 
   constructor(options: DurabilityOptions) {
     this.#options = options;
@@ -78,13 +80,16 @@ export class Durability {
     });
   }
 
-  /** In class `replicated`: a replica has what this connection wrote. @throws SkiffError NOT_DURABLE */
+  /** In class `replicated`: every replica has what this connection wrote. @throws SkiffError NOT_DURABLE */
   async assertReplicated(): Promise<void> {
     if (this.class !== 'replicated') return;
     const primaries = primariesOf(this.#options.redis);
-    const replicas = await Promise.all(primaries.map((primary) => primary.wait(1, REPLICA_MS_MAX)));
-    if (Math.min(...replicas) >= 1) return;
-    throw new SkiffError('NOT_DURABLE', `no replica had the event within ${REPLICA_MS_MAX} ms`, {
+    const wanted = this.#replicas;
+    const replicas = await Promise.all(primaries.map((primary) => primary.wait(wanted, REPLICA_MS_MAX)));
+    const least = Math.min(...replicas);
+    if (least >= wanted) return;
+    const had = wanted === 1 ? 'no replica' : `${least} of ${wanted} replicas`;
+    throw new SkiffError('NOT_DURABLE', `${had} had the event within ${REPLICA_MS_MAX} ms`, {
       details: { maybeAccepted: true },
     });
   }
@@ -144,10 +149,15 @@ export class Durability {
     const [, fsync] = (await redis.config('GET', 'appendfsync')) as string[];
     if (fsync !== 'always') return `its appendfsync is "${fsync}", not "always"`;
     if (this.class !== 'replicated') return undefined;
-    const [, replicas] = (await redis.config('GET', 'min-replicas-to-write')) as string[];
-    if (Number(replicas) < 1)
-      return 'its min-replicas-to-write is 0: it would accept writes without a replica';
-    return Number(read('connected_slaves')) < 1 ? 'it has no replica' : undefined;
+    const [, min] = (await redis.config('GET', 'min-replicas-to-write')) as string[];
+    const wanted = Number(min);
+    const connected = Number(read('connected_slaves'));
+    if (wanted < 1) return 'its min-replicas-to-write is 0: it would accept writes without a replica';
+    this.#replicas = wanted;
+    // One that was replaced while it was frozen or cut off still has the replica that did not take over, for seconds.
+    if (connected > wanted)
+      return `it has ${connected} replicas and its min-replicas-to-write is ${wanted}: one that lacks a write could take over; set it to ${connected}`;
+    return connected < 1 ? 'it has no replica' : undefined;
   }
 
   async #findForeignEpoch(): Promise<string | undefined> {

@@ -93,7 +93,7 @@ async function main(): Promise<number> {
   if (verb === 'doctor')
     return await runDoctor(config, terminal, { isJson: values.json, isSecurity: values.security });
   if (verb === 'leave') {
-    const { nodeId } = await leaveSwarm(dataPaths(config.SKIFF_DATA_DIR), values.force);
+    const { nodeId } = await leaveSwarm(config, values.force);
     terminal.print(`${nodeId} left the swarm`);
     return 0;
   }

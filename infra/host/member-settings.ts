@@ -1,18 +1,17 @@
 /** What the roles of a host are started with when it is a member of a swarm: addresses and credentials it was given. */
-import { readFileSync } from 'node:fs';
-import { identityPaths, tryReadNode } from '../swarm/identity.ts';
+import { identityPaths, tryReadNode, tryReadStores } from '../swarm/identity.ts';
 import type { HostConfig } from './config.ts';
 import type { DataPaths } from './data-folder.ts';
 
-/** What a member that does not host the backbone runs with; otherwise the configuration as it is. */
+/** What a member that joined runs with; otherwise, also for a founder whose stores are elsewhere, the configuration as it is. */
 export function memberConfig(config: HostConfig, paths: DataPaths): HostConfig {
   const node = tryReadNode(paths.swarm);
-  if (!node || node.isBackbone) return config;
-  const files = identityPaths(paths.swarm);
+  const stores = node && tryReadStores(paths.swarm);
+  if (!node || !stores) return config;
   return Object.freeze({
     ...config,
-    SKIFF_REDIS_URL: readFileSync(files.redisUrl, 'utf8').trim(),
-    SKIFF_REDIS_FAST_URL: readFileSync(files.fastUrl, 'utf8').trim(),
+    SKIFF_REDIS_URL: stores.durable,
+    SKIFF_REDIS_FAST_URL: stores.fast,
     SKIFF_REGISTRY_URL: node.registry,
   });
 }
@@ -21,7 +20,7 @@ export function memberConfig(config: HostConfig, paths: DataPaths): HostConfig {
 export function memberEnv(paths: DataPaths): Record<string, string | undefined> {
   const node = tryReadNode(paths.swarm);
   if (!node) return {};
-  if (node.isBackbone) return { SKIFF_RUNNER_ID: node.nodeId };
+  if (!tryReadStores(paths.swarm)) return { SKIFF_RUNNER_ID: node.nodeId };
   const files = identityPaths(paths.swarm);
   return {
     SKIFF_RUNNER_ID: node.nodeId,

@@ -10,10 +10,20 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { JoinAnswer } from '../../sdk/protocol/swarm/resources.ts';
 import { SWARM_SPOKEN } from '../../sdk/protocol/versions.ts';
-import type { ServerState } from '../contract/paths.ts';
+import { dataPaths, type ServerState } from '../contract/paths.ts';
+import { openRedis, redisUrls } from '../lib/redis.ts';
 import { createKeyPair } from '../swarm/certificates.ts';
-import { removeIdentity, replaceFile, tryReadNode, writeIdentity, type NodeFile } from '../swarm/identity.ts';
+import {
+  removeIdentity,
+  replaceFile,
+  managerPortOf,
+  tryReadNode,
+  tryReadStores,
+  writeIdentity,
+  type NodeFile,
+} from '../swarm/identity.ts';
 import { parseJoinToken } from '../swarm/join-token.ts';
+import { listManagers, openMembers } from '../swarm/members.ts';
 import { callAsJoiner, callAsNode, fetchAuthority, parseManagerAddress } from '../swarm/manager-call.ts';
 import type { HostConfig } from './config.ts';
 import { createDataFolder, lockDataFolder, type DataPaths } from './data-folder.ts';
@@ -68,6 +78,7 @@ export async function joinSwarm(options: JoinOptions): Promise<NodeFile> {
       port: config.SKIFF_SWARM_PORT,
       isBackbone: false,
       registry: answer.registry,
+      managerPort: address.port,
     };
     writeIdentity(paths.swarm, {
       node,
@@ -100,7 +111,8 @@ const STOP_MS_MAX = 60_000;
  * Stops this host's server, so that its calls end in their own time, tells a manager, and removes what it holds.
  * `isForced`: also when no manager can be told, and for the node that hosts the backbone, with which the swarm ends.
  */
-export async function leaveSwarm(paths: DataPaths, isForced: boolean): Promise<NodeFile> {
+export async function leaveSwarm(config: HostConfig, isForced: boolean): Promise<NodeFile> {
+  const paths = dataPaths(config.SKIFF_DATA_DIR);
   const node = tryReadNode(paths.swarm);
   if (!node) throw new SkiffError('NOT_FOUND', 'this host is in no swarm');
   if (node.isBackbone) {
@@ -115,7 +127,7 @@ export async function leaveSwarm(paths: DataPaths, isForced: boolean): Promise<N
   }
   await stopServer(paths);
   try {
-    await callAsNode(paths.swarm, node.registry ?? '', '/swarm/leave', {});
+    await callAsNode(paths.swarm, await findManagers(config, node), '/swarm/leave', {});
   } catch (error) {
     // Removed meanwhile: there is nothing more to revoke.
     const wasRemoved = error instanceof SkiffError && error.code === 'FORBIDDEN';
@@ -123,6 +135,25 @@ export async function leaveSwarm(paths: DataPaths, isForced: boolean): Promise<N
   }
   removeIdentity(paths.swarm);
   return node;
+}
+
+/** Whoever stays. A node that was removed can ask no store any more: then the manager that it joined by its registry. */
+async function findManagers(config: HostConfig, node: NodeFile): Promise<string[]> {
+  const { swarm } = dataPaths(config.SKIFF_DATA_DIR);
+  const redis = openRedis(
+    redisUrls({ ...config, SKIFF_REDIS_URL: tryReadStores(swarm)?.durable ?? config.SKIFF_REDIS_URL })
+      .durable,
+  );
+  try {
+    await redis.connect();
+    const managers = await listManagers(openMembers(redis), managerPortOf(node));
+    const own = `${node.address}:`;
+    return managers.filter((manager) => !manager.startsWith(own));
+  } catch {
+    return node.registry === undefined ? [] : [new URL(node.registry).host];
+  } finally {
+    redis.disconnect();
+  }
 }
 
 function tryReadState(paths: DataPaths): ServerState | undefined {

@@ -2,6 +2,7 @@
  * What each node may do in the two Redis stores: one ACL user a node, with the least rights its role needs.
  * A worker reads what exists and writes what is its own (inbox, sign of life, replicas); the queues of functions are
  * shared by all runners by design. A manager may do everything, as it holds the CA's key anyway.
+ * Where one server is both stores, the rights in the fast one are a selector of the user: no command gets a key of the other.
  * Invariant: `revokeAccess` also ends the connections that are open (Redis does so with ACL DELUSER).
  */
 import type { Redis } from 'ioredis';
@@ -11,7 +12,13 @@ import { cellsOf } from '../lib/redis.ts';
 import { serversOf } from '../lib/redis-cluster.ts';
 import type { NodeRole } from '../../sdk/protocol/swarm/resources.ts';
 
-export type StoreKind = 'durable' | 'fast';
+/** `both`: one server is both stores. */
+export type StoreKind = 'durable' | 'fast' | 'both';
+
+export interface SwarmStores {
+  readonly durable: Redis;
+  readonly fast: Redis;
+}
 
 /** Connecting, scripts, transactions; what scripts do is checked against the same rules. */
 const BASE = [
@@ -97,25 +104,39 @@ export function accessRules(
   cells: Cells,
 ): readonly string[] {
   if (role === 'manager') return ['~*', '&*', '+@all'];
-  return store === 'fast'
-    ? workerFast(nodeId, cells)
-    : [...WORKER_DURABLE, ...readOnly(swarm.nodeSettings(nodeId))];
+  const ofDurable = [...WORKER_DURABLE, ...readOnly(swarm.nodeSettings(nodeId))];
+  const ofFast = workerFast(nodeId, cells);
+  if (store === 'both') return [...ofDurable, `(${ofFast.join(' ')})`];
+  return store === 'fast' ? ofFast : ofDurable;
 }
 
 /** `passwordHash`: SHA-256 in hex, as Redis itself keeps it. */
 export async function grantAccess(
-  redis: Redis,
-  store: StoreKind,
+  { durable: durableStore, fast: fastStore }: SwarmStores,
   node: { readonly id: string; readonly role: NodeRole; readonly passwordHash: string },
 ): Promise<void> {
-  const rules = accessRules(store, node.role, node.id, cellsOf(redis));
-  const user = ['SETUSER', redisUser(node.id), 'reset', 'on', `#${node.passwordHash}`, ...rules];
+  const [ofDurable, ofFast] = await Promise.all([serversById(durableStore), serversById(fastStore)]);
+  const all = new Map([...ofDurable, ...ofFast]);
   await Promise.all(
-    serversOf(redis).map(async (server) => {
+    [...all].map(async ([id, server]) => {
+      const store = ofDurable.has(id) && ofFast.has(id) ? 'both' : ofFast.has(id) ? 'fast' : 'durable';
+      const rules = accessRules(store, node.role, node.id, cellsOf(fastStore));
+      const user = ['SETUSER', redisUser(node.id), 'reset', 'on', `#${node.passwordHash}`, ...rules];
       await server.call('ACL', ...user);
       await save(server);
     }),
   );
+}
+
+/** By Redis's own id of the process: two URLs may lead to one server, and users are a server's. */
+async function serversById(redis: Redis): Promise<Map<string, Redis>> {
+  const found = await Promise.all(
+    serversOf(redis).map(async (server) => {
+      const id = /^run_id:(\w+)/m.exec(await server.info('server'))?.[1];
+      return [id ?? '', server] as const;
+    }),
+  );
+  return new Map(found);
 }
 
 export async function revokeAccess(redis: Redis, nodeId: string): Promise<void> {

@@ -95,8 +95,7 @@ async function join(options: AdmissionOptions, request: JoinRequest, from: strin
     redisPasswordHash: passwordHash,
   });
   try {
-    await grantAccess(durable, 'durable', { id: nodeId, role, passwordHash });
-    await grantAccess(fast, 'fast', { id: nodeId, role, passwordHash });
+    await grantAccess({ durable, fast }, { id: nodeId, role, passwordHash });
   } catch (error) {
     await remove(options, nodeId).catch(() => {});
     throw error;

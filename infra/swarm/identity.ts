@@ -3,7 +3,7 @@
  *   node.json             who it is and where (NodeFile)
  *   ca.crt, node.crt, node.key
  *   ca.key, tokens.json   on managers: to let others join
- *   redis.url, fast.url   on nodes that do not host the backbone: addresses with credentials
+ *   redis.url, fast.url   on nodes that joined: addresses with credentials
  * Invariant: the folder appears whole, by one rename, and is 0700 with files 0600. Certificate and key are read anew
  * for every connection, so a renewed certificate is used without a restart.
  */
@@ -27,8 +27,10 @@ export const NodeFile = z.object({
   port: z.number().int(),
   /** Whether Redis and registry of the swarm run here. */
   isBackbone: z.boolean(),
-  /** Of the swarm, for nodes that do not host it. */
+  /** Of the swarm, for nodes that joined. */
   registry: z.string().optional(),
+  /** Swarm port of managers, for nodes that joined: it may be another one here. */
+  managerPort: z.number().int().optional(),
 });
 export type NodeFile = z.output<typeof NodeFile>;
 
@@ -48,6 +50,11 @@ export interface NodeFiles {
 
 export const swarmPorts = (port: number) =>
   ({ join: port, link: port + 1, durable: port + 2, fast: port + 3 }) as const;
+
+/** On which managers are asked. */
+export function managerPortOf({ managerPort, port }: NodeFile): number {
+  return managerPort ?? swarmPorts(port).join;
+}
 
 export function identityPaths(dir: string) {
   return {
@@ -81,6 +88,13 @@ export function tryReadNode(dir: string): NodeFile | undefined {
       { cause: error },
     );
   }
+}
+
+/** Addresses and credentials that this node was given; undefined on the founder, which has settings of its own. */
+export function tryReadStores(dir: string): { readonly durable: string; readonly fast: string } | undefined {
+  const { redisUrl, fastUrl } = identityPaths(dir);
+  if (!existsSync(redisUrl)) return undefined;
+  return { durable: readFileSync(redisUrl, 'utf8').trim(), fast: readFileSync(fastUrl, 'utf8').trim() };
 }
 
 /** @throws SkiffError CONFLICT when this host is in a swarm already */

@@ -81,11 +81,27 @@ export function callAsJoiner(
   return call({ ...address, path, ca, servername: BACKBONE_NAME, minVersion: 'TLSv1.3' }, body);
 }
 
-/** As the node whose certificate is in `identityDir`. */
-export function callAsNode(identityDir: string, url: string, path: string, body: unknown): Promise<unknown> {
-  const { hostname, port } = new URL(url);
-  const host = hostname.replaceAll(/[[\]]/g, '');
-  return call({ host, port: Number(port), path, ...clientTls(identityDir) }, body);
+/**
+ * As the node whose certificate is in `identityDir`, to the first of `managers` (`host:port`) that can be reached.
+ * @throws SkiffError as the manager says, UNAVAILABLE when none answers
+ */
+export async function callAsNode(
+  identityDir: string,
+  managers: readonly string[],
+  path: string,
+  body: unknown,
+): Promise<unknown> {
+  let failure = new SkiffError('UNAVAILABLE', 'this swarm has no other manager');
+  for (const manager of managers) {
+    try {
+      const address = parseManagerAddress(manager, 0);
+      return await call({ ...address, path, ...clientTls(identityDir) }, body);
+    } catch (error) {
+      if (!(error instanceof SkiffError && error.code === 'UNAVAILABLE')) throw error;
+      failure = error;
+    }
+  }
+  throw failure;
 }
 
 async function call(options: RequestOptions, body: unknown): Promise<unknown> {

@@ -47,6 +47,13 @@ export interface Members {
   updateSettings(id: string, update: NodeUpdate): Promise<NodeSettings>;
 }
 
+/** `host:port` of each manager's swarm port: all members use the same. */
+export async function listManagers(members: Pick<Members, 'list'>, port: number): Promise<string[]> {
+  return (await members.list())
+    .filter(({ role }) => role === 'manager')
+    .map(({ address }) => `${address.includes(':') ? `[${address}]` : address}:${port}`);
+}
+
 const LABEL = 'label:';
 
 export function openMembers(redis: Redis): Members {

@@ -3,8 +3,9 @@
  * On a manager the gateway does both, as it has the CA's key and the keys' file.
  */
 import type { Log } from '../../infra/lib/log.ts';
-import { replaceFile, tryReadNode } from '../../infra/swarm/identity.ts';
+import { managerPortOf, replaceFile, tryReadNode } from '../../infra/swarm/identity.ts';
 import { callAsNode } from '../../infra/swarm/manager-call.ts';
+import { listManagers, type Members } from '../../infra/swarm/members.ts';
 import { Renewal } from '../../infra/swarm/renewal.ts';
 import { KeysAnswer, RenewAnswer } from '../../sdk/protocol/swarm/resources.ts';
 
@@ -12,6 +13,7 @@ export interface WorkerUpkeepOptions {
   readonly identityDir: string;
   readonly secretKeyFile: string;
   readonly log: Log;
+  readonly members: Pick<Members, 'list'>;
   /** Whoever listens with the old certificate must change. */
   onRenewed(): Promise<void>;
 }
@@ -31,23 +33,23 @@ export class WorkerUpkeep {
 
   /** Before sandboxes are started with a secret that is encrypted with a new key. */
   async fetchKeys(): Promise<void> {
-    const registry = this.#tryReadManager();
-    if (registry === undefined) return;
-    const answer = await callAsNode(this.#options.identityDir, registry, '/swarm/keys', {});
+    const answer = await this.#tryCall('/swarm/keys', {});
+    if (answer === undefined) return;
     const { secretKeys } = KeysAnswer.parse(answer);
     if (secretKeys !== '') replaceFile(this.#options.secretKeyFile, secretKeys);
   }
 
   async #request(publicKey: string): Promise<string | undefined> {
-    const registry = this.#tryReadManager();
-    if (registry === undefined) return undefined;
-    const answer = await callAsNode(this.#options.identityDir, registry, '/swarm/renew', { publicKey });
-    return RenewAnswer.parse(answer).certificate;
+    const answer = await this.#tryCall('/swarm/renew', { publicKey });
+    return answer === undefined ? undefined : RenewAnswer.parse(answer).certificate;
   }
 
-  /** The swarm port that is also the registry's. */
-  #tryReadManager(): string | undefined {
-    const node = tryReadNode(this.#options.identityDir);
-    return node?.role === 'worker' ? node.registry : undefined;
+  /** Undefined on a host that is no worker. */
+  async #tryCall(path: string, body: unknown): Promise<unknown> {
+    const { identityDir, members } = this.#options;
+    const node = tryReadNode(identityDir);
+    if (node?.role !== 'worker') return undefined;
+    const managers = await listManagers(members, managerPortOf(node));
+    return await callAsNode(identityDir, managers, path, body);
   }
 }

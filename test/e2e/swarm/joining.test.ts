@@ -206,7 +206,7 @@ describe('hosts that join', () => {
     const redis = openBlockingRedis(redisUrl, { retryStrategy: () => null, maxRetriesPerRequest: 0 });
     await redis.connect();
     expect(await redis.ping()).toBe('PONG');
-    await callAsNode(dir, `https://${first.address}:7377`, '/swarm/keys', {});
+    await callAsNode(dir, [`${first.address}:7377`], '/swarm/keys', {});
 
     const refused = await first.cli(['node', 'rm', third.nodeId]);
     expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('is up') });
@@ -217,7 +217,7 @@ describe('hosts that join', () => {
     expect(performance.now() - started).toBeLessThan(10_000);
     const again = openBlockingRedis(redisUrl, { retryStrategy: () => null, maxRetriesPerRequest: 0 });
     await expect(again.connect().then(() => again.ping())).rejects.toThrow(/WRONGPASS|closed/);
-    await expect(callAsNode(dir, `https://${first.address}:7377`, '/swarm/renew', {})).rejects.toThrow(
+    await expect(callAsNode(dir, [`${first.address}:7377`], '/swarm/renew', {})).rejects.toThrow(
       /was removed from this swarm/,
     );
     expect(await ids()).not.toContain(third.nodeId);

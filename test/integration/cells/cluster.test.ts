@@ -162,7 +162,7 @@ test('slots are offered, taken, queued for, leased and given back in every cell'
 
 test('a worker’s user may do a runner’s work in every cell, on every server, and nothing after it was revoked', async () => {
   const passwordHash = createHash('sha256').update('secret').digest('hex');
-  await grantAccess(redis, 'fast', { id: 'node-w', role: 'worker', passwordHash });
+  await grantAccess({ durable: redis, fast: redis }, { id: 'node-w', role: 'worker', passwordHash });
   expect(await listUsers(redis)).toContain('node-w');
   const own = openRedis(withCredentials(`${cluster.url}?cells=${COUNT}`, 'node-w', 'secret'), {
     retryStrategy: () => null,

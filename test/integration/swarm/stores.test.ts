@@ -47,8 +47,7 @@ describe('rights of a worker', () => {
   let own: { durable: Redis; fast: Redis };
 
   beforeEach(async () => {
-    await grantAccess(durable, 'durable', node);
-    await grantAccess(fast, 'fast', node);
+    await grantAccess({ durable, fast }, node);
     own = { durable: await asNode('durable'), fast: await asNode('fast') };
   });
   const end = async () => {
@@ -163,7 +162,7 @@ describe('rights of a worker', () => {
       redisPasswordHash: node.passwordHash,
     });
     await end();
-    await grantAccess(fast, 'fast', { ...node, id: 'node-stranger' });
+    await grantAccess({ durable, fast }, { ...node, id: 'node-stranger' });
     await new Upkeep(members, durable, fast).run();
     for (const store of ['durable', 'fast'] as const) (await asNode(store)).disconnect();
     await expect(asNode('fast', 'node-stranger')).rejects.toThrow(/WRONGPASS|closed/);
