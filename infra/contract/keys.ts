@@ -62,6 +62,8 @@ export const durable = {
   epochIsEverywhere: `${HOME}:epoch:everywhere`,
   /** How many cells it was laid out for; absent: one. */
   cells: `${HOME}:cells`,
+  /** JSON: a move to other cells that began from here, or to here, and is not over (infra/host/cells). */
+  moved: `${HOME}:cells:moved`,
   /** Sorted set of function names, score = createdMs. */
   functions: `${HOME}:functions`,
   /** Hash: createdMs. */

@@ -6,6 +6,7 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
+import { runCells } from './cells/command.ts';
 import { runDoctor } from './doctor.ts';
 import { KNOWN_SETTINGS } from '../lib/config.ts';
 import { loadHostConfig, type HostConfig } from './config.ts';
@@ -19,11 +20,15 @@ const rootDir = resolve(import.meta.dirname, '../..');
 const terminal = createTerminal(process.stdout, process.stderr);
 
 const HELP = `Usage: skiff server [--role gateway|events|builder|runner]... [--demo] [--print-config]
+       skiff server cells --to <url> --cells <count> [--abort]
        skiff doctor [--security] [--json]
 
   --role <role>    run only this role, against SKIFF_REDIS_URL and SKIFF_REGISTRY_URL
   --demo           deploy and call an example when everything is up
   --print-config   print the settings of the supervisor and end
+  --to <url>       move the durable store there, as SKIFF_REDIS_URL names it; every server is stopped
+  --cells <count>  to as many cells. What is cut off is run again; the store that it came from is closed
+  --abort          give a move up that was cut off; the store is used as before
   --security       also check how hard this host is underneath the sandboxes
   --json           print the checks as JSON
 
@@ -74,6 +79,9 @@ async function main(): Promise<number> {
       'print-config': { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       security: { type: 'boolean', default: false },
+      to: { type: 'string' },
+      cells: { type: 'string' },
+      abort: { type: 'boolean', default: false },
       token: { type: 'string' },
       'advertise-addr': { type: 'string' },
       'no-start': { type: 'boolean', default: false },
@@ -92,6 +100,10 @@ async function main(): Promise<number> {
   }
   if (verb === 'doctor')
     return await runDoctor(config, terminal, { isJson: values.json, isSecurity: values.security });
+  if (verb === 'server' && manager === 'cells') {
+    const { to, cells, abort } = values;
+    return await runCells({ config, env: process.env, terminal, to, cells, isAborted: abort });
+  }
   if (verb === 'leave') {
     const { nodeId } = await leaveSwarm(config, values.force);
     terminal.print(`${nodeId} left the swarm`);

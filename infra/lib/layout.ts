@@ -7,6 +7,8 @@ import { durable } from '../contract/keys.ts';
 import { cellsOf, defineScript } from './redis.ts';
 
 const CHECK_MS = 5_000;
+/** Instead of a number, in a store that is being moved to other cells or was left by a move: nobody counts like this. */
+export const CELLS_OF_A_MOVE = 0;
 
 /** Lays an empty store out. A text that says what is wrong, or undefined. */
 export async function findForeignLayout(redis: Redis): Promise<string | undefined> {
@@ -36,5 +38,7 @@ export function followLayout(redis: Redis, onForeign: (problem: string) => void)
 
 function describe(held: number, count: number): string | undefined {
   if (held === count) return undefined;
+  if (held === CELLS_OF_A_MOVE)
+    return 'the store is half of a move to other cells, or was left by one: go on with the one it was moved to, or see `skiff server cells --help`';
   return `the store is laid out for ${held} cells, and SKIFF_CELLS says ${count}: all processes must say the same, from the first start on`;
 }

@@ -9,6 +9,8 @@ Examples:
   $ SKIFF_GATEWAY_PORT=9000 SKIFF_DATA_DIR=/srv/skiff skiff server
   $ skiff server --role builder         one role; repeat it for several
   $ skiff server --print-config         the settings it would run with
+  $ skiff server cells --to redis+cluster://a:6379,b:6379,c:6379 --cells 16
+                                        while it is stopped: its store, moved to a Redis Cluster
   $ skiff doctor                        what it needs, and whether it is there
 
 Options are handed to the server as they are. It runs until Ctrl-C or SIGTERM.
