@@ -1,6 +1,7 @@
 /**
- * Several hosts on this one: each a network namespace with an address of its own on one bridge, a host name and a data
- * folder. Faults are real: SIGKILL to all processes of a host, SIGSTOP, packets dropped by nft inside its namespace.
+ * Several hosts on this one: each a network namespace with an address of its own on one bridge, mounts and a host name of
+ * its own, and a data folder. Faults are real: SIGKILL to all processes of a host, SIGSTOP, packets dropped by nft
+ * inside its namespace.
  * Everything is named for this run and removed at its end, also when it fails.
  */
 import { execFileSync, execFile, spawn, type ChildProcess } from 'node:child_process';
@@ -23,13 +24,14 @@ import { createClient, type Client } from '../../sdk/client/index.ts';
 import { findSource } from '../../sdk/cli/source/files.ts';
 import { packSource } from '../../sdk/cli/source/pack.ts';
 import type { ServerState } from '../../infra/contract/paths.ts';
-import { processesOf } from './leftovers.ts';
+import { findLeftovers, processesOf, takeSnapshot } from './leftovers.ts';
 import { copySeed, plainEnv } from './server.ts';
 import { ROOT } from './source-tree.ts';
 import { waitFor } from './wait.ts';
 
 const START_MS_MAX = 90_000;
 const STOP_MS_MAX = 60_000;
+const READY_MS_MAX = 30_000;
 
 const run = (command: string, args: readonly string[]): string =>
   execFileSync(command, [...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -42,7 +44,15 @@ export interface HostOptions {
   readonly clockSkewMs?: number;
 }
 
+/** A program of a host beside Skiff, such as a store: it comes up with the host and dies with it. */
+export interface Unit {
+  readonly command: string;
+  readonly args: readonly string[];
+}
+
 export class Host {
+  readonly units = new Map<string, Unit>();
+  readonly #unitProcesses = new Map<string, ChildProcess>();
   readonly name: string;
   readonly address: string;
   readonly namespace: string;
@@ -112,19 +122,15 @@ export class Host {
   }
 
   get isRunning(): boolean {
-    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+    return isAlive(this.#child);
   }
 
   /** `infra/host/main.ts <args>` in this host; resolves when `ready` was printed. */
   async start(args: readonly string[] = ['server'], options: HostOptions = {}): Promise<void> {
     this.#output = '';
-    const script = `hostname ${this.name}; exec "$@"`;
+    this.startUnits();
     const program = [process.execPath, join(options.root ?? ROOT, 'infra/host/main.ts'), ...args];
-    const child = spawn(
-      'nsenter',
-      [`--net=/run/netns/${this.namespace}`, 'unshare', '--uts', 'sh', '-c', script, 'sh', ...program],
-      { env: { ...this.env, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] },
-    );
+    const child = this.#spawn(program, { ...this.env, ...options.env });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr])
       stream?.setEncoding('utf8').on('data', (text: string) => (this.#output += text));
@@ -140,6 +146,39 @@ export class Host {
     } catch (error) {
       throw new Error(`${this.name} did not start; it said:\n${this.#output}`, { cause: error });
     }
+  }
+
+  /** Those that do not run. */
+  startUnits(): void {
+    for (const name of this.units.keys()) if (!isAlive(this.#unitProcesses.get(name))) this.startUnit(name);
+  }
+
+  startUnit(name: string): void {
+    const { command, args } = this.units.get(name) as Unit;
+    this.#unitProcesses.set(name, this.#spawn([command, ...args], plainEnv(), 'ignore'));
+  }
+
+  /** @returns whether it ran */
+  signalUnit(name: string, signal: NodeJS.Signals): boolean {
+    const child = this.#unitProcesses.get(name);
+    return isAlive(child) && child.kill(signal);
+  }
+
+  isUnitAlive(name: string): boolean {
+    return isAlive(this.#unitProcesses.get(name));
+  }
+
+  /** Everything up to the program is replaced by it: its pid is the child's. */
+  #spawn(
+    program: readonly string[],
+    env: Record<string, string | undefined>,
+    output: 'ignore' | 'pipe' = 'pipe',
+  ): ChildProcess {
+    const script = `hostname ${this.name}; exec "$@"`;
+    const within = [`--net=/run/netns/${this.namespace}`, 'unshare', '--mount', '--uts', 'sh', '-c', script];
+    const child = spawn('nsenter', [...within, 'sh', ...program], { env, stdio: ['ignore', output, output] });
+    child.on('error', () => {});
+    return child;
   }
 
   /** Runs a program in this host to its end; never rejects for its exit code. */
@@ -179,17 +218,21 @@ export class Host {
   /** As if the power failed: every process of this host is gone at once. Its data folder stays. */
   async crash(): Promise<void> {
     const own = [...pidsIn(this.namespace), ...pidsOf(this.dataDir)];
-    for (const pid of new Set(own)) tryKill(pid, 'SIGKILL');
-    await waitFor('the end of the host', () => !this.isRunning, 10_000);
+    // Whoever calls from this process did not while it looked; they are to be hit in mid-call.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    for (const pid of new Set([...own, ...pidsIn(this.namespace)])) tryKill(pid, 'SIGKILL');
+    for (const pid of pidsOf(this.dataDir)) tryKill(pid, 'SIGKILL');
+    const units = [...this.#unitProcesses.values()];
+    await waitFor('the end of the host', () => !this.isRunning && !units.some(isAlive), 10_000);
   }
 
-  /** Stops all of Skiff's own processes (not the functions') where they are. */
+  /** Stops all processes of the host (not the functions', which have a network of their own) where they are. */
   freeze(): void {
-    for (const pid of this.#processes()) tryKill(pid, 'SIGSTOP');
+    for (const pid of pidsIn(this.namespace)) tryKill(pid, 'SIGSTOP');
   }
 
   thaw(): void {
-    for (const pid of this.#processes()) tryKill(pid, 'SIGCONT');
+    for (const pid of pidsIn(this.namespace)) tryKill(pid, 'SIGCONT');
   }
 
   /**
@@ -211,18 +254,39 @@ export class Host {
       ${direction === 'in' ? '' : `add rule inet cut out ip daddr ${list} ${port}drop`}`);
   }
 
+  /** Loses this share of all packets, in both directions, until `heal`. */
+  losePackets(percent: number): void {
+    this.#nft(`add table inet cut
+      add chain inet cut in { type filter hook input priority 0; }
+      add chain inet cut out { type filter hook output priority 0; }
+      add rule inet cut in iif != lo numgen random mod 100 < ${percent} drop
+      add rule inet cut out oif != lo numgen random mod 100 < ${percent} drop`);
+  }
+
   heal(): void {
-    this.#nft('delete table inet cut');
+    // Also when there is nothing to heal.
+    this.#nft('add table inet cut\ndelete table inet cut');
+  }
+
+  /** Of sandboxes that run here, as the kernel knows them; stems, which have no function yet, are not among them. */
+  functionProcesses(): { pid: number; title: string; cgroup: string }[] {
+    return pidsOf(this.dataDir)
+      .map((pid) => ({
+        pid,
+        title: tryRead(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim(),
+        cgroup: tryRead(`/proc/${pid}/cgroup`),
+      }))
+      .filter(({ title }) => /^skiff (?!stem)/.test(title));
   }
 
   /** A thin line: what it sends waits in a queue of at most `queueMs`, until `speedUp`. */
   slowDown(kbit: number, queueMs: number): void {
     const shape = `root tbf rate ${kbit}kbit burst 16kb latency ${queueMs}ms`.split(' ');
-    run('tc', ['-n', this.namespace, 'qdisc', 'add', 'dev', this.#device, ...shape]);
+    run('tc', ['-n', this.namespace, 'qdisc', 'replace', 'dev', this.#device, ...shape]);
   }
 
   speedUp(): void {
-    run('tc', ['-n', this.namespace, 'qdisc', 'del', 'dev', this.#device, 'root']);
+    run('tc', ['-n', this.namespace, 'qdisc', 'replace', 'dev', this.#device, 'root', 'pfifo']);
   }
 
   /** Its clock is wrong by this much, from its next start on (its own programs': sandboxes and stores are right). */
@@ -234,8 +298,8 @@ export class Host {
   }
 
   /** Fills the disk of its data, which must be one of its own (`diskMb`); `freeDisk` makes room again. */
-  fillDisk(): void {
-    execFileSync('sh', ['-c', `cat /dev/zero > "${this.#filler}" 2>/dev/null || true`]);
+  async fillDisk(): Promise<void> {
+    await this.exec(['sh', '-c', `cat /dev/zero > "${this.#filler}" 2>/dev/null || true`]);
   }
 
   freeDisk(): void {
@@ -252,14 +316,10 @@ export class Host {
   }
 
   async stop(): Promise<void> {
-    if (!this.isRunning) return;
     this.thaw();
+    if (!this.isRunning) return;
     this.#child?.kill('SIGTERM');
     await waitFor(`the end of ${this.name}`, () => !this.isRunning, STOP_MS_MAX).catch(() => this.crash());
-  }
-
-  #processes(): number[] {
-    return [this.state.pid, ...Object.values(this.state.processes)];
   }
 
   #nft(script: string): void {
@@ -270,6 +330,7 @@ export class Host {
 export class HostNetwork {
   readonly #id = randomBytes(3).toString('hex');
   readonly #subnet: string;
+  readonly #before = takeSnapshot();
   readonly hosts: Host[] = [];
 
   constructor() {
@@ -311,11 +372,11 @@ export class HostNetwork {
 
   async join(
     manager: Host,
-    name: string,
+    name: string | Host,
     role: 'worker' | 'manager' = 'worker',
     options: HostOptions = {},
   ): Promise<Host> {
-    const host = this.add(name);
+    const host = typeof name === 'string' ? this.add(name) : name;
     if (options.diskMb !== undefined) host.limitDisk(options.diskMb);
     if (options.clockSkewMs !== undefined) host.skewClock(options.clockSkewMs);
     const { token, managers } = await manager.client.swarm.joinToken(role);
@@ -323,17 +384,23 @@ export class HostNetwork {
     host.env['SKIFF_JOIN_MANAGER'] = managers[0];
     host.env['SKIFF_JOIN_TOKEN'] = token;
     await host.start(['server'], options);
-    await waitFor(`${name} is known`, async () =>
-      (await manager.client.nodes()).some(({ id, status }) => id === host.nodeId && status === 'ready'),
-    );
+    const find = async () => (await manager.client.nodes()).find(({ id }) => id === host.nodeId);
+    try {
+      await waitFor(`${host.name} is ready`, async () => (await find())?.status === 'ready', READY_MS_MAX);
+    } catch (error) {
+      const known = JSON.stringify(await find().catch(String));
+      throw new Error(`${known}\n${host.log('runner').slice(-3_000)}`, { cause: error });
+    }
     return host;
   }
 
   /** Ends everything; rejects when a process is left. */
   async close(): Promise<void> {
     const left: string[] = [];
-    for (const host of this.hosts.toReversed())
-      await host.stop().catch((error: unknown) => left.push(String(error)));
+    // Whoever has the stores goes last; those that only use them need not wait for each other.
+    const [first, ...others] = this.hosts;
+    await Promise.all(others.map((host) => host.stop().catch((error: unknown) => left.push(String(error)))));
+    await first?.stop().catch((error: unknown) => left.push(String(error)));
     for (const host of this.hosts) {
       for (const pid of [...pidsIn(host.namespace), ...pidsOf(host.dataDir)]) tryKill(pid, 'SIGKILL');
       await waitFor('the end of all processes', () => processesOf(host.dataDir).length === 0, 10_000).catch(
@@ -342,6 +409,7 @@ export class HostNetwork {
       run('ip', ['netns', 'del', host.namespace]);
       unmountBelow(host.dataDir);
       if (host.hasOwnDisk) run('umount', ['-l', host.dataDir]);
+      left.push(...findLeftovers(this.#before, host.dataDir));
       rmSync(host.dataDir, { recursive: true, force: true });
     }
     run('ip', ['link', 'del', this.#bridge]);
@@ -373,6 +441,10 @@ export function copyRelease(spoken: { readonly protocol: number; readonly protoc
   return root;
 }
 
+function isAlive(child: ChildProcess | undefined): child is ChildProcess {
+  return child !== undefined && child.exitCode === null && child.signalCode === null;
+}
+
 function tryKill(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
@@ -391,6 +463,14 @@ function pidsIn(namespace: string): number[] {
 
 function pidsOf(dataDir: string): number[] {
   return processesOf(dataDir).map((text) => Number(text.split(' ')[1]));
+}
+
+function tryRead(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
 }
 
 function tryReadLink(path: string): string {

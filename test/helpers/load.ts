@@ -1,5 +1,8 @@
 /** Callers that keep calling while something happens, and what became of every call: nothing is averaged away. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { waitFor } from './wait.ts';
+
+const MORE_MS_MAX = 30_000;
 
 export interface Outcome {
   readonly status: number;
@@ -52,6 +55,19 @@ export function startLoad(urls: readonly string[], callers: number, timeoutMs = 
       return outcomes;
     },
   };
+}
+
+export const bad = (outcomes: readonly Outcome[]): Outcome[] =>
+  outcomes.filter(({ status }) => status !== 200);
+
+/** Resolves when `count` more calls of the load have succeeded. */
+export async function more(load: Load, count: number): Promise<void> {
+  const from = load.outcomes.length;
+  await waitFor(
+    `${count} good calls`,
+    () => load.outcomes.slice(from).filter(({ status }) => status === 200).length >= count,
+    MORE_MS_MAX,
+  );
 }
 
 /** `200: 831, 502 unknown …: 2`. */

@@ -5,10 +5,11 @@
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { longestGap, startLoad, type Outcome } from '../../helpers/load.ts';
+import { longestGap, more, startLoad, type Outcome } from '../../helpers/load.ts';
 import type { Host } from '../../helpers/hosts.ts';
 import { startSentinelCluster } from '../../helpers/sentinel.ts';
-import { CALLERS, more, ThreeHosts } from '../../helpers/three-hosts.ts';
+import { CALLERS } from '../../helpers/swarm-hosts.ts';
+import { ThreeHosts } from '../../helpers/three-hosts.ts';
 import { waitFor } from '../../helpers/wait.ts';
 import type { Record } from '../stats.ts';
 import { Subject } from '../subject.ts';

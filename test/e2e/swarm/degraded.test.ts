@@ -12,8 +12,9 @@ import { openRedis } from '../../../infra/lib/redis.ts';
 import { functionFixture } from '../../helpers/fixtures.ts';
 import { expectHonest } from '../../helpers/honest.ts';
 import type { Host } from '../../helpers/hosts.ts';
-import { startLoad } from '../../helpers/load.ts';
-import { CALLERS, more, NOTICE_MS_MAX, ThreeHosts } from '../../helpers/three-hosts.ts';
+import { more, startLoad } from '../../helpers/load.ts';
+import { CALLERS, NOTICE_MS_MAX } from '../../helpers/swarm-hosts.ts';
+import { ThreeHosts } from '../../helpers/three-hosts.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
 const SKEW_MS = 90_000;
@@ -124,7 +125,7 @@ describe('a swarm whose hosts are not well', () => {
             .split('\n')
             .some(isReading),
       );
-      const answer = fetch(hosts.urls[0]);
+      const answer = fetch(hosts.urls[0] as string);
       await waitFor(
         'it is sent, and lost',
         async () => (await redis.lpop(fast.inbox(second.nodeId))) !== null,
@@ -183,7 +184,7 @@ describe('a swarm whose hosts are not well', () => {
     await hosts.moveTo(second);
     const load = startLoad(hosts.urls, CALLERS);
     await more(load, 50);
-    second.fillDisk();
+    await second.fillDisk();
     try {
       await more(load, 50);
       for (const name of ['late-one', 'late-two']) {

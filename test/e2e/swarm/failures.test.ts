@@ -6,8 +6,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ServiceState } from '../../../sdk/client/index.ts';
 import { expectHonest } from '../../helpers/honest.ts';
 import type { Host } from '../../helpers/hosts.ts';
-import { longestGap, startLoad, summarize } from '../../helpers/load.ts';
-import { bad, CALLERS, more, NOTICE_MS_MAX, ThreeHosts } from '../../helpers/three-hosts.ts';
+import { bad, longestGap, more, startLoad, summarize } from '../../helpers/load.ts';
+import { CALLERS, NOTICE_MS_MAX } from '../../helpers/swarm-hosts.ts';
+import { ThreeHosts } from '../../helpers/three-hosts.ts';
 import { waitFor } from '../../helpers/wait.ts';
 
 describe('a swarm of three hosts', () => {
@@ -27,8 +28,8 @@ describe('a swarm of three hosts', () => {
     const body = await fetch(`${third.url}/f/echo`).then((response) => response.status);
     expect(body).toBe(200);
     expect((await third.client.nodes()).length).toBe(3);
-    const load = startLoad([hosts.urls[0]], 4);
-    const others = startLoad([hosts.urls[1]], 4);
+    const load = startLoad([hosts.urls[0] as string], 4);
+    const others = startLoad([hosts.urls[1] as string], 4);
     await waitFor('calls', () => load.outcomes.length > 20 && others.outcomes.length > 20);
     process.kill(third.pid('gateway'), 'SIGKILL');
     await waitFor(
