@@ -13,7 +13,7 @@ import type { TokenRecord } from '../../../sdk/protocol/api.ts';
 import { namespaceOf } from '../../../sdk/protocol/reach/namespaces.ts';
 import { owns } from '../../middleware/auth.ts';
 import type { GatewayParts } from '../../parts.ts';
-import { functionNotFound, functionUrl } from '../../routes/links.ts';
+import { functionUrl } from '../../routes/links.ts';
 import type { Handlers } from '../../routes/route.ts';
 import { readLiveNodes } from '../nodes.ts';
 import { planService } from './plan.ts';
@@ -163,7 +163,11 @@ async function chooseDeployment(
   wanted: string | undefined,
 ): Promise<string> {
   const entry = await catalog.getFunction(functionName);
-  if (!entry) throw functionNotFound(functionName);
+  if (!entry)
+    throw new SkiffError(
+      'FUNCTION_NOT_FOUND',
+      `there is no function "${functionName}" to run replicas of; an image becomes one: skiff deploy --image <reference> --name ${functionName}`,
+    );
   const live = entry.aliases.find(({ name }) => name === 'live')?.targets[0]?.deployment;
   const id = wanted === undefined ? live : wanted === 'latest' ? entry.deployments[0] : wanted;
   if (id !== undefined && entry.deployments.includes(id)) return id;

@@ -45,6 +45,10 @@ test('it is created, listed and reached by its name', async () => {
     (await replicas()).map(({ task }) => task).sort(),
   );
   expect(await (await call()).text()).toBe('bread');
+  expect(await run('create', '--name', 'web', 'nginx')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('skiff deploy --image <reference> --name nginx'),
+  });
   expect(await run('create', '--name', 'all', '--mode', 'global', '--replicas', '2', 'bakery')).toMatchObject(
     {
       code: 2,
