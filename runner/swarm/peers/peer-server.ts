@@ -35,6 +35,8 @@ const RATE_MIN_BYTES_PER_MS = 512;
 const CONNECTIONS_PER_NODE_MAX = 8;
 const CONNECTIONS_PER_NODE_TOLD_MAX = 32;
 const CONNECTION_IDLE_MS = 15_000;
+/** Without a byte either way, also before a first request: longer than anybody is held. */
+const SILENT_MS_MAX = 20_000;
 
 export class PeerServer {
   readonly #options: PeerServerOptions;
@@ -47,7 +49,7 @@ export class PeerServer {
   constructor(options: PeerServerOptions) {
     this.#options = options;
     this.#server = createServer(
-      { keepAliveTimeout: CONNECTION_IDLE_MS, headersTimeout: IDLE_MS_MAX, maxHeaderSize: 8 * 1024 },
+      { keepAliveTimeout: CONNECTION_IDLE_MS, maxHeaderSize: 8 * 1024 },
       (request, response) => {
         this.#answer(request, response).catch((error: unknown) => {
           options.log.debug({ error }, 'an upload to another node was not finished');
@@ -55,6 +57,7 @@ export class PeerServer {
         });
       },
     );
+    this.#server.setTimeout(SILENT_MS_MAX);
   }
 
   /** A connection of a member of this swarm. */
