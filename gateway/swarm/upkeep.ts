@@ -1,6 +1,6 @@
 /**
- * What the leading manager looks after beside services: that each member has its user in both stores and nobody else
- * has. A Redis that was restarted without its file of users, or a replica that took over (users are not replicated),
+ * What the leading manager looks after beside services: that each member has its user in both stores, with the rights of this
+ * release, and nobody else has. Managers are upgraded first, so nodes have new rights before they need them. A Redis that was restarted without its file of users, or a replica that took over (users are not replicated),
  * gets them again within seconds; a node that was removed while a store was away loses its user then.
  */
 import type { Redis } from 'ioredis';
@@ -21,6 +21,8 @@ export class Upkeep {
   readonly #members: Members;
   readonly #stores: SwarmStores;
   #lastAt = Number.NEGATIVE_INFINITY;
+  /** Members that this process has given the rights of its release. */
+  readonly #granted = new Set<string>();
 
   constructor(members: Members, durable: Redis, fast: Redis) {
     this.#members = members;
@@ -34,17 +36,23 @@ export class Upkeep {
     this.#lastAt = performance.now();
     if (!(await this.#members.getSwarm())) return;
     const members = await this.#members.list();
-    await restoreUsers(this.#stores, members);
+    await restoreUsers(this.#stores, members, this.#granted);
   }
 }
 
-async function restoreUsers(stores: SwarmStores, members: readonly Member[]): Promise<void> {
+async function restoreUsers(
+  stores: SwarmStores,
+  members: readonly Member[],
+  granted: Set<string>,
+): Promise<void> {
   const both = [stores.durable, stores.fast];
   const users = (await Promise.all(both.map((redis) => listUsers(redis)))).map((names) => new Set(names));
   for (const { id, role, redisPasswordHash } of members) {
     if (redisPasswordHash === undefined) continue;
     const isKnown = users.map((names) => names.delete(redisUser(id)));
-    if (isKnown.includes(false)) await grantAccess(stores, { id, role, passwordHash: redisPasswordHash });
+    if (granted.has(id) && !isKnown.includes(false)) continue;
+    await grantAccess(stores, { id, role, passwordHash: redisPasswordHash });
+    granted.add(id);
   }
   for (const [i, redis] of both.entries())
     for (const user of users[i] ?? []) if (NODE_USER.test(user)) await revokeAccess(redis, user);

@@ -45,7 +45,7 @@ export class Replicas {
       service: replica.service,
       slot: replica.slot,
       deployment: dep,
-      ...(replica.revision && { revision: replica.revision }),
+      revision: replica.revision ?? 0,
       node: this.#node,
       state: 'starting',
       sinceMs: Date.now(),

@@ -164,9 +164,12 @@ function isWanted(task: Made & { slot: number }, slot: number, { service }: Situ
   return task.slot === slot && isMadeFor(task, service);
 }
 
-/** Of the deployment, and of the revision, that the service is to be of. */
-export function isMadeFor({ deployment, revision = 0 }: Made, { spec }: Service): boolean {
-  return deployment === spec.deployment && revision === spec.revision;
+/**
+ * Of the deployment, and of the revision, that the service is to be of. Runners of an earlier release do not say which: their
+ * replicas stay, as new ones would say no more, until the node is upgraded.
+ */
+export function isMadeFor({ deployment, revision }: Made, { spec }: Service): boolean {
+  return deployment === spec.deployment && (revision === undefined || revision === spec.revision);
 }
 
 function createSlot(

@@ -234,7 +234,7 @@ export const Replica = z.object({
   /** 1 to `replicas`; of a global service always 0. */
   slot: z.number().int(),
   deployment: z.string(),
-  /** ServiceSpec.revision it was ordered for. Absent: 0. */
+  /** ServiceSpec.revision it was ordered for. Absent: its runner is of an earlier release, which cannot say. */
   revision: z.number().int().optional(),
   node: z.string(),
   sandbox: z.string().optional(),

@@ -16,7 +16,6 @@ describe('hosts that join', () => {
   let second: Host;
   let url: string;
   let token: string;
-  let next: Host;
 
   beforeAll(async () => {
     network = new HostNetwork();
@@ -161,21 +160,54 @@ describe('hosts that join', () => {
       copyRelease({ protocol: 3, protocolMin: 2 }),
     ];
     try {
-      next = await network.join(first, 'next', 'worker', { root: later });
-      for (const host of [first, second])
-        await first.client.node.update(host.nodeId, { availability: 'drain' });
-      await waitFor(
-        'the later release works',
-        async () => {
-          const { status } = await fetch(url);
-          const tasks = await first.client.node.tasks(next.nodeId);
-          return status === 200 && tasks.some(({ functionName }) => functionName === 'echo');
-        },
-        30_000,
-      );
-      for (let i = 0; i < 20; i++) expect((await fetch(url)).status).toBe(200);
-      for (const host of [first, second])
-        await first.client.node.update(host.nodeId, { availability: 'active' });
+      const next = await network.join(first, 'next', 'manager', { root: later });
+      const [gateways, old] = [
+        [first, next],
+        [first, second],
+      ];
+      const onlyOn = async (hosts: readonly Host[]) => {
+        const others = [first, second, next].filter((host) => !hosts.includes(host));
+        for (const host of hosts) await first.client.node.update(host.nodeId, { availability: 'active' });
+        for (const host of others) await first.client.node.update(host.nodeId, { availability: 'drain' });
+        for (const host of others)
+          await waitFor(
+            `${host.name} has nothing left`,
+            async () => (await first.client.node.tasks(host.nodeId)).length === 0,
+            30_000,
+          );
+      };
+      // One release's gateways with the other's runners: managers are upgraded first, and a node can be before them.
+      for (const [name, hosts] of [
+        ['new-on-old', old],
+        ['old-on-new', [next]],
+      ] as const) {
+        await onlyOn(hosts);
+        const from = name === 'new-on-old' ? next : first;
+        // The first call finds nothing warm and waits in the queue; those after it go over links, and more at once do both.
+        await from.deploy(name, functionFixture('echo.ts'));
+        const calls = gateways.flatMap((host) => Array.from({ length: 10 }, () => `${host.url}/f/${name}/`));
+        expect((await fetch(`${from.url}/f/${name}/`)).status).toBe(200);
+        for (const call of calls) expect((await fetch(call)).status).toBe(200);
+        const events = await Promise.all(
+          calls.map(async (call, i) => {
+            const [answer, event] = await Promise.all([
+              fetch(call),
+              fetch(call, { method: 'POST', body: `${i}`, headers: { prefer: 'respond-async' } }),
+            ]);
+            expect([answer.status, event.status]).toEqual([200, 202]);
+            return event.headers.get('skiff-invocation-id') as string;
+          }),
+        );
+        for (const id of events)
+          await waitFor(
+            `event ${id}`,
+            async () => (await first.client.invocation(id)).state === 'succeeded',
+            30_000,
+          );
+        const nodes = await Promise.all(hosts.map((host) => first.client.node.tasks(host.nodeId)));
+        expect(nodes.flat().map(({ functionName }) => functionName)).toContain(name);
+      }
+      await onlyOn([first, second, next]);
       const stranger = network.add('foreign');
       const { token: secret, managers } = await first.client.swarm.joinToken('worker');
       const program = join(foreign, 'infra/host/main.ts');
@@ -199,31 +231,6 @@ describe('hosts that join', () => {
     }
   });
 
-  it('lose everything at once when they are removed, also connections that are open', async () => {
-    const third = next;
-    const dir = join(third.dataDir, 'swarm');
-    const redisUrl = readFileSync(join(dir, 'redis.url'), 'utf8');
-    const redis = openBlockingRedis(redisUrl, { retryStrategy: () => null, maxRetriesPerRequest: 0 });
-    await redis.connect();
-    expect(await redis.ping()).toBe('PONG');
-    await callAsNode(dir, [`${first.address}:7377`], '/swarm/keys', {});
-
-    const refused = await first.cli(['node', 'rm', third.nodeId]);
-    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('is up') });
-    const closed = new Promise((resolve) => redis.once('close', resolve));
-    const started = performance.now();
-    expect(await first.cli(['node', 'rm', '--force', third.nodeId])).toMatchObject({ code: 0 });
-    await closed;
-    expect(performance.now() - started).toBeLessThan(10_000);
-    const again = openBlockingRedis(redisUrl, { retryStrategy: () => null, maxRetriesPerRequest: 0 });
-    await expect(again.connect().then(() => again.ping())).rejects.toThrow(/WRONGPASS|closed/);
-    await expect(callAsNode(dir, [`${first.address}:7377`], '/swarm/renew', {})).rejects.toThrow(
-      /was removed from this swarm/,
-    );
-    expect(await ids()).not.toContain(third.nodeId);
-    await third.stop();
-  });
-
   it('can fetch images as workers, and neither push nor read sources', async () => {
     const dir = join(second.dataDir, 'swarm');
     const { request } = await import('node:https');
@@ -245,5 +252,30 @@ describe('hosts that join', () => {
     expect(await status('POST', '/v2/functions/echo/blobs/uploads/')).toBe(403);
     expect(await status('DELETE', '/v2/functions/echo/manifests/x')).toBe(403);
     expect(await status('GET', '/v2/_catalog')).toBe(403);
+  });
+
+  it('lose everything at once when they are removed, also connections that are open', async () => {
+    const third = second;
+    const dir = join(third.dataDir, 'swarm');
+    const redisUrl = readFileSync(join(dir, 'redis.url'), 'utf8');
+    const redis = openBlockingRedis(redisUrl, { retryStrategy: () => null, maxRetriesPerRequest: 0 });
+    await redis.connect();
+    expect(await redis.ping()).toBe('PONG');
+    await callAsNode(dir, [`${first.address}:7377`], '/swarm/keys', {});
+
+    const refused = await first.cli(['node', 'rm', third.nodeId]);
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('is up') });
+    const closed = new Promise((resolve) => redis.once('close', resolve));
+    const started = performance.now();
+    expect(await first.cli(['node', 'rm', '--force', third.nodeId])).toMatchObject({ code: 0 });
+    await closed;
+    expect(performance.now() - started).toBeLessThan(10_000);
+    const again = openBlockingRedis(redisUrl, { retryStrategy: () => null, maxRetriesPerRequest: 0 });
+    await expect(again.connect().then(() => again.ping())).rejects.toThrow(/WRONGPASS|closed/);
+    await expect(callAsNode(dir, [`${first.address}:7377`], '/swarm/renew', {})).rejects.toThrow(
+      /was removed from this swarm/,
+    );
+    expect(await ids()).not.toContain(third.nodeId);
+    await third.stop();
   });
 });

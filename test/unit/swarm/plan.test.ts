@@ -255,7 +255,8 @@ test('a forced update replaces replicas of the same deployment, and is over when
     { revision: 1 },
     { updateStatus: { state: 'updating', startedMs: NOW - 10_000, message: 'forced' } },
   );
-  const old = [replica(1, 'a'), replica(2, 'b'), replica(3, 'c')];
+  const unsaid = [replica(1, 'a'), replica(2, 'b'), replica(3, 'c')];
+  const old = unsaid.map((one) => ({ ...one, revision: 0 }));
   const fresh = old.map((one) => ({ ...one, task: `${one.task}-new`, revision: 1 }));
   const first = planService(situation({ service: forced, replicas: old }));
   expect(first).toMatchObject({ steps: [{ kind: 'start', slot: 1 }], settled: 0, serving: 3 });
@@ -264,6 +265,9 @@ test('a forced update replaces replicas of the same deployment, and is over when
     return advanceUpdate(given, planService(given))?.updateStatus?.state;
   };
   expect([status([...fresh, ...old]), status(fresh)]).toEqual([undefined, 'completed']);
+  // Else they would be replaced for ever.
+  expect(planService(situation({ service: forced, replicas: unsaid })).steps).toEqual([]);
+  expect(status(unsaid)).toBe('completed');
 });
 
 test('calls go to new replicas as soon as they run, and to the old ones of other slots', () => {
