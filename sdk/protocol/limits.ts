@@ -200,6 +200,8 @@ export const EVENT_LEASE_MS = 10_000;
 export const EVENT_LOST_MAX = 3;
 /** Before a lost attempt is repeated, once for each that was lost. */
 export const EVENT_LOST_DELAY_MS = 500;
+/** The same when its runner was lost as well: by then a node that is silent has been given up (RUNNER_DEAD_MS). */
+export const EVENT_DIED_DELAY_MS = 3_000;
 export const EVENT_RUNNERS_DIED_MAX = 2;
 /** Tries of a destination: with their pauses they take some hours. */
 export const DESTINATION_TRIES_MAX = 20;

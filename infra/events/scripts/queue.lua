@@ -1,7 +1,7 @@
 --[[
 What the scripts of this folder share. It stands in front of each of them (infra/events/scripts.ts), behind gather.lua,
 with the table `N` of key names and the constants SHARDS, CHUNK, KEPT_MS, DEAD_KEPT_MS, IDEMPOTENCY_MS, LOST_MAX,
-LOST_DELAY_MS, DIED_MAX, NAMESPACE_WINDOW.
+LOST_DELAY_MS, DIED_DELAY_MS, DIED_MAX, NAMESPACE_WINDOW.
 
 Input:  functions take an id or a record `r` as `read` returns it, `now` in ms of this Redis, and the list `jobs`
 Output: `jobs` gets { shard, job id, invocation id... } for each BullMQ job the caller must add. If the caller dies
@@ -352,8 +352,9 @@ local function lose(r, died, attempt, df, now, jobs)
     finalize(r, 'dead', 'poison_suspect', now, jobs, fields)
     return 'dead'
   end
-  -- Not at once: whatever ended under it may take a moment to come back, and would be lost again.
-  local due = now + LOST_DELAY_MS * lost
+  -- Not at once: whatever ended under it may take a moment to come back, and would be lost again. A runner that is only
+  -- cut off takes work until it is given up, and a repeat that it got would look like a second one that died.
+  local due = now + (died ~= '' and DIED_DELAY_MS or LOST_DELAY_MS * lost)
   unschedule(r)
   call('HSET', record, 's', 'retry_wait', 'due', string.format('%d', due), unpack(fields))
   call('ZADD', N.due, due, r.id)

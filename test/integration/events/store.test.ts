@@ -188,6 +188,10 @@ test('an invocation under which two runners died is dead at once', async () => {
   const { id, jobs } = await accept();
   const [first] = (await begin(jobs)) as [Begun];
   await finishOne(events_.store, end(first, { follows: 'lost', outcome: 'lost', died: 'node-1|e1' }));
+  // Not before a node that is only cut off has been given up: it would get the repeat as well.
+  const { count, nextMs } = await events_.store.promote(10);
+  expect(count).toBe(0);
+  expect(nextMs).toBeGreaterThan(2_500);
   const [second] = (await begin(await whenDue())) as [Begun];
   const last = await finishOne(
     events_.store,
