@@ -26,15 +26,17 @@ async function accept(path: string, headers: Record<string, string> = {}): Promi
   return ((await response.json()) as { id: string }).id;
 }
 
-const unfinished = async (): Promise<number> => {
-  const response = await events.server.fetch('/v1/events/stats');
-  return ((await response.json()) as { unfinished: number }).unfinished;
-};
+/** A server is ready again a moment before each of its connections is. */
+const stats = () =>
+  waitFor('statistics', async () => {
+    const response = await events.server.fetch('/v1/events/stats');
+    if (!response.ok) return false;
+    return (await response.json()) as { unfinished: number; counters: { accepted: number } };
+  });
 
-const accepted = async (): Promise<number> => {
-  const response = await events.server.fetch('/v1/events/stats');
-  return ((await response.json()) as { counters: { accepted: number } }).counters.accepted;
-};
+const unfinished = async (): Promise<number> => (await stats()).unfinished;
+
+const accepted = async (): Promise<number> => (await stats()).counters.accepted;
 
 async function untilRunning(id: string): Promise<void> {
   await waitFor(`${id} to run`, async () => (await events.client.invocation(id)).state === 'running', 20_000);
