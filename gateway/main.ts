@@ -100,7 +100,10 @@ shutdown.add('registry', () => registry.close());
 const catalog = openCatalog(durable);
 const id = createId('gw');
 const version = readVersion();
+const dispatcher = new Dispatcher(fast);
+shutdown.add('clock', dispatcher.clock.follow());
 const swarm: GatewaySwarm = openGatewaySwarm({
+  clock: dispatcher.clock,
   gateway: id,
   dataDir: config.SKIFF_DATA_DIR,
   identityDir: paths.swarm,
@@ -162,6 +165,7 @@ const links: Links = new Links({
   onFrame: (runner, frame) =>
     frame.type >= FrameType.CALL ? channel.onFrame(runner, frame) : invoker.onFrame(runner, frame),
   onGone(runner) {
+    swarm.parts.reconcileSoon();
     invoker.onRunnerGone(runner);
     channel.onRunnerGone(runner);
   },
@@ -169,8 +173,6 @@ const links: Links = new Links({
 });
 const reportCall = createCallReporter(metrics, () => invoker.inFlight);
 const releases = new ReleaseWatch({ store: catalog, getRoute: (name) => catalog.resolveRoute(name), log });
-const dispatcher = new Dispatcher(fast);
-shutdown.add('clock', dispatcher.followClock());
 const invoker: Invoker = new Invoker({
   gateway: id,
   dispatcher,

@@ -1,6 +1,7 @@
 /** What the gateway's handlers are given; made once in main.ts, or by a test. */
 import type { Redis } from 'ioredis';
 import type { Catalog } from '../infra/catalog/catalog.ts';
+import type { StoreClock } from '../infra/lib/skew.ts';
 import type { Log } from '../infra/lib/log.ts';
 import type { Metrics } from '../infra/lib/metrics.ts';
 import type { Login } from '../infra/oci/external-registry.ts';
@@ -30,6 +31,8 @@ export interface SwarmParts {
   readonly port: number;
   found(request: SwarmInitRequest): Promise<SwarmRecord>;
   end(): Promise<void>;
+  /** That replicas say their times in. */
+  readonly clock: Pick<StoreClock, 'now'>;
   reconcileSoon(): void;
   /** What this gateway remembers of a call that it has answered. */
   recall(invocation: string): CallMemory | undefined;

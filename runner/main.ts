@@ -153,7 +153,7 @@ log.info({ ...reaped, id }, 'runner starts');
 
 const catalog = openCatalog(durableRedis);
 const dispatcher = new Dispatcher(redis);
-shutdown.add('clock', dispatcher.followClock());
+shutdown.add('clock', dispatcher.clock.follow());
 const current = new Current(catalog);
 const members = openMembers(durableRedis);
 const peerServer: PeerServer = new PeerServer({
@@ -254,7 +254,7 @@ const upkeep = new WorkerUpkeep({
 });
 shutdown.add('upkeep', () => upkeep.close());
 
-const replicas = new Replicas(id, redis);
+const replicas = new Replicas(id, redis, dispatcher.clock);
 const standing = new Standing({ id, labels: parseLabels(config.SKIFF_RUNNER_LABELS), members, redis });
 const probe = new Probe({
   id,

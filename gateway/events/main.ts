@@ -110,7 +110,7 @@ const links: Links = new Links({
   onReady: () => invoker.onLinkReady(),
 });
 const dispatcher = new Dispatcher(fast);
-shutdown.add('clock', dispatcher.followClock());
+shutdown.add('clock', dispatcher.clock.follow());
 const invoker: Invoker = new Invoker({
   gateway: id,
   dispatcher,

@@ -10,7 +10,7 @@ import type { Redis } from 'ioredis';
 import type { NodeRecord } from '../../sdk/protocol/api.ts';
 import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import { agreeOn, describeSpoken, LINK_SPOKEN, type Spoken } from '../../sdk/protocol/versions.ts';
-import { HEARTBEAT_MS, RUNNER_DEAD_MS } from '../../sdk/protocol/limits.ts';
+import { HEARTBEAT_MS, RUNNER_DEAD_MS, RUNNER_LOOK_MS } from '../../sdk/protocol/limits.ts';
 import { fast } from '../../infra/contract/keys.ts';
 import { cellsOf } from '../../infra/lib/redis.ts';
 import type { Log } from '../../infra/lib/log.ts';
@@ -64,7 +64,7 @@ export class Links {
     });
     await subscriber.subscribe(fast.runners);
     await this.#scan().catch((error: unknown) => log.warn({ error }, 'runners could not be listed'));
-    this.#timer = setInterval(() => this.#scanSoon(), HEARTBEAT_MS);
+    this.#timer = setInterval(() => this.#scanSoon(), RUNNER_LOOK_MS);
   }
 
   get(runner: string): FrameConnection | undefined {
@@ -121,24 +121,23 @@ export class Links {
     const ids = await redis.zrange(fast.nodes, 0, '-1');
     if (ids.length === 0) this.#unlinked.clear();
     if (ids.length === 0) return this.#keepOnly(new Map());
-    const [records, epochs] = await Promise.all([
-      redis.mget(ids.map(fast.node)),
-      redis.mget(ids.map(cellsOf(redis).first.fast.alive)),
-    ]);
-    const alive = new Map<string, NodeRecord>();
-    for (const [index, id] of ids.entries()) {
-      const record = records[index];
-      if (record && epochs[index])
-        alive.set(id, { ...(JSON.parse(record) as NodeRecord), epoch: epochs[index] as string });
-    }
+    const epochs = await redis.mget(ids.map(cellsOf(redis).first.fast.alive));
+    const alive = new Map(ids.flatMap((id, i) => (epochs[i] ? [[id, epochs[i]] as const] : [])));
     this.#keepOnly(alive);
     for (const id of this.#unlinked.keys()) if (!alive.has(id)) this.#unlinked.delete(id);
-    for (const node of alive.values()) if (!this.#links.has(node.id)) this.#connect(node);
+    // Only those: looks are frequent, and records are many and large.
+    const fresh = [...alive].filter(([id]) => !this.#links.has(id));
+    if (fresh.length === 0) return;
+    const records = await redis.mget(fresh.map(([id]) => fast.node(id)));
+    for (const [i, [id, epoch]] of fresh.entries()) {
+      const record = records[i];
+      if (record && !this.#links.has(id)) this.#connect({ ...(JSON.parse(record) as NodeRecord), epoch });
+    }
   }
 
-  #keepOnly(alive: ReadonlyMap<string, NodeRecord>): void {
+  #keepOnly(alive: ReadonlyMap<string, string>): void {
     for (const link of this.#links.values()) {
-      if (alive.get(link.runner)?.epoch !== link.epoch)
+      if (alive.get(link.runner) !== link.epoch)
         link.connection.close(new Error('the runner gave no sign of life'));
     }
   }
@@ -186,14 +185,18 @@ export class Links {
 
   /** A network that swallows everything closes nothing: who does not answer in time is gone for us. */
   #watch(link: RunnerLink): void {
-    let heardMs = Date.now();
-    link.connection.socket.on('data', () => (heardMs = Date.now()));
+    let heardAt = performance.now();
+    let askedAt = Number.NEGATIVE_INFINITY;
+    link.connection.socket.on('data', () => (heardAt = performance.now()));
     const timer = setInterval(() => {
       if (link.connection.isClosed) return clearInterval(timer);
-      if (Date.now() - heardMs > RUNNER_DEAD_MS)
+      const now = performance.now();
+      if (now - heardAt > RUNNER_DEAD_MS)
         return link.connection.close(new Error(`nothing heard for ${RUNNER_DEAD_MS} ms`));
+      if (now - askedAt < HEARTBEAT_MS - RUNNER_LOOK_MS / 2) return;
+      askedAt = now;
       link.connection.sendJson(FrameType.PING, 0, { nowMs: Date.now() });
-    }, HEARTBEAT_MS);
+    }, RUNNER_LOOK_MS);
     timer.unref();
   }
 

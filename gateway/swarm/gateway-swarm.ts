@@ -8,6 +8,7 @@ import type { Change } from '../../infra/catalog/changes.ts';
 import type { Catalog } from '../../infra/catalog/catalog.ts';
 import type { RouteEntry } from '../../infra/catalog/functions.ts';
 import { dataPaths } from '../../infra/contract/paths.ts';
+import type { StoreClock } from '../../infra/lib/skew.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { isRemote } from '../../infra/link/open-socket.ts';
 import { openAdmission, type Admission } from '../../infra/swarm/admission.ts';
@@ -47,6 +48,7 @@ export interface GatewaySwarmOptions {
     readonly user?: string | undefined;
     readonly password?: string | undefined;
   };
+  readonly clock: StoreClock;
   readonly log: Log;
 }
 
@@ -77,6 +79,7 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
     volumes,
     durable,
     fast,
+    clock: options.clock,
     log,
     readNodes,
     getDeployment,
@@ -92,6 +95,7 @@ export function openGatewaySwarm(options: GatewaySwarmOptions): GatewaySwarm {
       admission,
       identityDir,
       port,
+      clock: options.clock,
       async found(request) {
         const record = await foundSwarm(
           { ...options, members, addresses: listAddresses(), findOwnNode: () => findOwnNode(options) },

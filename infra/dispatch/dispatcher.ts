@@ -14,7 +14,7 @@ import type { StartOrder } from '../contract/jobs.ts';
 import { Batcher } from '../lib/batcher.ts';
 import { cellsOf, defineScript } from '../lib/redis.ts';
 import { isCluster } from '../lib/redis-cluster.ts';
-import { readStoreSkew } from '../lib/skew.ts';
+import { StoreClock } from '../lib/skew.ts';
 
 /** A start order that no runner took in this time is void, and a new one may be given. */
 export const START_ORDER_MS = 5_000;
@@ -22,7 +22,6 @@ export const START_ORDER_MS = 5_000;
 const START_CLAIM_MS = 3_000;
 /** Gateways look every second for what they miss. */
 const GIVEN_MS = 5_000;
-const CLOCK_MS = 5_000;
 /** A live sandbox is renewed by its runner well within this. */
 export const LIVE_MS = 15_000;
 
@@ -107,11 +106,12 @@ export class Dispatcher {
   readonly #isOnCluster: boolean;
   /** By deployment and the runners out of reach. */
   readonly #batchers = new LRUCache<string, Batcher<Dispatch, DispatchResult>>({ max: BATCHERS_MAX });
-  /** How far the store's clock is ahead of ours: scripts compare times with theirs. */
-  #skewMs = 0;
+  /** Scripts compare times with its. */
+  readonly clock: StoreClock;
 
   constructor(redis: Redis) {
     this.#redis = redis;
+    this.clock = new StoreClock(redis);
     this.#cells = cellsOf(redis);
     this.#isOnCluster = isCluster(redis);
     for (const [name, [file, keys]] of Object.entries(SCRIPTS)) {
@@ -133,20 +133,6 @@ export class Dispatcher {
     const commands = this.#redis as unknown as Record<string, Command>;
     if (this.#isOnCluster) args.splice(SCRIPTS[name][1], 0, absentKey(String(args[0])));
     return (commands[returnsBuffers ? `${name}Buffer` : name] as Command).apply(this.#redis, args);
-  }
-
-  /** Compares this process's clock with the store's, now and every few seconds, until the returned function is called. */
-  followClock(): () => void {
-    const read = () =>
-      readStoreSkew(this.#redis).then(
-        (skewMs) => (this.#skewMs = skewMs),
-        // The store is away; then there is nothing to dispatch either.
-        () => {},
-      );
-    void read();
-    const timer = setInterval(() => void read(), CLOCK_MS);
-    timer.unref();
-    return () => clearInterval(timer);
   }
 
   /**
@@ -193,7 +179,7 @@ export class Dispatcher {
       keys.inbox(''),
       keys.alive(''),
       unreachable,
-      ...items.flatMap(({ startByMs, envelope }) => [startByMs + this.#skewMs, envelope]),
+      ...items.flatMap(({ startByMs, envelope }) => [startByMs + this.clock.skewMs, envelope]),
     ])) as (number | string)[];
     return items.map((_, index) => readDispatch(flat[2 * index] as number, flat[2 * index + 1] as string));
   }
@@ -230,13 +216,13 @@ export class Dispatcher {
 
   /** Takes a waiting envelope out of the queue. False: it is not there any more, somebody took it. */
   async withdraw(deployment: string, startByMs: number, envelope: Buffer): Promise<boolean> {
-    const entry = Buffer.concat([Buffer.from(`${startByMs + this.#skewMs}\n`), envelope]);
+    const entry = Buffer.concat([Buffer.from(`${startByMs + this.clock.skewMs}\n`), envelope]);
     return (await this.#redis.lrem(this.#keys(deployment).wait(deployment), 1, entry)) > 0;
   }
 
   /** Puts an envelope back that was taken out of the queue and provably not started: it is next. */
   async requeue(deployment: string, invocation: string, startByMs: number, envelope: Buffer): Promise<void> {
-    const entry = Buffer.concat([Buffer.from(`${startByMs + this.#skewMs}\n`), envelope]);
+    const entry = Buffer.concat([Buffer.from(`${startByMs + this.clock.skewMs}\n`), envelope]);
     const keys = this.#keys(deployment);
     await this.#redis.multi().del(keys.given(invocation)).lpush(keys.wait(deployment), entry).exec();
   }
@@ -282,7 +268,7 @@ export class Dispatcher {
         this.#keys(order.dep).starting(order.dep),
         'XX',
         'CH',
-        Date.now() + this.#skewMs + START_CLAIM_MS,
+        Date.now() + this.clock.skewMs + START_CLAIM_MS,
         order.id,
       )) === 1
     );

@@ -9,6 +9,7 @@ import type { Redis } from 'ioredis';
 import type { Replica } from '../../sdk/protocol/swarm/resources.ts';
 import { RUNNER_DEAD_MS } from '../../sdk/protocol/limits.ts';
 import type { StartOrder } from '../../infra/contract/jobs.ts';
+import type { StoreClock } from '../../infra/lib/skew.ts';
 import { fast } from '../../infra/contract/keys.ts';
 import type { Instance } from '../pool/instance.ts';
 
@@ -24,12 +25,15 @@ const RECORD_MS = RUNNER_DEAD_MS * 4;
 export class Replicas {
   readonly #node: string;
   readonly #redis: Redis;
+  /** Whoever leads compares the times of all nodes' replicas. */
+  readonly #clock: Pick<StoreClock, 'now'>;
   readonly #tasks = new Map<string, Task>();
   #wasEmpty = false;
 
-  constructor(node: string, redis: Redis) {
+  constructor(node: string, redis: Redis, clock: Pick<StoreClock, 'now'>) {
     this.#node = node;
     this.#redis = redis;
+    this.#clock = clock;
   }
 
   get count(): number {
@@ -48,7 +52,7 @@ export class Replicas {
       revision: replica.revision ?? 0,
       node: this.#node,
       state: 'starting',
-      sinceMs: Date.now(),
+      sinceMs: this.#clock.now(),
     };
     this.#tasks.set(replica.task, { record });
     return true;
@@ -98,7 +102,7 @@ export class Replicas {
   }
 
   async report(): Promise<void> {
-    const now = Date.now();
+    const now = this.#clock.now();
     for (const [id, { record }] of this.#tasks)
       if (record.state === 'failed' && now - record.sinceMs > FAILED_KEPT_MS) this.#tasks.delete(id);
     const records = [...this.#tasks.values()].map(({ record }) => record);
@@ -113,7 +117,7 @@ export class Replicas {
     task.record = {
       ...task.record,
       state,
-      sinceMs: Date.now(),
+      sinceMs: this.#clock.now(),
       ...(message === undefined ? {} : { message }),
     };
   }

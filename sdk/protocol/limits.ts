@@ -131,9 +131,11 @@ export const TOKENS_MAX = 1_000;
 /** Streams of logs and build events one gateway serves at once: each holds a Redis connection. */
 export const FOLLOWERS_MAX = 256;
 
-/** A runner is dead when its heartbeat is older than this. */
 export const HEARTBEAT_MS = 500;
+/** A runner is dead when its heartbeat is older than this. */
 export const RUNNER_DEAD_MS = 2_500;
+/** How often it is looked for. Together they are less than the 3 s in which a dead runner is to be known everywhere. */
+export const RUNNER_LOOK_MS = 250;
 /**
  * A node that could not say that it lives for this long ends its replicas. Others are started in their place after
  * RUNNER_DEAD_MS at the earliest, so this is also the longest that one replica runs twice.

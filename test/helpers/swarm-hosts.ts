@@ -3,7 +3,11 @@ import { functionFixture } from './fixtures.ts';
 import type { Host, HostNetwork } from './hosts.ts';
 import { waitFor } from './wait.ts';
 
-/** 2.5 s until a node is given up, and what a start and a busy machine take. */
+/** What a busy machine may add. */
+const BUSY_MS = 2_000;
+/** A dead host is known everywhere within 3 s: after 2.5 s of silence, which is looked for four times a second. */
+export const DETECT_MS_MAX = 3_000 + BUSY_MS;
+/** That, and what a start elsewhere takes. */
 export const NOTICE_MS_MAX = 8_000;
 export const CALLERS = 8;
 const MOVE_MS_MAX = 30_000;
@@ -49,18 +53,21 @@ export class SwarmHosts {
     );
   }
 
-  async isUp(host: Host): Promise<boolean> {
-    return (await this.control.client.nodes()).some(
-      ({ id, status }) => id === host.nodeId && status === 'ready',
-    );
+  /** `ready`; `unready` while nothing new can start there; `down` when it gives no sign of life. */
+  async statusOf(host: Host): Promise<string | undefined> {
+    return (await this.control.client.nodes()).find(({ id }) => id === host.nodeId)?.status;
   }
 
   async untilUp(host: Host): Promise<void> {
-    await waitFor(`${host.name} is back`, () => this.isUp(host), MOVE_MS_MAX);
+    await waitFor(`${host.name} is back`, async () => (await this.statusOf(host)) === 'ready', MOVE_MS_MAX);
   }
 
   async untilGivenUp(host: Host): Promise<void> {
-    await waitFor(`${host.name} is given up`, async () => !(await this.isUp(host)), NOTICE_MS_MAX);
+    await waitFor(
+      `${host.name} is given up`,
+      async () => (await this.statusOf(host)) === 'down',
+      DETECT_MS_MAX,
+    );
   }
 
   async setAvailability(availability: 'active' | 'drain', hosts = this.runners): Promise<void> {

@@ -76,7 +76,7 @@ export function createServiceHandlers(parts: GatewayParts): Pick<Handlers, Servi
           'CONFLICT',
           `service "${name}" was never updated; there is nothing to go back to`,
         );
-      const updated = await services.update(rollBack(service, 'asked for', Date.now()));
+      const updated = await services.update(rollBack(service, 'asked for', parts.swarm.clock.now()));
       parts.swarm.reconcileSoon();
       return describe(updated);
     },
@@ -148,7 +148,7 @@ async function changeService(parts: GatewayParts, service: Service, body: Servic
           previousSpec: spec,
           updateStatus: {
             state: 'updating',
-            startedMs: Date.now(),
+            startedMs: parts.swarm.clock.now(),
             message: force ? 'forced' : `to ${changed.deployment}`,
           },
         }
@@ -193,7 +193,7 @@ async function describeServices(parts: GatewayParts, services: readonly Service[
         memoryBytes: deployment?.config.memory ?? 0,
         constraints: [...(deployment?.config.constraints ?? []), ...pins],
         load: new Map(),
-        nowMs: Date.now(),
+        nowMs: parts.swarm.clock.now(),
       });
       const lack =
         plan.message && `${plan.message}${pins.length > 0 ? `; its volumes want ${pins.join(' and ')}` : ''}`;

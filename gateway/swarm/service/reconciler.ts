@@ -13,6 +13,7 @@ import { fast as keys } from '../../../infra/contract/keys.ts';
 import type { Lead, PendingTask } from '../../../infra/swarm/lead.ts';
 import type { Services } from '../../../infra/swarm/services.ts';
 import type { Volumes } from '../../../infra/swarm/volumes.ts';
+import type { StoreClock } from '../../../infra/lib/skew.ts';
 import type { Log } from '../../../infra/lib/log.ts';
 import { planService, type Plan, type Situation } from './plan.ts';
 import { advanceUpdate } from './update.ts';
@@ -24,6 +25,8 @@ export interface ReconcilerOptions {
   readonly volumes: Volumes;
   readonly durable: Redis;
   readonly fast: Redis;
+  /** That replicas say their times in. */
+  readonly clock: Pick<StoreClock, 'now'>;
   readonly log: Log;
   /** Nodes that are up. */
   readNodes(): Promise<NodeRecord[]>;
@@ -104,7 +107,7 @@ export class Reconciler {
         ...(await pinToVolumes(this.#options.volumes, deployment)),
       ],
       load: world.load,
-      nowMs: Date.now(),
+      nowMs: this.#options.clock.now(),
     };
     await this.#tell(situation);
     const plan = planService(situation);
@@ -130,7 +133,7 @@ export class Reconciler {
       // Somebody else decided otherwise meanwhile, or its data is going: the next look knows.
       if (claimed.some((volume) => volume.node !== node || volume.removedMs !== undefined)) continue;
       const order = { id: task, dep: deployment, replica: { service: service.name, slot, task, revision } };
-      const untilMs = Date.now() + PENDING_MS;
+      const untilMs = this.#options.clock.now() + PENDING_MS;
       await lead.tryOrder(node, order, {
         task,
         service: service.name,
@@ -163,7 +166,8 @@ export class Reconciler {
     const reported = new Set(replicas.map(({ task }) => task));
     const up = new Set(nodes.map(({ id }) => id));
     const gone = [...pending].filter(
-      ([task, { node, untilMs }]) => reported.has(task) || !up.has(node) || untilMs < Date.now(),
+      ([task, { node, untilMs }]) =>
+        reported.has(task) || !up.has(node) || untilMs < this.#options.clock.now(),
     );
     for (const [task] of gone) pending.delete(task);
     await this.#options.lead.forget(gone.map(([task]) => task));

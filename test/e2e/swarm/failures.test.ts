@@ -135,7 +135,7 @@ describe('a swarm of three hosts', () => {
     // Those under way and those sent before it was noticed.
     expect(failed.length, summarize(failed)).toBeLessThanOrEqual(12);
     expect(longestGap(outcomes)).toBeLessThan(NOTICE_MS_MAX);
-    expect(await hosts.isUp(second)).toBe(true);
+    expect(await hosts.statusOf(second)).toBe('ready');
   });
 
   describe('with a service', () => {

@@ -62,7 +62,7 @@ describe('a swarm of five hosts', () => {
       if (isNoticed) await hosts.untilGivenUp(four);
       if (isNoticed) notes['noticed after'] = performance.now() - began;
       await traffic.more(calls);
-      if (!isNoticed) expect(await hosts.isUp(four)).toBe(true);
+      if (!isNoticed) expect(await hosts.statusOf(four)).not.toBe('down');
     } finally {
       await end();
     }
@@ -87,14 +87,18 @@ describe('a swarm of five hosts', () => {
     await hit({ label: 'killed', begin: () => four.crash(), end: () => four.start(['server']), ...isLost });
   });
 
-  thorough.each([
-    ['is cut off from everything', () => four.cutOff(others())],
-    ['reaches gateways and no store', () => four.cutOff(stores(), STORE_PORTS)],
+  const cuts: readonly [string, () => void][] = [
     ['is heard by nobody', () => four.cutOff(others(), [], 'out')],
     ['hears nobody', () => four.cutOff(others(), [], 'in')],
-  ])('gives up a host that %s, and takes it back', async (label, begin) => {
-    await hit({ label, begin, end: () => four.heal(), ...isLost });
-  });
+    ['is cut off from everything', () => four.cutOff(others())],
+    ['reaches gateways and no store', () => four.cutOff(stores(), STORE_PORTS)],
+  ];
+  it.each(FAULTS > 0 ? cuts : cuts.slice(0, 1))(
+    'gives up a host that %s, and takes it back',
+    async (label, begin) => {
+      await hit({ label, begin, end: () => four.heal(), ...isLost });
+    },
+  );
 
   thorough('routes around a runner that one gateway alone cannot reach', async () => {
     await hit({
@@ -258,17 +262,24 @@ describe('a swarm of five hosts', () => {
       },
     );
 
-    thorough('moves the replicas of a host that is drained, without a failed call', async () => {
-      const before = await soleReplica();
-      const host = hosts.runners.find(({ nodeId }) => nodeId === before.node) as Host;
+    it('moves the replica of a host that is drained, to clocks ahead and behind too, without a failed call', async () => {
+      await soleReplica();
       const load = startLoad(
         hosts.gateways.map(({ url }) => `${url}/f/solo`),
         4,
       );
       await waitFor('calls', () => load.outcomes.length > 20);
-      await hosts.setAvailability('drain', [host]);
-      await soleReplica((node) => node !== host.nodeId);
-      await waitFor('nothing is left', async () => (await one.client.node.tasks(host.nodeId)).length === 0);
+      for (const target of hosts.runners) {
+        const drained = hosts.runners.filter((host) => host !== target);
+        await hosts.setAvailability('active', [target]);
+        await hosts.setAvailability('drain', drained);
+        await soleReplica((node) => node === target.nodeId);
+        for (const { nodeId, name } of drained)
+          await waitFor(
+            `nothing is left on ${name}`,
+            async () => (await one.client.node.tasks(nodeId)).length === 0,
+          );
+      }
       expect(summarize(bad(await load.stop()))).toBe('');
     });
   });
@@ -302,7 +313,13 @@ describe('a swarm of five hosts', () => {
     await traffic.settle(
       `seed ${seed}`,
       // What was under way or sent before a fault was noticed, of each.
-      { lost: 4 * CALLERS * FAULTS, isRefusal: true, isBroken: true, gapMsMax: 2 * FAIL_OVER_MS_MAX },
+      {
+        lost: 4 * CALLERS * FAULTS,
+        dead: CALLERS,
+        isRefusal: true,
+        isBroken: true,
+        gapMsMax: 2 * FAIL_OVER_MS_MAX,
+      },
     );
     expect((await soleReplica()).node).toMatch(/^node-/);
     await waitFor(
