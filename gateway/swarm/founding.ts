@@ -6,8 +6,9 @@ import type { NetworkInterfaceInfo } from 'node:os';
 import type { Redis } from 'ioredis';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
-import type { SwarmInitRequest } from '../../sdk/protocol/swarm/resources.ts';
+import type { Member, SwarmInitRequest } from '../../sdk/protocol/swarm/resources.ts';
 import type { NodeRecord } from '../../sdk/protocol/api.ts';
+import { revokeAccess } from '../../infra/swarm/access.ts';
 import { embeddedBackbone, type Admission } from '../../infra/swarm/admission.ts';
 import { applyRedisTls, redisTlsSettings } from '../../infra/swarm/backbone-tls.ts';
 import {
@@ -16,7 +17,13 @@ import {
   digestOfCertificate,
   issueLeaf,
 } from '../../infra/swarm/certificates.ts';
-import { removeIdentity, swarmPorts, tryReadNode, writeIdentity } from '../../infra/swarm/identity.ts';
+import {
+  removeIdentity,
+  swarmPorts,
+  tryReadNode,
+  writeIdentity,
+  type NodeFile,
+} from '../../infra/swarm/identity.ts';
 import { createSecret, hashSecret } from '../../infra/swarm/join-token.ts';
 import type { Members, SwarmRecord } from '../../infra/swarm/members.ts';
 
@@ -99,7 +106,10 @@ function reachable(registry: string, node: { readonly address: string; readonly 
   return isOwn ? embeddedBackbone(node).registry : registry;
 }
 
-/** Takes every node out and stops listening for any. @throws SkiffError CONFLICT on a host that the swarm does not stand on */
+/**
+ * Takes every node out and stops listening for any. Functions, events and secrets stay in the stores.
+ * @throws SkiffError CONFLICT on a host that the swarm does not stand on, and while it has other managers
+ */
 export async function endSwarm(
   options: Pick<FoundingOptions, 'identityDir' | 'members' | 'durable' | 'fast'> & {
     readonly admission: Pick<Admission, 'remove'>;
@@ -107,15 +117,30 @@ export async function endSwarm(
 ): Promise<void> {
   const { identityDir, members, durable, fast, admission } = options;
   const node = tryReadNode(identityDir);
-  if (!node?.isBackbone)
-    throw new SkiffError('CONFLICT', 'the stores of this swarm are on another host; end it there');
-  for (const { id } of await members.list()) {
-    if (id === node.nodeId) await members.remove(id);
-    else await admission.remove(id);
-  }
-  for (const redis of [durable, fast]) await redis.call('CONFIG', 'SET', 'tls-port', '0');
+  const list = await members.list();
+  if (!node?.isBackbone) assertLastManager(node, list);
+  const others = list.filter(({ id }) => id !== node?.nodeId);
+  for (const { id } of others) await admission.remove(id);
+  if (node?.isBackbone)
+    for (const redis of [durable, fast]) await redis.call('CONFIG', 'SET', 'tls-port', '0');
   removeIdentity(identityDir);
+  if (node) await members.remove(node.nodeId);
   await members.removeSwarm();
+  // Who looks after users may have restored one meanwhile. Our own user, of a manager that joined, ends with us.
+  for (const { id } of [...others, ...list.filter((member) => member.id === node?.nodeId)])
+    await Promise.all([durable, fast].map((redis) => revokeAccess(redis, id).catch(() => {})));
+}
+
+/** Where the stores are elsewhere no host is the one that the swarm stands on: its last manager ends it. */
+function assertLastManager(node: NodeFile | undefined, list: readonly Member[]): void {
+  if (node?.role !== 'manager')
+    throw new SkiffError('CONFLICT', 'this host is no manager; a swarm is ended on its last one');
+  const others = list.filter(({ id, role }) => role === 'manager' && id !== node.nodeId);
+  if (others.length === 0) return;
+  throw new SkiffError(
+    'CONFLICT',
+    `the swarm has other managers: ${others.map(({ hostname }) => hostname).join(', ')}; it ends with the last one. Let those leave first: skiff swarm leave`,
+  );
 }
 
 /** Also after a renewal of the certificate. */

@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SkiffError } from '../../sdk/protocol/errors.ts';
-import { JoinAnswer } from '../../sdk/protocol/swarm/resources.ts';
+import { JoinAnswer, SwarmInfo } from '../../sdk/protocol/swarm/resources.ts';
 import { SWARM_SPOKEN } from '../../sdk/protocol/versions.ts';
 import { dataPaths, type ServerState } from '../contract/paths.ts';
 import { openRedis, redisUrls } from '../lib/redis.ts';
@@ -109,7 +109,8 @@ const STOP_MS_MAX = 60_000;
 
 /**
  * Stops this host's server, so that its calls end in their own time, tells a manager, and removes what it holds.
- * `isForced`: also when no manager can be told, and for the node that hosts the backbone, with which the swarm ends.
+ * `isForced`: also when no manager can be told; and for the last manager, and the node that hosts the backbone, with which the
+ * swarm ends.
  */
 export async function leaveSwarm(config: HostConfig, isForced: boolean): Promise<NodeFile> {
   const paths = dataPaths(config.SKIFF_DATA_DIR);
@@ -125,9 +126,29 @@ export async function leaveSwarm(config: HostConfig, isForced: boolean): Promise
     await dissolve(paths);
     return node;
   }
+  const isGuest = tryReadStores(paths.swarm) !== undefined;
+  const managers = await findManagers(config, paths, node);
+  if (node.role === 'manager' && managers?.length === 0) {
+    if (!isForced) {
+      throw new SkiffError(
+        'CONFLICT',
+        'this is the last manager of its swarm: if it leaves, the swarm ends for all nodes (functions stay in the stores). Make another host a manager first (skiff swarm join-token manager), or say --force to end the swarm',
+      );
+    }
+    await dissolve(paths);
+    // Who joined was given users of the stores, which are revoked now; the founder goes on with its own settings.
+    if (isGuest) await stopServer(paths);
+    return node;
+  }
+  if (!managers && !isForced) {
+    throw new SkiffError(
+      'UNAVAILABLE',
+      'neither the server of this host nor its stores can be asked which managers stay; start the server, or say --force to leave without telling anybody',
+    );
+  }
   await stopServer(paths);
   try {
-    await callAsNode(paths.swarm, await findManagers(config, node), '/swarm/leave', {});
+    await callAsNode(paths.swarm, managers ?? [], '/swarm/leave', {});
   } catch (error) {
     // Removed meanwhile: there is nothing more to revoke.
     const wasRemoved = error instanceof SkiffError && error.code === 'FORBIDDEN';
@@ -137,20 +158,29 @@ export async function leaveSwarm(config: HostConfig, isForced: boolean): Promise
   return node;
 }
 
-/** Whoever stays. A node that was removed can ask no store any more: then the manager that it joined by its registry. */
-async function findManagers(config: HostConfig, node: NodeFile): Promise<string[]> {
-  const { swarm } = dataPaths(config.SKIFF_DATA_DIR);
+/**
+ * Whoever stays, as this host's own server says, or the stores. A node that was removed can ask no store any more: then the
+ * manager that it joined by its registry. Undefined: nobody can say.
+ */
+async function findManagers(
+  config: HostConfig,
+  paths: DataPaths,
+  node: NodeFile,
+): Promise<string[] | undefined> {
+  const { address } = node;
+  const isOther = (manager: string) =>
+    !manager.startsWith(`${address}:`) && !manager.startsWith(`[${address}]:`);
+  const own = node.role === 'manager' ? await askServer(paths, 'GET').catch(() => undefined) : undefined;
+  if (own?.ok) return SwarmInfo.parse(await own.json()).managers.filter(isOther);
   const redis = openRedis(
-    redisUrls({ ...config, SKIFF_REDIS_URL: tryReadStores(swarm)?.durable ?? config.SKIFF_REDIS_URL })
+    redisUrls({ ...config, SKIFF_REDIS_URL: tryReadStores(paths.swarm)?.durable ?? config.SKIFF_REDIS_URL })
       .durable,
   );
   try {
     await redis.connect();
-    const managers = await listManagers(openMembers(redis), managerPortOf(node));
-    const own = `${node.address}:`;
-    return managers.filter((manager) => !manager.startsWith(own));
+    return (await listManagers(openMembers(redis), managerPortOf(node))).filter(isOther);
   } catch {
-    return node.registry === undefined ? [] : [new URL(node.registry).host];
+    return node.registry === undefined ? undefined : [new URL(node.registry).host];
   } finally {
     redis.disconnect();
   }
@@ -178,15 +208,18 @@ async function stopServer(paths: DataPaths): Promise<void> {
 }
 
 async function dissolve(paths: DataPaths): Promise<void> {
-  const state = tryReadState(paths);
-  if (!state) throw new SkiffError('UNAVAILABLE', 'the server of this host must run to end its swarm');
-  const token = readFileSync(paths.adminToken, 'utf8').trim();
-  const response = await fetch(`${state.url}/v1/swarm`, {
-    method: 'DELETE',
-    headers: { authorization: `Bearer ${token}` },
-  });
+  const response = await askServer(paths, 'DELETE');
+  if (!response) throw new SkiffError('UNAVAILABLE', 'the server of this host must run to end its swarm');
   if (response.ok) return;
   throw new SkiffError('UNAVAILABLE', `the server did not end its swarm: ${await response.text()}`);
+}
+
+/** Undefined when it does not run. */
+async function askServer(paths: DataPaths, method: 'GET' | 'DELETE'): Promise<Response | undefined> {
+  const state = tryReadState(paths);
+  if (!state || tryReadProcess(state.pid) === undefined) return undefined;
+  const token = readFileSync(paths.adminToken, 'utf8').trim();
+  return await fetch(`${state.url}/v1/swarm`, { method, headers: { authorization: `Bearer ${token}` } });
 }
 
 export function assertToken(token: string | undefined, env: Env): string {

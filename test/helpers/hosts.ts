@@ -337,8 +337,13 @@ export class HostNetwork {
     const [a = 0, b = 0] = randomBytes(2);
     this.#subnet = `10.${100 + (a % 100)}.${b}`;
     run('ip', ['link', 'add', this.#bridge, 'type', 'bridge']);
-    run('ip', ['addr', 'add', `${this.#subnet}.254/24`, 'dev', this.#bridge]);
+    run('ip', ['addr', 'add', `${this.address}/24`, 'dev', this.#bridge]);
     run('ip', ['link', 'set', this.#bridge, 'up']);
+  }
+
+  /** Of this side of the bridge: what listens there is reached by all hosts. */
+  get address(): string {
+    return `${this.#subnet}.254`;
   }
 
   get #bridge(): string {

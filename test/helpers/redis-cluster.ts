@@ -1,4 +1,4 @@
-/** A real Redis Cluster on loopback: three primaries with a third of the slots each, and a replica of each if asked for. */
+/** A real Redis Cluster on one address of this host: three primaries with a third of the slots each, and a replica of each if asked for. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -28,20 +28,26 @@ export interface TestCluster {
 }
 
 const PRIMARIES = 3;
-const settingsOf = (hasReplicas: boolean): string =>
-  '--bind 127.0.0.1 --cluster-enabled yes --cluster-node-timeout 1000 --cluster-allow-replica-migration no ' +
+const settingsOf = (address: string, hasReplicas: boolean): string =>
+  `--bind ${address} --protected-mode no ` +
+  '--cluster-enabled yes --cluster-node-timeout 1000 --cluster-allow-replica-migration no ' +
   '--appendonly yes --appendfsync always --maxmemory-policy noeviction --maxmemory 256mb ' +
   `--repl-diskless-sync-delay 0 --repl-ping-replica-period 1 --min-replicas-to-write ${hasReplicas ? 1 : 0}`;
 
 export async function startRedisCluster(
-  options: { readonly hasReplicas?: boolean } = {},
+  options: {
+    readonly hasReplicas?: boolean;
+    /** Absent: loopback. */
+    readonly address?: string;
+  } = {},
 ): Promise<TestCluster> {
+  const { address = '127.0.0.1' } = options;
   const folder = mkdtempSync(join(tmpdir(), 'skiff-cluster-'));
   const count = options.hasReplicas ? PRIMARIES * 2 : PRIMARIES;
   // The bus of a node has a port of its own.
   const all = await freePorts(count * 2);
   const ports = all.slice(0, count);
-  const settings = settingsOf(options.hasReplicas === true);
+  const settings = settingsOf(address, options.hasReplicas === true);
   const processes = new Map<number, ChildProcess>();
   function start(port: number): void {
     const dir = join(folder, String(port));
@@ -55,7 +61,10 @@ export async function startRedisCluster(
   for (const port of ports) start(port);
 
   const cli = (port: number, ...args: string[]): string =>
-    execFileSync('redis-cli', ['-p', String(port), ...args], { encoding: 'utf8', stdio: 'pipe' }).trim();
+    execFileSync('redis-cli', ['-h', address, '-p', String(port), ...args], {
+      encoding: 'utf8',
+      stdio: 'pipe',
+    }).trim();
   const tryCli = (port: number, ...args: string[]): string => {
     try {
       return cli(port, ...args);
@@ -66,7 +75,7 @@ export async function startRedisCluster(
   const alive = (): number[] => ports.filter((port) => processes.has(port));
 
   const cluster: TestCluster = {
-    url: `redis+cluster://${ports.map((port) => `127.0.0.1:${port}`).join(',')}`,
+    url: `redis+cluster://${ports.map((port) => `${address}:${port}`).join(',')}`,
     primaries: ports.slice(0, PRIMARIES),
     cli,
     idOf: (port) => cli(port, 'cluster', 'myid'),
@@ -109,7 +118,7 @@ export async function startRedisCluster(
       cli(port, 'cluster', 'set-config-epoch', String(i + 1));
     }
     for (const [i, port] of ports.entries())
-      cli(ports[0] as number, 'cluster', 'meet', '127.0.0.1', String(port), String(all[count + i]));
+      cli(ports[0] as number, 'cluster', 'meet', address, String(port), String(all[count + i]));
     await cluster.untilWhole();
     for (const [i, port] of ports.slice(PRIMARIES).entries())
       cli(port, 'cluster', 'replicate', cluster.idOf(cluster.primaries[i] as number));

@@ -113,7 +113,7 @@ function defineMembership(command: Command, session: Session): void {
   command
     .command('leave')
     .summary('stop the server of this host and take it out of its swarm')
-    .option('-f, --force', 'also without a manager to tell; on the first manager: end the swarm')
+    .option('-f, --force', 'also without a manager to tell; on the first or last manager: end the swarm')
     .action((options) => becomeHostProgram(session, ['leave', ...(options.force ? ['--force'] : [])]));
 }
 
