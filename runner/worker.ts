@@ -66,6 +66,8 @@ export interface WorkerOptions {
   readonly log: Log;
 }
 
+/** Reads end as their connections do, at once. */
+const LOOPS_MS_MAX = 500;
 const CLOCK_TICK_MS = 10;
 const STARTS_AT_ONCE = 8;
 const BLOCK_S = 1;
@@ -157,7 +159,9 @@ export class Worker {
     ]);
     await Promise.all([pool.close(), stems.close()]);
     for (const one of [...this.#options.inboxRedis, ...this.#options.demandRedis]) one.disconnect();
-    await Promise.allSettled(this.#loops);
+    // ioredis never settles a read that waits for a store that is away.
+    const limit = new Promise((resolve) => setTimeout(resolve, LOOPS_MS_MAX));
+    await Promise.race([Promise.allSettled(this.#loops), limit]);
   }
 
   /** Something was decided about this node: it need not wait for the next beat to do so. */
