@@ -89,7 +89,12 @@ export class Recovery {
         if (call.state !== 'queued') continue;
         // Seen for the first time it may be on its way.
         if (found && found.token === call.givenToken) await this.#ask(call, found);
-        else call.givenToken = found?.token;
+        else {
+          // It was put back, and slots may have become idle that it was not there for.
+          const wasGiven = !found && call.givenToken !== undefined;
+          call.givenToken = found?.token;
+          if (wasGiven) await this.#takeBack(call);
+        }
       }
     } catch {
       // The store is away; then nothing waits in it either.

@@ -281,12 +281,13 @@ export class Dispatcher {
 
   /**
    * Offers free slots. Output: the envelopes to run on the first tokens; the other tokens are idle now.
-   * `live` is the sandbox's member of the live set; `orderId` the start order that created it.
+   * `live` is the sandbox's member of the live set; `orderId` the start order that created it; `unreachable` gateways whose
+   * envelopes are not wanted, as `|a|b|`.
    */
   async offer(
     deployment: string,
     tokens: readonly string[],
-    options: { live?: string; orderId?: string } = {},
+    options: { live?: string; orderId?: string; unreachable?: string } = {},
   ): Promise<Buffer[]> {
     const keys = this.#keys(deployment);
     return (await this.#call('skiffOffer', true, [
@@ -299,6 +300,7 @@ export class Dispatcher {
       options.orderId ?? '',
       keys.given(''),
       GIVEN_MS,
+      options.unreachable ?? '',
       ...tokens,
     ])) as Buffer[];
   }

@@ -257,7 +257,8 @@ export class Intake {
   async #offer(instance: Instance, slots: readonly Slot[], orderId?: string): Promise<void> {
     if (instance.state !== 'active') return;
     const tokens = slots.map((slot) => instance.token(slot));
-    const live = { live: instance.liveMember, ...(orderId === undefined ? {} : { orderId }) };
+    const { unreachable } = this.#options.links();
+    const live = { live: instance.liveMember, unreachable, ...(orderId === undefined ? {} : { orderId }) };
     try {
       const envelopes = await this.#options.dispatcher.offer(instance.deployment.id, tokens, live);
       const coldMs = orderId === undefined ? 0 : instance.coldMs;

@@ -50,11 +50,15 @@ export interface LinksOptions {
 }
 
 const HELLO_MS_MAX = 5_000;
+/** For so long work of a gateway is left to others after its link was waited for in vain. */
+const MISSING_MS = 5_000;
+const MISSING_MAX = 100;
 
 export class Links {
   readonly #options: LinksOptions;
   readonly #links = new Map<string, GatewayLink>();
   readonly #waiters = new Set<() => void>();
+  readonly #missing = new LRUCache<string, true>({ max: MISSING_MAX, ttl: MISSING_MS });
 
   constructor(options: LinksOptions) {
     this.#options = options;
@@ -80,7 +84,16 @@ export class Links {
       clearTimeout(timer);
       this.#waiters.delete(resolve);
     }
-    return this.#links.get(gateway);
+    const link = this.#links.get(gateway);
+    if (!link) this.#missing.set(gateway, true);
+    return link;
+  }
+
+  /** Gateways whose links did not come, as `|a|b|`; '' for none. */
+  get unreachable(): string {
+    if (this.#missing.size === 0) return '';
+    const ids = [...this.#missing.keys()].filter((id) => !this.#links.has(id));
+    return ids.length === 0 ? '' : `|${ids.join('|')}|`;
   }
 
   *invocations(): IterableIterator<Invocation> {

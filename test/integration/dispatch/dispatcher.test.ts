@@ -200,6 +200,17 @@ describe('dispatch scripts', () => {
     expect(await send('one too many')).toEqual({ kind: 'full', waiting: QUEUE_DEPTH_MAX });
   });
 
+  it('an offer leaves work of gateways out of reach where it is, for runners that reach them', async () => {
+    await live();
+    const of = (id: string, gw: string) => JSON.stringify({ id, gw, payload: '"gw":"g9"' });
+    const sent = [of('one', 'g1'), of('two', 'g2'), of('three', 'g1'), of('four', 'g2')];
+    for (const text of sent) await send(text);
+    const taken = await dispatcher.offer('dep-1', [token(0), token(1), token(2)], { unreachable: '|g1|g9|' });
+    expect(taken.map(String)).toEqual([sent[1], sent[3]]);
+    expect(await redis.lrange(fast.idle('dep-1'), 0, '-1')).toEqual([token(2)]);
+    expect((await dispatcher.offer('dep-1', [token(0), token(1)])).map(String)).toEqual([sent[0], sent[2]]);
+  });
+
   it('an offer takes waiting work first, oldest first, and drops what has expired', async () => {
     await send('expired', { startByMs: Date.now() - 1, ...unknown });
     await send('first');
