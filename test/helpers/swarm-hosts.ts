@@ -4,7 +4,7 @@ import type { Host, HostNetwork } from './hosts.ts';
 import { waitFor } from './wait.ts';
 
 /** What a busy machine may add. */
-const BUSY_MS = 2_000;
+const BUSY_MS = 5_000;
 /** A dead host is known everywhere within 3 s: after 2.5 s of silence, which is looked for four times a second. */
 export const DETECT_MS_MAX = 3_000 + BUSY_MS;
 /** That, and what a start elsewhere takes. */
