@@ -4,7 +4,8 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
+import { askRedis } from './ask-redis.ts';
 import type { Host } from './hosts.ts';
 import { waitFor } from './wait.ts';
 
@@ -157,22 +158,7 @@ async function ask<Value>(
   port: number,
   question: (redis: Redis) => Promise<Value>,
 ): Promise<Value | undefined> {
-  const redis = new Redis({
-    host: address,
-    port,
-    ...(port === PORT ? { password: PASSWORD } : {}),
-    lazyConnect: true,
-    connectTimeout: 1_000,
-    commandTimeout: 1_000,
-    retryStrategy: () => null,
-  });
-  redis.on('error', () => {});
-  try {
-    await redis.connect();
-    return await question(redis);
-  } catch {
-    return undefined;
-  } finally {
-    redis.disconnect();
-  }
+  const secret = port === PORT ? { password: PASSWORD } : {};
+  const options = { host: address, port, ...secret, connectTimeout: 1_000, commandTimeout: 1_000 };
+  return askRedis(options, question);
 }

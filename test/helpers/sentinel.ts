@@ -4,8 +4,9 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { createAuthority, createKeyPair, issueLeaf } from '../../infra/swarm/certificates.ts';
+import { askRedis } from './ask-redis.ts';
 import { freePorts } from './ports.ts';
 import { waitFor } from './wait.ts';
 
@@ -96,22 +97,7 @@ export async function startSentinelCluster({ isEncrypted = false } = {}): Promis
     port: number,
     question: (redis: Redis) => Promise<Value>,
   ): Promise<Value | undefined> {
-    const redis = new Redis({
-      host: '127.0.0.1',
-      port,
-      lazyConnect: true,
-      retryStrategy: () => null,
-      ...(tls && { tls: { ca: tls.ca } }),
-    });
-    redis.on('error', () => {});
-    try {
-      await redis.connect();
-      return await question(redis);
-    } catch {
-      return undefined;
-    } finally {
-      redis.disconnect();
-    }
+    return askRedis({ host: '127.0.0.1', port, ...(tls && { tls: { ca: tls.ca } }) }, question);
   }
 
   async function primaryPort(): Promise<number> {

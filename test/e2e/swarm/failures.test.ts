@@ -7,6 +7,7 @@ import type { ServiceState } from '../../../sdk/client/index.ts';
 import { expectHonest } from '../../helpers/honest.ts';
 import type { Host } from '../../helpers/hosts.ts';
 import { bad, longestGap, more, startLoad, summarize } from '../../helpers/load.ts';
+import { expectTicksOnce } from '../../helpers/schedule-ticks.ts';
 import { CALLERS, NOTICE_MS_MAX } from '../../helpers/swarm-hosts.ts';
 import { ThreeHosts } from '../../helpers/three-hosts.ts';
 import { waitFor } from '../../helpers/wait.ts';
@@ -44,33 +45,8 @@ describe('a swarm of three hosts', () => {
     expect(summarize(bad(cut).filter(({ status }) => status !== 0 && status !== 503))).toBe('');
   });
 
-  it('fires every tick of a schedule once, also when the host that fires them loses the process that does', async () => {
-    const { schedules } = third.client;
-    const count = async (name: string) => (await first.client.eventStats()).counters[name] ?? 0;
-    const before = { succeeded: await count('succeeded'), accepted: await count('accepted') };
-    const began = performance.now();
-    await schedules.put('every-second', { function: 'echo', cron: '* * * * * *', overlap: 'allow' });
-    try {
-      await waitFor('ticks', async () => (await schedules.get('every-second')).fired >= 2);
-      const leads = (host: Host) => host.log('events').includes('this process fires schedules now');
-      const leader = leads(first) ? first : third;
-      process.kill(leader.pid('events'), 'SIGKILL');
-      const { fired } = await schedules.get('every-second');
-      await waitFor(
-        'ticks go on',
-        async () => (await schedules.get('every-second')).fired >= fired + 3,
-        30_000,
-      );
-    } finally {
-      await schedules.pause('every-second');
-    }
-    const { fired } = await schedules.get('every-second');
-    // Two that fire would be ahead of the clock.
-    expect(fired).toBeLessThanOrEqual((performance.now() - began) / 1_000 + 1);
-    await waitFor('all have run', async () => (await count('succeeded')) - before.succeeded === fired);
-    expect((await count('accepted')) - before.accepted).toBe(fired);
-    await schedules.remove('every-second');
-  });
+  it('fires every tick of a schedule once, also when the host that fires them loses the process that does', () =>
+    expectTicksOnce([first, third]));
 
   it('goes on when a host with all the work loses its power, and takes the host back', async () => {
     await hosts.moveTo(second);

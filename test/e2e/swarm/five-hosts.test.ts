@@ -12,6 +12,7 @@ import { FiveHosts } from '../../helpers/five-hosts.ts';
 import { STORE_PORTS } from '../../helpers/host-stores.ts';
 import type { Host } from '../../helpers/hosts.ts';
 import { bad, startLoad, summarize } from '../../helpers/load.ts';
+import { expectTicksOnce } from '../../helpers/schedule-ticks.ts';
 import { Traffic, type Allowed } from '../../helpers/traffic.ts';
 import { CALLERS } from '../../helpers/swarm-hosts.ts';
 import { waitFor } from '../../helpers/wait.ts';
@@ -202,34 +203,7 @@ describe('a swarm of five hosts', () => {
 
   thorough(
     'fires every tick of a schedule once, also when the host that fires them loses the process that does',
-    async () => {
-      const { schedules } = two.client;
-      const count = async (name: string) => (await one.client.eventStats()).counters[name] ?? 0;
-      const before = { succeeded: await count('succeeded'), accepted: await count('accepted') };
-      const began = performance.now();
-      await schedules.put('every-second', { function: 'echo', cron: '* * * * * *', overlap: 'allow' });
-      try {
-        await waitFor('ticks', async () => (await schedules.get('every-second')).fired >= 2);
-        const leads = (host: Host) => host.log('events').includes('this process fires schedules now');
-        const leader = leads(one) ? one : two;
-        process.kill(leader.pid('events'), 'SIGKILL');
-        const { fired } = await schedules.get('every-second');
-        const isOn = async () => (await schedules.get('every-second')).fired >= fired + 3;
-        await waitFor('ticks go on', isOn, 30_000);
-      } finally {
-        await schedules.pause('every-second');
-      }
-      const { fired } = await schedules.get('every-second');
-      // Two that fire would be ahead of the clock.
-      expect(fired).toBeLessThanOrEqual((performance.now() - began) / 1_000 + 1);
-      await waitFor(
-        'all have run',
-        async () => (await count('succeeded')) - before.succeeded === fired,
-        30_000,
-      );
-      expect((await count('accepted')) - before.accepted).toBe(fired);
-      await schedules.remove('every-second');
-    },
+    () => expectTicksOnce([one, two]),
   );
 
   describe('with a service', () => {
