@@ -1,6 +1,5 @@
 /** `skiff server cells`: opens both stores (the embedded one is started for it alone), moves, and says what to do next. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { openRedis, redisUrls } from '../../lib/redis.ts';
@@ -8,6 +7,9 @@ import { SkiffError } from '../../../sdk/protocol/errors.ts';
 import { redisSpecs } from '../backbone.ts';
 import type { HostConfig } from '../config.ts';
 import { createDataFolder, lockDataFolder } from '../data-folder.ts';
+import { LogFile } from '../process/log-file.ts';
+import { ManagedProcess, type ProcessObserver } from '../process/managed-process.ts';
+import { endRecordedProcess } from '../process/process-record.ts';
 import type { Terminal } from '../terminal.ts';
 import { abortMove, MOVER, moveStore } from './move.ts';
 
@@ -82,6 +84,7 @@ async function open(url: string, opened: Redis[]): Promise<Redis> {
 }
 
 const START_MS_MAX = 60_000;
+const SILENT: ProcessObserver = { onLine() {}, onDeath() {}, onStart() {} };
 
 /** Returns how to stop it. Nothing is started when the store is elsewhere. */
 async function startEmbedded(
@@ -91,22 +94,26 @@ async function startEmbedded(
 ): Promise<() => Promise<void>> {
   const spec = redisSpecs(config, paths, env).find(({ name }) => name === 'redis');
   if (!spec) return async () => {};
-  const child = spawn(spec.command, spec.args, { env: spec.env, cwd: spec.cwd, stdio: 'ignore' });
-  const ended = once(child, 'exit').catch(() => {});
+  // As the supervisor does: what a killed server left running is ended first, and its next start would end ours.
+  const recordFile = join(paths.run, `${spec.name}.process.json`);
+  await endRecordedProcess(recordFile, spec.stopMsMax);
+  const log = new LogFile(join(paths.log, `${spec.name}.log`));
+  const redis = new ManagedProcess(spec, { log, recordFile, observer: SILENT });
   const stop = async (): Promise<void> => {
-    child.kill('SIGTERM');
-    await ended;
+    await redis.stop();
+    log.close();
   };
-  const deadline = Date.now() + START_MS_MAX;
-  while (spec.isReady && !(await spec.isReady())) {
-    if (child.exitCode !== null || child.pid === undefined || Date.now() > deadline) {
-      await stop();
-      throw new SkiffError(
-        'UNAVAILABLE',
-        `the store in ${paths.redisDurable} cannot be started by ${spec.command}`,
-      );
+  redis.start();
+  const deadline = performance.now() + START_MS_MAX;
+  try {
+    while (!(await redis.isReady())) {
+      redis.assertViable();
+      if (performance.now() > deadline) throw redis.createNotReadyError(START_MS_MAX);
+      await sleep(50);
     }
-    await sleep(50);
+  } catch (error) {
+    await stop();
+    throw error;
   }
   return stop;
 }
