@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { openCatalog } from '../infra/catalog/catalog.ts';
 import { type Change, subscribeChanges } from '../infra/catalog/changes.ts';
 import { dataPaths } from '../infra/contract/paths.ts';
-import { Dispatcher } from '../infra/dispatch/dispatcher.ts';
+import { Dispatcher, GATHERED_SCRIPTS } from '../infra/dispatch/dispatcher.ts';
 import { followLayout } from '../infra/lib/layout.ts';
 import { createLog } from '../infra/lib/log.ts';
 import { cellsOf, openBlockingRedis, openRedis, openSubscriber, redisUrls } from '../infra/lib/redis.ts';
@@ -77,7 +77,10 @@ const telemetry = await startTelemetry('runner', process.env);
 shutdown.add('telemetry', () => telemetry.shutdown());
 const urls = redisUrls(config);
 const durableRedis = openRedis(urls.durable);
-const redis = openRedis(urls.fast, { enableAutoPipelining: true });
+const redis = openRedis(urls.fast, {
+  enableAutoPipelining: true,
+  autoPipeliningIgnoredCommands: [...GATHERED_SCRIPTS],
+});
 const cells = cellsOf(redis);
 const inboxRedis = cells.all.map(() => openBlockingRedis(urls.fast));
 const demandRedis = cells.all.map(() => openBlockingRedis(urls.fast));

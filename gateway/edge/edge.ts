@@ -55,7 +55,7 @@ export class Edge {
     const url = request.url ?? '/';
     const refusal = tryFindFault(url, request.rawHeaders) ?? this.#tryThrottle(request, url);
     if (refusal) return refusal;
-    this.#stalls.watch(request, response, Date.now());
+    this.#stalls.watch(request, response);
     if (request.headers.authorization !== undefined) this.#countFailure(request, response);
     return undefined;
   }

@@ -3,9 +3,8 @@ import { LINK_SPOKEN } from '../../sdk/protocol/versions.ts';
 import type { IncomingMessage } from 'node:http';
 import { SpanKind, type Span } from '@opentelemetry/api';
 import type { Deployment } from '../../sdk/protocol/api.ts';
-import { encodeHeadText } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
-import { encodeEnvelope, type RequestHead, type Route } from '../../sdk/protocol/invocation.ts';
+import { encodeEnvelopeTexts, type RequestHead } from '../../sdk/protocol/invocation.ts';
 import type { Scaling } from '../../infra/dispatch/dispatcher.ts';
 import { startSpan, traceparentOf } from '../../infra/lib/telemetry.ts';
 import type { Call } from './call.ts';
@@ -42,30 +41,26 @@ export function buildHead(call: Call, request: IncomingMessage, url: string): Re
   };
 }
 
-/** `token` is the leased slot to use. */
-export function buildRoute(call: Call, gateway: string, token?: string): Route {
+/**
+ * A `Route` as JSON; `token` is the leased slot to use. Put together by hand, which takes half as long as an object and
+ * its serialisation: its texts are ids, tokens and a checked traceparent, none of which has a character to be escaped.
+ */
+export function formatRoute(call: Call, gateway: string, token?: string): string {
+  const { deployment, stream, startByMs } = call;
+  const deadlineMs = Math.min(startByMs + deployment.config.timeout, call.deadlineMs);
   const traceparent = traceparentFor(call);
-  return {
-    v: LINK_SPOKEN.protocolMin,
-    id: call.id,
-    dep: call.deployment.id,
-    gw: gateway,
-    stream: call.stream,
-    startByMs: call.startByMs,
-    deadlineMs: Math.min(call.startByMs + call.deployment.config.timeout, call.deadlineMs),
-    more: call.body !== undefined,
-    enqueuedMs: call.receivedMs,
-    ...(call.depth > 0 ? { depth: call.depth } : {}),
-    ...(traceparent ? { traceparent } : {}),
-    ...(call.isDurable ? { durable: true } : {}),
-    ...(token === undefined ? {} : { token }),
-  };
+  let text = `{"v":${LINK_SPOKEN.protocolMin},"id":"${call.id}","dep":"${deployment.id}","gw":"${gateway}","stream":${stream},"startByMs":${startByMs},"deadlineMs":${deadlineMs},"more":${call.body !== undefined},"enqueuedMs":${call.receivedMs}`;
+  if (call.depth > 0) text += `,"depth":${call.depth}`;
+  if (traceparent !== undefined) text += `,"traceparent":"${traceparent}"`;
+  if (call.isDurable) text += ',"durable":true';
+  if (token !== undefined) text += `,"token":"${token}"`;
+  return `${text}}`;
 }
 
 /** The envelope of a call whose payload is there, for the queue. */
 export function enclose(call: Call, gateway: string): Buffer {
   const { head, body } = call.payload as NonNullable<Call['payload']>;
-  return encodeEnvelope(buildRoute(call, gateway), encodeHeadText(head, body));
+  return encodeEnvelopeTexts(formatRoute(call, gateway), head, body);
 }
 
 export function scalingOf(deployment: Deployment): Scaling {

@@ -7,7 +7,7 @@
 import type { Span } from '@opentelemetry/api';
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { ERRORS, type FailureCause } from '../../sdk/protocol/errors.ts';
-import { END, FrameType, parseHead, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
+import { END, FrameType, parseJson, splitHead, type Frame } from '../../sdk/protocol/frame.ts';
 import {
   parseTiming,
   TIMING_BYTES,
@@ -16,10 +16,12 @@ import {
 } from '../../sdk/protocol/invocation.ts';
 import { HEAD_BYTES_MAX, STREAM_WINDOW_BYTES } from '../../sdk/protocol/limits.ts';
 import type { CallRequest, CallResponse } from './caller.ts';
-import { failureOfCause, tryBuildHeaders, tryReadHead, writeFailure, type FailureInfo } from './answer.ts';
+import { failureOfCause, tryBuildHeaders, writeFailure, type FailureInfo } from './answer/answer.ts';
+import type { AnswerHeads } from './answer/answer-heads.ts';
 import { RequestBody } from './request-body.ts';
 
 export interface CallOwner {
+  readonly heads: AnswerHeads;
   /** Sends a frame to the runner that has this call; false when there is no link. */
   send(call: Call, type: number, payload?: Buffer): boolean;
   /** Sends the call out again. */
@@ -148,15 +150,15 @@ export class Call {
   #onResponse(frame: Frame): void {
     if (this.state === 'answering') return;
     this.timing = parseTiming(frame.payload);
-    let parsed: { head: unknown; body: Buffer };
+    let parsed: { text: string; body: Buffer };
     try {
-      parsed = parseHead(frame.payload, TIMING_BYTES);
+      parsed = splitHead(frame.payload, TIMING_BYTES);
     } catch {
       return this.#failInvalid();
     }
     const headBytes = frame.payload.length - TIMING_BYTES - 4 - parsed.body.length;
     if (headBytes > HEAD_BYTES_MAX) return this.#failInvalid();
-    const head = tryReadHead(parsed.head);
+    const head = this.#owner.heads.tryRead(this.deployment.id, parsed.text);
     const isBodiless = this.request.method === 'HEAD' || head?.status === 204 || head?.status === 304;
     const headers =
       head &&

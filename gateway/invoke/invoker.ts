@@ -11,21 +11,18 @@ import { EMPTY, FrameType, type Frame } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import type { RequestHead } from '../../sdk/protocol/invocation.ts';
-import {
-  CALL_DEPTH_MAX,
-  HEAD_BYTES_MAX,
-  QUEUE_WAIT_MS_MAX,
-  URL_BYTES_MAX,
-} from '../../sdk/protocol/limits.ts';
-import { parseToken, type Dispatcher, type DispatchResult } from '../../infra/dispatch/dispatcher.ts';
+import { StreamTable } from '../../sdk/protocol/stream-table.ts';
+import { CALL_DEPTH_MAX, HEAD_BYTES_MAX, QUEUE_WAIT_MS_MAX } from '../../sdk/protocol/limits.ts';
+import { runnerOf, type Dispatcher, type DispatchResult } from '../../infra/dispatch/dispatcher.ts';
 import type { Log } from '../../infra/lib/log.ts';
 import { isUnsent } from '../../infra/lib/unavailable.ts';
-import { writeFailure } from './answer.ts';
-import { buildHead, buildRoute, enclose, scalingOf, startCallSpan } from './call-head.ts';
+import { writeFailure } from './answer/answer.ts';
+import { AnswerHeads } from './answer/answer-heads.ts';
+import { buildHead, enclose, formatRoute, scalingOf, startCallSpan } from './call-head.ts';
 import { Call, type CallOwner } from './call.ts';
 import type { CallRequest, CallResponse, PlatformCall } from './caller.ts';
 import { Estimates } from './estimates.ts';
-import { Leases } from './leases.ts';
+import { Leases, type LeasedSlot } from './leases.ts';
 import type { Links } from './links.ts';
 import { Recovery } from './recovery.ts';
 import { bodyKind, readInline } from './request-body.ts';
@@ -59,8 +56,9 @@ const HEAD_TEXT_MAX = 4 * HEAD_BYTES_MAX;
 const GRACE_MS = 3_000;
 
 export class Invoker implements CallOwner {
+  readonly heads = new AnswerHeads();
   readonly #options: InvokerOptions;
-  readonly #calls = new Map<number, Call>();
+  readonly #calls = new StreamTable<Call>();
   readonly #leases: Leases;
   readonly #recovery: Recovery;
   readonly #estimates = new Estimates();
@@ -92,12 +90,6 @@ export class Invoker implements CallOwner {
   /** `request` listener for URLs that begin with /f/. */
   handle(request: IncomingMessage, response: ServerResponse): void {
     const url = request.url ?? '/';
-    if (url.length > URL_BYTES_MAX) {
-      return writeFailure(response, {
-        code: 'URL_TOO_LONG',
-        detail: `the URL has ${url.length} bytes; the limit is ${URL_BYTES_MAX}`,
-      });
-    }
     const target = tryParseTarget(url);
     if (!target)
       return writeFailure(response, {
@@ -217,15 +209,14 @@ export class Invoker implements CallOwner {
         detail: `headers and URL are larger than ${HEAD_BYTES_MAX} bytes`,
       });
     }
-    const token = this.#leases.begin(call.deployment.id);
+    const lease = this.#leases.begin(call.deployment.id);
     call.payload = { head: json, body };
-    if (token !== undefined && this.#sendLeased(call, token, json, body)) return;
+    if (lease && this.#sendLeased(call, lease, json, body)) return;
     call.envelope = enclose(call, this.#options.gateway);
     void this.#dispatch(call);
   }
 
-  #sendLeased(call: Call, token: string, head: string, body: Buffer): boolean {
-    const { runner } = parseToken(token);
+  #sendLeased(call: Call, { token, runner }: LeasedSlot, head: string, body: Buffer): boolean {
     const connection = this.#options.links().get(runner);
     if (!connection) {
       this.#leases.end(call.deployment.id, token, true);
@@ -237,7 +228,7 @@ export class Invoker implements CallOwner {
     call.runner = runner;
     call.state = 'sent';
     call.dispatches++;
-    const route = JSON.stringify(buildRoute(call, this.#options.gateway, token));
+    const route = formatRoute(call, this.#options.gateway, token);
     connection.sendTexts(FrameType.REQUEST, call.stream, route, head, body);
     return true;
   }
@@ -274,7 +265,7 @@ export class Invoker implements CallOwner {
         call.state = 'sent';
         call.sentMs = Date.now();
         call.token = result.token;
-        call.runner = parseToken(result.token).runner;
+        call.runner = runnerOf(result.token);
         this.#options.links().ensure(call.runner, (runner) => this.#recovery.onLate(call, runner));
       }
     } catch (error) {
@@ -293,7 +284,7 @@ export class Invoker implements CallOwner {
   #dropUnwanted(call: Call, result: DispatchResult): void {
     if (result.kind === 'queued') return this.withdraw(call);
     if (result.kind !== 'sent') return;
-    const { runner } = parseToken(result.token);
+    const runner = runnerOf(result.token);
     const reason = Buffer.from('{"reason":"client disconnected"}');
     this.#options.links().get(runner)?.send(FrameType.CANCEL, call.stream, reason);
   }

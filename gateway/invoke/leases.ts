@@ -6,10 +6,15 @@
  * renewals goes back.
  */
 import { LEASE_MS } from '../../sdk/protocol/limits.ts';
-import type { Dispatcher } from '../../infra/dispatch/dispatcher.ts';
+import { runnerOf, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 
-interface Lease {
+/** What a call gets of it. */
+export interface LeasedSlot {
   readonly token: string;
+  readonly runner: string;
+}
+
+interface Lease extends LeasedSlot {
   expiresMs: number;
   isInUse: boolean;
   wasUsed: boolean;
@@ -49,7 +54,7 @@ export class Leases {
   }
 
   /** Counts a call that begins, and gives it a slot if one is at hand. */
-  begin(deployment: string): string | undefined {
+  begin(deployment: string): LeasedSlot | undefined {
     if (!this.isEnabled) return undefined;
     let shelf = this.#shelves.get(deployment);
     if (!shelf) this.#shelves.set(deployment, (shelf = new Shelf()));
@@ -65,7 +70,7 @@ export class Leases {
       }
       lease.isInUse = true;
       lease.wasUsed = true;
-      return lease.token;
+      return lease;
     }
     if (shelf.calls >= HOT_CALLS) this.#ask(deployment, shelf);
     return undefined;
@@ -126,6 +131,7 @@ export class Leases {
         for (const token of tokens) {
           const lease = {
             token,
+            runner: runnerOf(token),
             expiresMs: askedMs + LEASE_MS,
             isInUse: false,
             wasUsed: true,

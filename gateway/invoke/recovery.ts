@@ -5,7 +5,7 @@
  */
 import { FrameType } from '../../sdk/protocol/frame.ts';
 import type { FrameConnection } from '../../infra/link/connection.ts';
-import { parseToken, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
+import { runnerOf, type Dispatcher } from '../../infra/dispatch/dispatcher.ts';
 import type { Call } from './call.ts';
 
 export interface RecoveryOptions {
@@ -105,7 +105,7 @@ export class Recovery {
 
   /** Who took it says that it has not begun, and it goes elsewhere, or begins soon. Who is dead says nothing any more. */
   async #ask(call: Call, { token, isAlive }: { token: string; isAlive: boolean }): Promise<void> {
-    const { runner } = parseToken(token);
+    const runner = runnerOf(token);
     // One that lives and has no link to us puts it back by itself.
     if (isAlive) return this.#options.linkTo(runner)?.sendJson(FrameType.ASK, call.stream, { token });
     const isInInbox = await this.#options.dispatcher.withdrawFromInbox(

@@ -61,6 +61,17 @@ export function parseToken(text: string): Token {
   return { runner, epoch, sandbox, slot: Number(slot), generation: Number(generation) };
 }
 
+/** The runner alone. */
+export function runnerOf(token: string): string {
+  return token.slice(0, token.indexOf('|'));
+}
+
+/**
+ * For connections that send what is asked in one turn together: these are gathered already (a turn's calls, a turn's
+ * slots), and gathering them again would cost each a turn more.
+ */
+export const GATHERED_SCRIPTS: readonly string[] = ['skiffDispatch', 'skiffOffer'];
+
 interface Dispatch {
   readonly scaling: Scaling;
   readonly envelope: Buffer;

@@ -21,6 +21,10 @@ export class Batcher<Item, Result> {
   #waiting: Pending<Item, Result>[] = [];
   #inFlight = 0;
   #isPlanned = false;
+  readonly #begin = (): void => {
+    this.#isPlanned = false;
+    this.#flush();
+  };
 
   constructor(options: BatcherOptions<Item, Result>) {
     this.#options = options;
@@ -29,13 +33,11 @@ export class Batcher<Item, Result> {
   add(item: Item): Promise<Result> {
     const { promise, resolve, reject } = Promise.withResolvers<Result>();
     this.#waiting.push({ item, resolve, reject });
-    // At the end of this turn: what comes in one turn belongs together.
     if (!this.#isPlanned) {
       this.#isPlanned = true;
-      setImmediate(() => {
-        this.#isPlanned = false;
-        this.#flush();
-      });
+      // At the end of this turn: what comes in one turn belongs together. The first of a quiet time waits for nobody.
+      if (this.#inFlight === 0) process.nextTick(this.#begin);
+      else setImmediate(this.#begin);
     }
     return promise;
   }

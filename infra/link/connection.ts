@@ -24,6 +24,8 @@ const BATCH_BYTES = 64 * 1024;
 const BUSY_FRAMES = 3;
 const FULL_FRAMES = 16;
 const HOLD_TURNS_MAX = 8;
+/** Frames that follow each other faster than this belong to one row: a call alone takes its caller longer. */
+const ROW_GAP_MS = 0.05;
 /** Of one UTF-16 code unit. */
 const UTF8_BYTES_MAX = 3;
 
@@ -38,13 +40,10 @@ export class FrameConnection {
   #frames = 0;
   #lastFrames = 0;
   #heldTurns = 0;
-  /** Frames since this turn of the event loop began. */
-  #turnFrames = 0;
+  /** Frames in a row, and when the last one came. */
+  #rowFrames = 0;
+  #lastFrameMs = 0;
   readonly #flush = (): void => this.#flushOrHold();
-  readonly #endTurn = (): void => {
-    if (this.#turnFrames >= BUSY_FRAMES) this.#lastFrames = this.#turnFrames;
-    this.#turnFrames = 0;
-  };
 
   constructor(socket: Socket, handlers: ConnectionHandlers) {
     this.socket = socket;
@@ -126,14 +125,18 @@ export class FrameConnection {
 
   #countFrame(): void {
     this.#frames++;
-    if (++this.#turnFrames === 1) setImmediate(this.#endTurn);
+    // Asked of the clock: to be told that the turn is over costs a turn of its own, each time.
+    const now = performance.now();
+    if (now - this.#lastFrameMs > ROW_GAP_MS) this.#rowFrames = 0;
+    this.#lastFrameMs = now;
+    if (++this.#rowFrames >= BUSY_FRAMES) this.#lastFrames = this.#rowFrames;
   }
 
   #planFlush(): void {
     if (!this.#isFlushPlanned) {
       this.#isFlushPlanned = true;
-      // The first frame of a quiet turn leaves as soon as its callback ends; others wait for what else the turn brings.
-      if (this.#lastFrames < BUSY_FRAMES && this.#turnFrames === 1) process.nextTick(this.#flush);
+      // A frame by itself leaves as soon as its callback ends; the others of a row wait for what else the turn brings.
+      if (this.#lastFrames < BUSY_FRAMES && this.#rowFrames === 1) process.nextTick(this.#flush);
       else setImmediate(this.#flush);
     }
   }

@@ -69,9 +69,13 @@ export class Channel {
     this.#targets = new Map(own);
   }
 
-  /** Nothing is kept of invocations that can make no calls. */
+  /** Nothing needs to be kept of invocations that can make no calls. */
+  mayCall(isDurable: boolean): boolean {
+    return isDurable || this.#targets.size > 0;
+  }
+
   begin(stream: number, origin: CallOrigin): void {
-    if (this.#targets.size > 0 || origin.isDurable) this.#origins.set(stream, origin);
+    if (this.mayCall(origin.isDurable === true)) this.#origins.set(stream, origin);
   }
 
   /** The invocation is over, or is to stop: nobody waits for its calls any more. */

@@ -70,7 +70,7 @@ export class Intake {
       link.connection.sendJson(FrameType.REFUSED | END, route.stream, { reason: 'slot' });
       return;
     }
-    this.#begin(link, found.instance, found.slot, route, payload, 0);
+    this.#begin(link, found.instance, found.slot, route, payload, 0, false);
   }
 
   /** A gateway misses a call that it put into our inbox. */
@@ -91,7 +91,7 @@ export class Intake {
   run(instance: Instance, slot: Slot, route: Route, payload: Buffer, coldMs: number, isQueued = false): void {
     const link = this.#options.links().get(route.gw);
     if (Date.now() > route.startByMs + (link?.skewMs ?? 0)) return this.#release(instance, slot);
-    if (link) return this.#begin(link, instance, slot, route, payload, coldMs);
+    if (link) return this.#begin(link, instance, slot, route, payload, coldMs, isQueued);
     slot.stream = -1;
     void this.#options
       .links()
@@ -99,7 +99,7 @@ export class Intake {
       .then((late) => {
         slot.stream = 0;
         if (late && instance.state !== 'gone' && Date.now() <= route.startByMs + late.skewMs) {
-          this.#begin(late, instance, slot, route, payload, coldMs);
+          this.#begin(late, instance, slot, route, payload, coldMs, isQueued);
           return;
         }
         if (isQueued && !late) this.#requeue(instance, route, payload);
@@ -136,7 +136,8 @@ export class Intake {
 
   /** Its gateway asked for it before it was here, was told that it is not, and has sent it elsewhere. */
   #wasRefused(route: Route, token: string): boolean {
-    return this.#options.links().get(route.gw)?.refused.has(`${route.stream} ${token}`) === true;
+    const refused = this.#options.links().get(route.gw)?.refused;
+    return refused !== undefined && refused.size > 0 && refused.has(`${route.stream} ${token}`);
   }
 
   #refuse(route: Route): void {
@@ -153,6 +154,7 @@ export class Intake {
     route: Route,
     payload: Buffer,
     coldMs: number,
+    isFromQueue: boolean,
   ): void {
     if (!speaks(LINK_SPOKEN, route.v ?? 1)) return this.#refuseVersion(link, instance, slot, route);
     const { skewMs } = link;
@@ -171,16 +173,19 @@ export class Intake {
     });
     link.invocations.set(route.stream, invocation);
     const deadlineMs = Math.min(Date.now() + instance.deployment.config.timeout, route.deadlineMs + skewMs);
-    instance.channel.begin(slot.stream, {
-      line: link.calls,
-      invocation: route.id,
-      depth: route.depth ?? 0,
-      deadlineMs,
-      skewMs,
-      traceparent: traceparentOf(span) ?? route.traceparent,
-      isDurable: route.durable === true,
-    });
-    invocation.start(needsRewrite ? rewriteHead(payload, deadlineMs, span) : payload);
+    const isDurable = route.durable === true;
+    if (instance.channel.mayCall(isDurable)) {
+      instance.channel.begin(slot.stream, {
+        line: link.calls,
+        invocation: route.id,
+        depth: route.depth ?? 0,
+        deadlineMs,
+        skewMs,
+        traceparent: traceparentOf(span) ?? route.traceparent,
+        isDurable,
+      });
+    }
+    invocation.start(needsRewrite ? rewriteHead(payload, deadlineMs, span) : payload, isFromQueue);
   }
 
   /** Another runner of this version could not read it either: its caller is told. */

@@ -7,6 +7,7 @@
 import type { Server, Socket } from 'node:net';
 import { LRUCache } from 'lru-cache';
 import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
+import { StreamTable } from '../../sdk/protocol/stream-table.ts';
 import { agreeOn, describeSpoken, LINK_SPOKEN, type Spoken } from '../../sdk/protocol/versions.ts';
 import { FrameConnection } from '../../infra/link/connection.ts';
 import type { Log } from '../../infra/lib/log.ts';
@@ -26,7 +27,7 @@ const REFUSED_MAX = 10_000;
 export class GatewayLink {
   readonly gateway: string;
   readonly connection: FrameConnection;
-  readonly invocations = new Map<number, Invocation>();
+  readonly invocations = new StreamTable<Invocation>();
   /** Calls that functions here make to others. */
   readonly calls: CallLine;
   /** How far the gateway's clock is behind ours: to be added to its times. */

@@ -6,6 +6,7 @@
 import type { Deployment } from '../../sdk/protocol/api.ts';
 import { FrameType, parseJson, type Frame } from '../../sdk/protocol/frame.ts';
 import type { GuestLog } from '../../sdk/protocol/invocation.ts';
+import { StreamTable } from '../../sdk/protocol/stream-table.ts';
 import { LOG_BYTES_PER_SECOND_MAX, LOG_LINES_PER_SECOND_MAX } from '../../sdk/protocol/limits.ts';
 import { formatToken } from '../../infra/dispatch/dispatcher.ts';
 import type { SandboxExit } from '../../infra/sandbox/contract.ts';
@@ -62,9 +63,9 @@ export class Instance {
   beforeEnd: (() => Promise<void>) | undefined;
   readonly #owner: InstanceOwner;
   readonly #log: FunctionLog;
-  readonly #sinks = new Map<number, StreamSink>();
+  readonly #sinks = new StreamTable<StreamSink>();
   /** Streams whose answer has ended but whose waitUntil has not. */
-  readonly #unsettled = new Set<number>();
+  readonly #unsettled = new StreamTable<true>();
   #isFrozen = false;
   /** What needs it awake beside its calls. */
   #holds = 0;
@@ -120,12 +121,10 @@ export class Instance {
     const stream = this.guest.openStream();
     slot.stream = stream;
     this.#sinks.set(stream, sink);
-    this.#unsettled.add(stream);
+    this.#unsettled.set(stream, true);
     if (this.#unsettled.size > UNSETTLED_MAX) this.guest.violate('it never settles its calls');
     this.uses++;
     this.lastUsedMs = Date.now();
-    if (this.#freezeTimer) clearTimeout(this.#freezeTimer);
-    this.#freezeTimer = undefined;
     if (this.#isFrozen) this.#setFrozen(false);
     return stream;
   }
@@ -186,13 +185,15 @@ export class Instance {
     else setImmediate(() => this.guest.kill());
   }
 
-  #planFreeze(): void {
+  /** One timer, which looks again when there was a call meanwhile: one for each call would cost it more than its frames. */
+  #planFreeze(afterMs = FREEZE_AFTER_MS): void {
     if (this.#sinks.size > 0 || this.#freezeTimer || this.state !== 'active') return;
     this.#freezeTimer = setTimeout(() => {
       this.#freezeTimer = undefined;
-      if (this.isQuiet && this.state === 'active') this.#setFrozen(true);
-      else this.#planFreeze();
-    }, FREEZE_AFTER_MS);
+      const leftMs = this.lastUsedMs + FREEZE_AFTER_MS - Date.now();
+      if (this.isQuiet && this.state === 'active' && leftMs <= 0) this.#setFrozen(true);
+      else this.#planFreeze(leftMs > 0 ? leftMs : FREEZE_AFTER_MS);
+    }, afterMs);
     this.#freezeTimer.unref();
   }
 

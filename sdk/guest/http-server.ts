@@ -22,6 +22,7 @@ import type {
   ResponseHead,
 } from '../protocol/invocation.ts';
 import { DATA_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES, TIMEOUT_MS_MAX } from '../protocol/limits.ts';
+import { StreamTable } from '../protocol/stream-table.ts';
 import { GuestConnection } from './channel/connection.ts';
 import type { Handler } from './channel/invocation.ts';
 
@@ -48,7 +49,7 @@ export class HttpBridge {
   readonly server: Server;
   readonly connection: GuestConnection;
   readonly #options: HttpBridgeOptions;
-  readonly #exchanges = new Map<number, Exchange>();
+  readonly #exchanges = new StreamTable<Exchange>();
   #lastStream = 0;
 
   constructor(options: HttpBridgeOptions) {

@@ -123,18 +123,23 @@ export function encodeHeadText(json: string, body: Buffer = EMPTY): Buffer {
  * wrong.
  */
 export function parseHead(payload: Buffer, at = 0): { head: unknown; body: Buffer } {
+  const { text, body } = splitHead(payload, at);
+  try {
+    return { head: JSON.parse(text), body };
+  } catch {
+    throw new FrameError('head is not JSON');
+  }
+}
+
+/** The same without parsing the head. */
+export function splitHead(payload: Buffer, at = 0): { text: string; body: Buffer } {
   const length = payload.length - at;
   if (length < 4) throw new FrameError(`head frame of ${length} bytes; at least 4 are needed`);
   const headBytes = payload.readUInt32LE(at);
   if (headBytes > length - 4) throw new FrameError(`head of ${headBytes} bytes in a payload of ${length}`);
   const bodyAt = at + 4 + headBytes;
-  let head: unknown;
-  try {
-    head = JSON.parse(payload.toString('utf8', at + 4, bodyAt));
-  } catch {
-    throw new FrameError('head is not JSON');
-  }
-  return { head, body: bodyAt === payload.length ? EMPTY : payload.subarray(bodyAt) };
+  const text = payload.toString('utf8', at + 4, bodyAt);
+  return { text, body: bodyAt === payload.length ? EMPTY : payload.subarray(bodyAt) };
 }
 
 export function parseJson(payload: Buffer): unknown {

@@ -167,6 +167,20 @@ export interface CallFailure {
 
 export const GUEST_PROTOCOL = 1;
 
+/** The same of a route and a head that are JSON already. */
+export function encodeEnvelopeTexts(route: string, head: string, body: Buffer): Buffer {
+  const routeBytes = Buffer.byteLength(route);
+  const headBytes = Buffer.byteLength(head);
+  const headAt = 4 + routeBytes;
+  const envelope = Buffer.allocUnsafe(headAt + 4 + headBytes + body.length);
+  envelope.writeUInt32LE(routeBytes, 0);
+  envelope.write(route, 4, routeBytes, 'utf8');
+  envelope.writeUInt32LE(headBytes, headAt);
+  envelope.write(head, headAt + 4, headBytes, 'utf8');
+  body.copy(envelope, headAt + 4 + headBytes);
+  return envelope;
+}
+
 export function encodeEnvelope(route: Route, requestPayload: Buffer): Buffer {
   const json = JSON.stringify(route);
   const routeBytes = Buffer.byteLength(json);

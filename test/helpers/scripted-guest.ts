@@ -165,6 +165,7 @@ export class GuestBench {
         });
         invocation.start(
           encodeHead({ id: 'x', method: 'GET', url: 'http://x/', headers: [], deadlineMs: now }, body),
+          false,
         );
         return { invocation, stream: slot.stream, answers, ended: ended.promise };
       },

@@ -20,6 +20,7 @@ import {
   type LoadResult,
   type RequestHead,
 } from '../../protocol/invocation.ts';
+import { StreamTable } from '../../protocol/stream-table.ts';
 import { FrameWriter, type WriteBytes } from './frame-writer.ts';
 import { OutgoingCalls } from './outgoing.ts';
 import { type Handler, Invocation, type InvocationHost } from './invocation.ts';
@@ -53,7 +54,7 @@ export class GuestConnection {
   readonly calls: OutgoingCalls;
   readonly #options: ConnectionOptions;
   readonly #reader: FrameReader;
-  readonly #invocations = new Map<number, Invocation>();
+  readonly #invocations = new StreamTable<Invocation>();
   #host: InvocationHost | undefined;
   #codeCache: LoadedFunction['codeCache'];
   #isLoading = false;

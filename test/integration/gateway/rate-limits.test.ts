@@ -75,7 +75,7 @@ describe('slow clients', () => {
   async function serve(handle: Parameters<typeof createServer>[1]) {
     const guard = new StallGuard(300);
     const server = createServer((request, response) => {
-      guard.watch(request, response, Date.now());
+      guard.watch(request, response);
       handle?.(request, response);
     });
     guard.attach(server, 50);

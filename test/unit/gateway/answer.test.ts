@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { codeOfCause, failureOfCause, tryBuildHeaders, tryReadHead } from '../../../gateway/invoke/answer.ts';
+import {
+  codeOfCause,
+  failureOfCause,
+  tryBuildHeaders,
+  tryReadHead,
+} from '../../../gateway/invoke/answer/answer.ts';
+import { AnswerHeads } from '../../../gateway/invoke/answer/answer-heads.ts';
 import { ERRORS, type FailureCause } from '../../../sdk/protocol/errors.ts';
 import { HOP_BY_HOP, PLATFORM_RESPONSE_HEADERS } from '../../../sdk/protocol/http.ts';
 
@@ -10,6 +16,11 @@ const own = {
   timing: { queueMs: 0, coldMs: 0, execMs: 1.234 },
   contentLength: 5,
 };
+
+function flatOf(headers: unknown): string[] | undefined {
+  const head = tryReadHead({ status: 200, headers });
+  return head && tryBuildHeaders(head, own);
+}
 
 describe('a guest\u2019s response head', () => {
   it.each([
@@ -30,11 +41,7 @@ describe('a guest\u2019s response head', () => {
     const names = [...HOP_BY_HOP, ...PLATFORM_RESPONSE_HEADERS].map(
       (name) => [name.toUpperCase(), 'forged'] as const,
     );
-    const flat =
-      tryBuildHeaders(
-        { status: 200, headers: [...names, ['content-length', '999'], ['x-mine', 'kept']] },
-        own,
-      ) ?? [];
+    const flat = flatOf([...names, ['content-length', '999'], ['x-mine', 'kept']]) ?? [];
     expect(flat).not.toContain('forged');
     expect(flat).not.toContain('999');
     expect(flat.join(' ')).toContain('x-mine kept content-length 5 skiff-invocation-id inv-1');
@@ -43,15 +50,41 @@ describe('a guest\u2019s response head', () => {
   it('whatever a guest sends as headers, the result is a list of strings or undefined', () => {
     fc.assert(
       fc.property(fc.array(fc.anything()), (headers) => {
-        const flat = tryBuildHeaders({ status: 200, headers: headers as never }, own);
+        const flat = flatOf(headers);
         expect(flat === undefined || flat.every((one) => typeof one === 'string')).toBe(true);
       }),
     );
   });
 
   it('adds our Server-Timing to the function\u2019s', () => {
-    const flat = tryBuildHeaders({ status: 200, headers: [['server-timing', 'db;dur=3']] }, own) ?? [];
+    const flat = flatOf([['server-timing', 'db;dur=3']]) ?? [];
     expect(flat[flat.indexOf('server-timing') + 1]).toBe('db;dur=3, queue;dur=0, cold;dur=0, exec;dur=1.23');
+  });
+});
+
+describe('heads of one deployment after the other', () => {
+  it('are each what their own text says', () => {
+    const heads = new AnswerHeads();
+    const texts = [
+      '{"status":200,"headers":[["x-a","1"]]}',
+      '{"status":200,"headers":[["x-a","1"]]}',
+      '{"status":404,"headers":[]}',
+      '{"status":200,"headers":',
+      '{"status":99,"headers":[]}',
+      '{"status":99,"headers":[]}',
+      '{"status":200,"headers":[["x-a","1"]]}',
+    ];
+    expect(texts.map((text) => heads.tryRead('dep-1', text)?.status)).toEqual([
+      200,
+      200,
+      404,
+      undefined,
+      undefined,
+      undefined,
+      200,
+    ]);
+    expect(heads.tryRead('dep-2', '{"status":204,"headers":[]}')?.status).toBe(204);
+    expect(heads.tryRead('dep-1', texts[0] as string)?.headers).toEqual(['x-a', '1']);
   });
 });
 

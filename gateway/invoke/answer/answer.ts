@@ -3,10 +3,10 @@
  * Invariant: a function cannot set hop-by-hop or platform headers, nor break the connection's framing: lengths of
  * whole bodies are ours, lengths of streams are checked against what is written.
  */
-import { createProblem, ERRORS, type ErrorCode, type FailureCause } from '../../sdk/protocol/errors.ts';
-import { Header, HOP_BY_HOP, PLATFORM_RESPONSE_HEADERS } from '../../sdk/protocol/http.ts';
-import type { ResponseHead, RunnerTiming } from '../../sdk/protocol/invocation.ts';
-import type { CallResponse } from './caller.ts';
+import { createProblem, ERRORS, type ErrorCode, type FailureCause } from '../../../sdk/protocol/errors.ts';
+import { Header, HOP_BY_HOP, PLATFORM_RESPONSE_HEADERS } from '../../../sdk/protocol/http.ts';
+import type { ResponseHead, RunnerTiming } from '../../../sdk/protocol/invocation.ts';
+import type { CallResponse } from '../caller.ts';
 
 const CODE_OF_CAUSE: Readonly<Record<FailureCause, ErrorCode>> = {
   handler_error: 'HANDLER_ERROR',
@@ -37,39 +37,63 @@ function round(ms: number): number {
   return Math.round(ms * 100) / 100;
 }
 
-/** Checks the shape of a guest's head. Undefined when it is not one. */
-export function tryReadHead(value: unknown): ResponseHead | undefined {
-  const head = value as Partial<ResponseHead> | null;
-  if (!head || !Number.isInteger(head.status) || !Array.isArray(head.headers)) return undefined;
-  const status = head.status as number;
-  return status >= 200 && status <= 599 ? (head as ResponseHead) : undefined;
+/** A function's head, checked, without what is not its to say. */
+export interface AnswerHead {
+  readonly status: number;
+  /** Name, value, name, value. */
+  readonly headers: readonly string[];
+  /** Its own measurements, to stand before ours. */
+  readonly serverTiming: string | undefined;
+  /** What it says of a body that comes in pieces; undefined when it does not say, `invalid` when it says nothing useful. */
+  readonly contentLength: string | undefined;
 }
 
 const CONTENT_LENGTH = /^\d{1,15}$/;
+const INVALID_LENGTH = 'invalid';
 
-/** Flat name, value list for `writeHead`; undefined when a header is not one. */
+/** Checks a guest's head. Undefined when it is not one. */
+export function tryReadHead(value: unknown): AnswerHead | undefined {
+  const { status, headers } = (value ?? {}) as Partial<ResponseHead>;
+  if (!Number.isInteger(status) || !Array.isArray(headers)) return undefined;
+  if ((status as number) < 200 || (status as number) > 599) return undefined;
+  const flat: string[] = [];
+  let serverTiming: string | undefined;
+  let contentLength: string | undefined;
+  for (const pair of headers as unknown[]) {
+    if (!Array.isArray(pair)) return undefined;
+    const [key, text] = pair as unknown[];
+    if (typeof key !== 'string' || typeof text !== 'string') return undefined;
+    const name = key.toLowerCase();
+    if (HOP_BY_HOP.has(name) || PLATFORM_RESPONSE_HEADERS.has(name)) continue;
+    if (name === Header.serverTiming) serverTiming = serverTiming ? `${text}, ${serverTiming}` : text;
+    else if (name !== 'content-length') flat.push(name, text);
+    // Two, or one that others read in another way, would let a proxy take the body's end for the next answer.
+    else contentLength = contentLength === undefined && CONTENT_LENGTH.test(text) ? text : INVALID_LENGTH;
+  }
+  return { status: status as number, headers: flat, serverTiming, contentLength };
+}
+
+/**
+ * Flat name, value list for `writeHead`. `contentLength` is that of a body which is whole; without one the function's own
+ * word counts, and undefined is returned when that is no length.
+ */
 export function tryBuildHeaders(
-  head: ResponseHead,
+  head: AnswerHead,
   own: { id: string; deployment: string; timing: RunnerTiming; contentLength: number | undefined },
 ): string[] | undefined {
-  const flat: string[] = [];
-  let timing = formatServerTiming(own.timing);
-  let length: string | undefined;
-  for (const pair of head.headers) {
-    if (!Array.isArray(pair) || typeof pair[0] !== 'string' || typeof pair[1] !== 'string') return undefined;
-    const name = pair[0].toLowerCase();
-    if (HOP_BY_HOP.has(name) || PLATFORM_RESPONSE_HEADERS.has(name)) continue;
-    if (name === Header.serverTiming) timing = `${pair[1]}, ${timing}`;
-    else if (name !== 'content-length') flat.push(name, pair[1]);
-    else if (own.contentLength === undefined) {
-      // Two, or one that others read in another way, would let a proxy take the body's end for the next answer.
-      if (length !== undefined || !CONTENT_LENGTH.test(pair[1])) return undefined;
-      length = pair[1];
-    }
-  }
-  if (own.contentLength !== undefined) length = String(own.contentLength);
-  if (length !== undefined) flat.push('content-length', length);
-  flat.push(Header.invocationId, own.id, Header.deployment, own.deployment, Header.serverTiming, timing);
+  const flat = [...head.headers];
+  const timing = formatServerTiming(own.timing);
+  if (own.contentLength !== undefined) flat.push('content-length', String(own.contentLength));
+  else if (head.contentLength === INVALID_LENGTH) return undefined;
+  else if (head.contentLength !== undefined) flat.push('content-length', head.contentLength);
+  flat.push(
+    Header.invocationId,
+    own.id,
+    Header.deployment,
+    own.deployment,
+    Header.serverTiming,
+    head.serverTiming ? `${head.serverTiming}, ${timing}` : timing,
+  );
   return flat;
 }
 
