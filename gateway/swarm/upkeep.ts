@@ -36,24 +36,26 @@ export class Upkeep {
     this.#lastAt = performance.now();
     if (!(await this.#members.getSwarm())) return;
     const members = await this.#members.list();
-    await restoreUsers(this.#stores, members, this.#granted);
+    await this.#restoreUsers(members);
   }
-}
 
-async function restoreUsers(
-  stores: SwarmStores,
-  members: readonly Member[],
-  granted: Set<string>,
-): Promise<void> {
-  const both = [stores.durable, stores.fast];
-  const users = (await Promise.all(both.map((redis) => listUsers(redis)))).map((names) => new Set(names));
-  for (const { id, role, redisPasswordHash } of members) {
-    if (redisPasswordHash === undefined) continue;
-    const isKnown = users.map((names) => names.delete(redisUser(id)));
-    if (granted.has(id) && !isKnown.includes(false)) continue;
-    await grantAccess(stores, { id, role, passwordHash: redisPasswordHash });
-    granted.add(id);
+  async #restoreUsers(members: readonly Member[]): Promise<void> {
+    const both = [this.#stores.durable, this.#stores.fast];
+    const users = (await Promise.all(both.map((redis) => listUsers(redis)))).map((names) => new Set(names));
+    for (const { id, role, redisPasswordHash } of members) {
+      if (redisPasswordHash === undefined) continue;
+      const isKnown = users.map((names) => names.delete(redisUser(id)));
+      if (this.#granted.has(id) && !isKnown.includes(false)) continue;
+      await grantAccess(this.#stores, { id, role, passwordHash: redisPasswordHash });
+      this.#granted.add(id);
+      // It may have been removed since the list was read; who removes one after this look takes its user away then.
+      if (!(await this.#members.has(id))) await Promise.all(both.map((redis) => revokeAccess(redis, id)));
+    }
+    for (const [i, redis] of both.entries()) {
+      for (const user of users[i] ?? []) {
+        // One that has joined since is a member now; users are named for their nodes.
+        if (NODE_USER.test(user) && !(await this.#members.has(user))) await revokeAccess(redis, user);
+      }
+    }
   }
-  for (const [i, redis] of both.entries())
-    for (const user of users[i] ?? []) if (NODE_USER.test(user)) await revokeAccess(redis, user);
 }

@@ -195,7 +195,7 @@ async function tryRead(file: string): Promise<string | undefined> {
 
 /** Of processes that start together one writes it. */
 async function remember(file: string, epoch: string): Promise<string> {
-  const draft = `${file}.${process.pid}`;
+  const draft = `${file}.${epoch}`;
   await writeFile(draft, `${epoch}\n`, { mode: 0o600 });
   await link(draft, file).catch(() => {});
   await rm(draft, { force: true });

@@ -78,7 +78,7 @@ export class KeyRing {
   async #ensure(): Promise<void> {
     if (await stat(this.#file).catch(() => undefined)) return;
     await mkdir(dirname(this.#file), { recursive: true, mode: 0o700 });
-    const draft = `${this.#file}.${process.pid}`;
+    const draft = this.#draftName();
     await writeFile(draft, format([createKey()]), { mode: 0o600 });
     await link(draft, this.#file).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
@@ -86,8 +86,13 @@ export class KeyRing {
     await rm(draft, { force: true });
   }
 
+  /** Nobody else's, also where processes of several containers have the same number: a name that was linked is the file. */
+  #draftName(): string {
+    return `${this.#file}.${randomBytes(4).toString('hex')}`;
+  }
+
   async #replace(keys: readonly Key[]): Promise<void> {
-    const draft = `${this.#file}.${process.pid}`;
+    const draft = this.#draftName();
     await writeFile(draft, format(keys), { mode: 0o600, flush: true });
     await rename(draft, this.#file);
     this.#keys = keys;

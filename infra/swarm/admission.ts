@@ -117,7 +117,9 @@ async function join(options: AdmissionOptions, request: JoinRequest, from: strin
   };
 }
 
+/** From the list first: whoever gives members their rights (gateway/swarm/upkeep.ts) looks there afterwards. */
 async function remove({ members, durable, fast }: AdmissionOptions, nodeId: string): Promise<void> {
+  const wasMember = await members.remove(nodeId);
   await Promise.all([revokeAccess(durable, nodeId), revokeAccess(fast, nodeId)]);
   await Promise.all(cellsOf(fast).all.map((cell) => fast.del(cell.fast.alive(nodeId))));
   await fast
@@ -125,7 +127,7 @@ async function remove({ members, durable, fast }: AdmissionOptions, nodeId: stri
     .del(fastKeys.node(nodeId), fastKeys.replicas(nodeId), fastKeys.orders(nodeId))
     .zrem(fastKeys.nodes, nodeId)
     .exec();
-  if (!(await members.remove(nodeId)))
+  if (!wasMember)
     throw new SkiffError('NOT_FOUND', `there is no node "${nodeId}"; \`skiff node ls\` lists them`);
 }
 

@@ -78,7 +78,7 @@ export class Invocation implements StreamSink {
     this.#sentBytes += payload.length - 4 - payload.readUInt32LE(0);
     this.instance.guest.send(FrameType.REQUEST | (this.#isRequestDone ? END : 0), this.#stream, payload);
     // A leased call's gateway knows who has it. Others' are told with the next tick of the clock unless they have an answer
-    // by then: a frame that wakes its reader is a quarter of what a short call costs.
+    // by then: each frame that wakes its reader makes a short call longer.
     if (this.route.more || isFromQueue) this.#announce();
     else if (this.route.token !== undefined) this.#isAnnounced = true;
   }
