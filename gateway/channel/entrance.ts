@@ -12,6 +12,7 @@ import { type Frame, FrameType, parseHead } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
 import { createId } from '../../sdk/protocol/ids.ts';
 import type { HeaderList, RoutedCall } from '../../sdk/protocol/invocation.ts';
+import { StreamTable } from '../../sdk/protocol/stream-table.ts';
 import { CALL_DEPTH_MAX, DATA_FRAME_BYTES_MAX, STEP_COMMAND_BYTES_MAX } from '../../sdk/protocol/limits.ts';
 import { STEPS_TARGET } from '../../sdk/protocol/workflow/steps.ts';
 import { mayReach } from '../../sdk/protocol/reach/namespaces.ts';
@@ -41,7 +42,8 @@ const GRACE_MS = 250;
 
 export class ChannelEntrance {
   readonly #options: EntranceOptions;
-  readonly #calls = new Map<string, Map<number, OpenCall>>();
+  /** By runner. */
+  readonly #calls = new Map<string, StreamTable<OpenCall>>();
 
   constructor(options: EntranceOptions) {
     this.#options = options;
@@ -84,8 +86,9 @@ export class ChannelEntrance {
         answer.fail({ code: 'TIMEOUT', message: 'the time of the invocation that made the call is over' }),
       Math.max(0, routed.deadlineMs - Date.now()) + GRACE_MS,
     );
-    const calls = this.#calls.get(runner) ?? new Map<number, OpenCall>();
-    this.#calls.set(runner, calls.set(stream, { answer, body }));
+    const calls = this.#calls.get(runner) ?? new StreamTable<OpenCall>();
+    this.#calls.set(runner, calls);
+    calls.set(stream, { answer, body });
     answer.on('close', () => {
       clearTimeout(late);
       calls.delete(stream);

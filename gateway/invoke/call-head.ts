@@ -3,8 +3,9 @@ import { LINK_SPOKEN } from '../../sdk/protocol/versions.ts';
 import type { IncomingMessage } from 'node:http';
 import { SpanKind, type Span } from '@opentelemetry/api';
 import type { Deployment } from '../../sdk/protocol/api.ts';
+import { encodeHeadText } from '../../sdk/protocol/frame.ts';
 import { Header } from '../../sdk/protocol/http.ts';
-import { encodeEnvelopeTexts, type RequestHead } from '../../sdk/protocol/invocation.ts';
+import type { RequestHead } from '../../sdk/protocol/invocation.ts';
 import type { Scaling } from '../../infra/dispatch/dispatcher.ts';
 import { startSpan, traceparentOf } from '../../infra/lib/telemetry.ts';
 import type { Call } from './call.ts';
@@ -60,7 +61,7 @@ export function formatRoute(call: Call, gateway: string, token?: string): string
 /** The envelope of a call whose payload is there, for the queue. */
 export function enclose(call: Call, gateway: string): Buffer {
   const { head, body } = call.payload as NonNullable<Call['payload']>;
-  return encodeEnvelopeTexts(formatRoute(call, gateway), head, body);
+  return encodeHeadText(formatRoute(call, gateway), encodeHeadText(head, body));
 }
 
 export function scalingOf(deployment: Deployment): Scaling {

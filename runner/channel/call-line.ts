@@ -4,6 +4,7 @@
  * told so once.
  */
 import type { Frame } from '../../sdk/protocol/frame.ts';
+import { StreamTable } from '../../sdk/protocol/stream-table.ts';
 
 export interface CallEar {
   /** CALL_RESPONSE, CALL_DATA, CALL_WINDOW or CALL_ERROR. */
@@ -19,7 +20,7 @@ const STREAM_MAX = 0xffff_fffe;
 
 export class CallLine {
   readonly #connection: LineConnection;
-  readonly #ears = new Map<number, CallEar>();
+  readonly #ears = new StreamTable<CallEar>();
   #last = 0;
 
   constructor(connection: LineConnection) {

@@ -12,6 +12,7 @@ import { encodeHead, END, type Frame, FrameType, parseHead } from '../../sdk/pro
 import type { CallFailure, CallHead, RoutedCall } from '../../sdk/protocol/invocation.ts';
 import { CALLS_PER_SANDBOX_MAX, STREAM_WINDOW_BYTES } from '../../sdk/protocol/limits.ts';
 import { parseCallTarget } from '../../sdk/protocol/manifest.ts';
+import { StreamTable } from '../../sdk/protocol/stream-table.ts';
 import { STEPS_TARGET } from '../../sdk/protocol/workflow/steps.ts';
 import type { CallLine } from './call-line.ts';
 import { mayReach, resolveName } from '../../sdk/protocol/reach/namespaces.ts';
@@ -52,7 +53,7 @@ export class Channel {
   readonly #deployment: Deployment;
   readonly #guest: ChannelGuest;
   readonly #targets: ReadonlyMap<string, string>;
-  readonly #origins = new Map<number, CallOrigin>();
+  readonly #origins = new StreamTable<CallOrigin>();
   readonly #calls = new Map<number, OpenCall>();
 
   constructor(deployment: Deployment, guest: ChannelGuest) {
@@ -75,7 +76,7 @@ export class Channel {
   }
 
   begin(stream: number, origin: CallOrigin): void {
-    if (this.mayCall(origin.isDurable === true)) this.#origins.set(stream, origin);
+    this.#origins.set(stream, origin);
   }
 
   /** The invocation is over, or is to stop: nobody waits for its calls any more. */

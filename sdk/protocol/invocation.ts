@@ -4,6 +4,7 @@
  * The route is for the runner; the rest is for the guest and is relayed without being parsed.
  */
 import type { ErrorCode, FailureCause } from './errors.ts';
+import { encodeHeadText } from './frame.ts';
 
 /** Name and value, in order, duplicates kept; names lower case. */
 export type HeaderList = readonly (readonly [string, string])[];
@@ -167,28 +168,8 @@ export interface CallFailure {
 
 export const GUEST_PROTOCOL = 1;
 
-/** The same of a route and a head that are JSON already. */
-export function encodeEnvelopeTexts(route: string, head: string, body: Buffer): Buffer {
-  const routeBytes = Buffer.byteLength(route);
-  const headBytes = Buffer.byteLength(head);
-  const headAt = 4 + routeBytes;
-  const envelope = Buffer.allocUnsafe(headAt + 4 + headBytes + body.length);
-  envelope.writeUInt32LE(routeBytes, 0);
-  envelope.write(route, 4, routeBytes, 'utf8');
-  envelope.writeUInt32LE(headBytes, headAt);
-  envelope.write(head, headAt + 4, headBytes, 'utf8');
-  body.copy(envelope, headAt + 4 + headBytes);
-  return envelope;
-}
-
 export function encodeEnvelope(route: Route, requestPayload: Buffer): Buffer {
-  const json = JSON.stringify(route);
-  const routeBytes = Buffer.byteLength(json);
-  const envelope = Buffer.allocUnsafe(4 + routeBytes + requestPayload.length);
-  envelope.writeUInt32LE(routeBytes, 0);
-  envelope.write(json, 4, routeBytes, 'utf8');
-  requestPayload.copy(envelope, 4 + routeBytes);
-  return envelope;
+  return encodeHeadText(JSON.stringify(route), requestPayload);
 }
 
 /** Envelopes come from our own gateways over Redis, so the JSON is not checked against a schema here. */
