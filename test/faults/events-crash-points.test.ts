@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { connect } from 'node:net';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { startEventServer, untilReady, type EventServer } from '../helpers/event-server.ts';
 import { waitFor } from '../helpers/wait.ts';
 
@@ -13,6 +13,14 @@ beforeAll(async () => {
   events = await startEventServer();
 });
 afterAll(() => events?.close());
+
+/** A trap that was not sprung, or a connection that is still held, would be the next test's failure too. */
+afterEach(async ({ task }) => {
+  if (task.result?.state !== 'fail') return;
+  events.proxy.mend();
+  await untilReady(events.server);
+  await stats();
+});
 
 /** Leases and locks last 10 s, and are looked at every few seconds. */
 const TAKEOVER_MS = 40_000;
@@ -179,8 +187,8 @@ test('12: the sandbox dies: a counted try, and dead when tries run out', async (
 });
 
 test('13: the consumer dies with the result in hand: the duplicate case, both executions told apart', async () => {
-  const trap = events.proxy.trapCommand('finish');
-  const id = await accept('/');
+  const id = await accept('/', { 'skiff-delay': '500ms' });
+  const trap = events.proxy.trapCommand('finish', id);
   await trap.sprung;
   await events.killAndWait('events');
   expect(await events.end(id, TAKEOVER_MS)).toMatchObject({
@@ -219,8 +227,8 @@ test('14: the consumer is paused beyond its lease and comes back: two executions
 });
 
 test('15: the end is written and its reply lost: written again, once', async () => {
-  const trap = events.proxy.trapReply('finish');
-  const id = await accept('/');
+  const id = await accept('/', { 'skiff-delay': '500ms' });
+  const trap = events.proxy.trapReply('finish', id);
   await trap.sprung;
   expect(await events.end(id)).toMatchObject({ state: 'succeeded', attempts: [{ outcome: 'ok' }] });
   events.proxy.mend();
@@ -235,8 +243,8 @@ test('16: the end is recorded, its destination not told: told later, under the s
   await events.deploy('sink');
   await events.deploy('source', { onSuccess: { function: 'sink' } });
   const { id } = await events.client.invokeAsync('source', { path: '/slow?ms=1500', method: 'POST' });
-  // The next event that is accepted is the one that tells the sink.
-  const trap = events.proxy.trapCommand('accept');
+  // The event that tells the sink says what it comes from.
+  const trap = events.proxy.trapCommand('accept', `invocation:${id}`);
   await events.end(id);
   await trap.sprung;
   await events.killAndWait('events');

@@ -18,12 +18,13 @@ export interface Trap {
 export interface RedisProxy {
   /** `unix:/…` */
   readonly url: string;
-  /** The next chunk with this script does not reach Redis. */
-  trapCommand(script: ScriptName | RegExp): Trap;
-  /** The next chunk with this script reaches Redis, and nothing that Redis says on that connection comes back. */
-  trapReply(script: ScriptName | RegExp): Trap;
+  /** The next chunk with this script, that names `id` if one is given, does not reach Redis. */
+  trapCommand(script: ScriptName | RegExp, id?: string): Trap;
+  /** The next such chunk reaches Redis, and nothing that Redis says on that connection comes back. */
+  trapReply(script: ScriptName | RegExp, id?: string): Trap;
   /** Nothing passes any more, in both directions, on any connection, new ones included. */
   cut(): void;
+  /** Ends every connection, and forgets all traps. */
   mend(): void;
   close(): Promise<void>;
 }
@@ -83,9 +84,11 @@ export async function startRedisProxy(target: string, socketPath: string): Promi
   server.listen(socketPath);
   await once(server, 'listening');
 
-  function trap(script: ScriptName | RegExp, holds: Rule['holds']): Trap {
+  function trap(holds: Rule['holds'], script: ScriptName | RegExp, id = ''): Trap {
     const { promise, resolve } = Promise.withResolvers<void>();
-    const rule: Rule = { matches: createMatcher(script), holds, spring: resolve, held: [] };
+    const isScript = createMatcher(script);
+    const matches = (chunk: string) => isScript(chunk) && chunk.includes(id);
+    const rule: Rule = { matches, holds, spring: resolve, held: [] };
     rules.add(rule);
     return {
       sprung: promise,
@@ -98,13 +101,14 @@ export async function startRedisProxy(target: string, socketPath: string): Promi
 
   return {
     url: `unix:${socketPath}`,
-    trapCommand: (script) => trap(script, 'command'),
-    trapReply: (script) => trap(script, 'reply'),
+    trapCommand: trap.bind(undefined, 'command'),
+    trapReply: trap.bind(undefined, 'reply'),
     cut() {
       isCut = true;
     },
     mend() {
       isCut = false;
+      rules.clear();
       // Half-sent commands are of no use to anybody.
       for (const socket of sockets) socket.destroy();
     },
