@@ -29,6 +29,10 @@ const LINK_WAIT_MS = 2_000;
 /** From this wait on the guest's deadline is written anew, so that its time-out counts from its start. */
 const REWRITE_MS = 5;
 
+/** Of a sandbox's slots: while fewer are in use or wait here, the others do for a moment. */
+const SPARE_SHARE = 0.5;
+const OFFER_LATER_MS = 5;
+
 export interface IntakeOptions {
   readonly runner: string;
   epoch(): string;
@@ -46,6 +50,7 @@ export class Intake {
   readonly #options: IntakeOptions;
   readonly #free = new Map<Instance, Slot[]>();
   #isReleasePlanned = false;
+  #offerTimer: NodeJS.Timeout | undefined;
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -122,6 +127,8 @@ export class Intake {
   /** Gives slots a new generation and offers them again: their old tokens are void from now on. */
   async reoffer(instance: Instance, slots: readonly Slot[]): Promise<void> {
     for (const slot of slots) slot.generation++;
+    const free = this.#free.get(instance)?.filter((slot) => !slots.includes(slot));
+    if (free) this.#free.set(instance, free);
     if (instance.state === 'active') await this.#offer(instance, slots);
   }
 
@@ -243,21 +250,30 @@ export class Intake {
     if (instance.busySlots === 0) instance.drain();
   }
 
-  /** Slots freed within one turn are offered together. */
+  /**
+   * Slots freed within one turn are offered together. While most of a sandbox's slots are free already these are not
+   * missed: they wait a moment for others, as an offer costs more than a call's way through here.
+   */
   #release(instance: Instance, slot: Slot): void {
     if (instance.state !== 'active') return;
-    const slots = this.#free.get(instance);
-    if (slots) slots.push(slot);
-    else this.#free.set(instance, [slot]);
-    if (this.#isReleasePlanned) return;
-    this.#isReleasePlanned = true;
-    setImmediate(() => {
-      this.#isReleasePlanned = false;
-      const freed = [...this.#free];
-      this.#free.clear();
-      for (const [freedInstance, freedSlots] of freed) void this.#offer(freedInstance, freedSlots);
-    });
+    const slots = this.#free.get(instance) ?? [];
+    if (slots.push(slot) === 1) this.#free.set(instance, slots);
+    if (slots.length + instance.busySlots <= instance.slots.length * SPARE_SHARE) {
+      this.#offerTimer ??= setTimeout(this.#offerFree, OFFER_LATER_MS);
+    } else if (!this.#isReleasePlanned) {
+      this.#isReleasePlanned = true;
+      setImmediate(this.#offerFree);
+    }
   }
+
+  readonly #offerFree = (): void => {
+    this.#isReleasePlanned = false;
+    clearTimeout(this.#offerTimer);
+    this.#offerTimer = undefined;
+    const freed = [...this.#free];
+    this.#free.clear();
+    for (const [instance, slots] of freed) void this.#offer(instance, slots);
+  };
 
   async #offer(instance: Instance, slots: readonly Slot[], orderId?: string): Promise<void> {
     if (instance.state !== 'active') return;
