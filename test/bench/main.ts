@@ -9,6 +9,7 @@ import { cpus, release } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { spawnBare, stop } from './bare.ts';
+import { startChains } from './chain.ts';
 import { Docker } from './docker.ts';
 import { untilFirstByte } from './first-byte.ts';
 import { formatReport, ratios } from './report.ts';
@@ -80,6 +81,8 @@ async function measureHost(): Promise<void> {
   const bare = spawnBare(port + 20);
   stack.defer(() => stop(bare));
   await untilFirstByte(performance.now(), port + 20);
+  const chains = only.has('warm') ? await startChains(port + 26) : undefined;
+  if (chains) stack.defer(() => chains.close());
   const docker = only.has('cold') || only.has('deploy') ? await Docker.tryStart() : undefined;
   if (docker) stack.defer(() => docker.close());
   else say('no dockerd here: the rows against B1 are left out');
@@ -95,6 +98,7 @@ async function measureHost(): Promise<void> {
 
   if (only.has('image')) await deployImage(leased);
 
+  const warm = { record, barePort: port + 20, chainPort: port + 26 };
   const cold = { record, docker, withStems: leased, withoutStems: queued, port: port + 30 };
   for (let round = 1; round <= rounds; round++) {
     say(`round ${round} of ${rounds}`);
@@ -102,7 +106,7 @@ async function measureHost(): Promise<void> {
     if (heavy) await heavy.round(record, Math.ceil(samples / 4));
     if (only.has('image')) await imageRound(record, leased, port + 30, Math.ceil(samples / 4));
     if (only.has('sustained')) await sustainedRound(cold, 3);
-    if (only.has('warm')) await warmRound({ record, barePort: port + 20, leased, queued }, 3);
+    if (only.has('warm')) await warmRound({ ...warm, leased, queued }, 3);
     if (npm && deploying) await deployRound(record, deploying, { docker, npm, samples: 5 });
     if (only.has('step')) {
       await stepRound(record, leased, 'slow', 'step 1 to 20 callers, 95 % reached');

@@ -6,11 +6,15 @@ import { wrk } from '../wrk.ts';
 export interface WarmParts {
   readonly record: Record;
   readonly barePort: number;
+  /** And the next one: see ../chain.ts. */
+  readonly chainPort: number;
   readonly leased: Subject;
   readonly queued: Subject;
 }
 
 export const WARM = 'hello';
+export const IDLERS = 'three processes that do nothing, 1 connection';
+export const QUEUED_IDLERS = 'the same with Redis between';
 /** The rate at saturation is the best of these: more connections than one process needs to be busy, and many more. */
 const SATURATING = [64, 128];
 
@@ -35,5 +39,13 @@ export async function warmRound(parts: WarmParts, seconds: number): Promise<void
     }
     record.of(`${name}, saturated`, '/s').add(best);
     record.of(`${name}, errors`, '').add(errors);
+  }
+  for (const [name, port] of [
+    [IDLERS, parts.chainPort],
+    [QUEUED_IDLERS, parts.chainPort + 1],
+  ] as const) {
+    const url = `http://127.0.0.1:${port}/`;
+    await wrk(url, 1, 1);
+    record.of(name, 'ms').add((await wrk(url, 1, seconds)).p50Ms);
   }
 }
