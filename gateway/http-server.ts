@@ -35,6 +35,8 @@ export function createHttpServer({ app, edge, invoke }: HttpServerOptions): Serv
       requestTimeout: TIMEOUT_MS_MAX,
       keepAliveTimeout: KEEP_ALIVE_MS,
       connectionsCheckingInterval: 5_000,
+      // A request without a body has no stream that ends: `readableEnded` is true from the start. Most calls have none.
+      optimizeEmptyRequests: true,
     },
     (request, response) => {
       const refusal = edge.tryRefuse(request, response);
