@@ -16,7 +16,7 @@ export interface InboxOptions {
   readonly log: Log;
 }
 
-/** All reads ahead of it must not make a probe of the connection (infra/lib/redis.ts) wait for its limit. */
+/** A probe of the connection (infra/lib/redis.ts) waits behind all reads ahead: together they stay below its limit. */
 const BLOCK_S = 0.25;
 const READS_AHEAD = 8;
 const READS_LEFT = 4;

@@ -29,8 +29,9 @@ const LINK_WAIT_MS = 2_000;
 /** From this wait on the guest's deadline is written anew, so that its time-out counts from its start. */
 const REWRITE_MS = 5;
 
-/** Of a sandbox's slots: while fewer are in use or wait here, the others do for a moment. */
+/** While no larger share of a sandbox's slots is in use or waits to be offered, those that wait are not missed. */
 const SPARE_SHARE = 0.5;
+/** For so long at most. */
 const OFFER_LATER_MS = 5;
 
 export interface IntakeOptions {
@@ -251,8 +252,8 @@ export class Intake {
   }
 
   /**
-   * Slots freed within one turn are offered together. While most of a sandbox's slots are free already these are not
-   * missed: they wait a moment for others, as an offer costs more than a call's way through here.
+   * Slots freed within one turn are offered together. While a sandbox has many others they wait a moment longer, as an
+   * offer costs more than a call's way through here.
    */
   #release(instance: Instance, slot: Slot): void {
     if (instance.state !== 'active') return;
