@@ -10,12 +10,11 @@ import type { Deployment, NodeRecord } from '../sdk/protocol/api.ts';
 import { SkiffError } from '../sdk/protocol/errors.ts';
 import { DRAIN_GRACE_MS, HEARTBEAT_MS, RUNNER_DEAD_MS, SERVICE_FENCE_MS } from '../sdk/protocol/limits.ts';
 import type { NodeRole } from '../sdk/protocol/swarm/resources.ts';
-import type { Cells } from '../infra/contract/cells.ts';
+import type { Cell, Cells } from '../infra/contract/cells.ts';
 import { fast } from '../infra/contract/keys.ts';
 import { parseToken, type Dispatcher } from '../infra/dispatch/dispatcher.ts';
 import type { Log } from '../infra/lib/log.ts';
 import type { LayerStore } from '../infra/oci/store.ts';
-import { Inbox } from './invoke/inbox.ts';
 import type { Intake } from './invoke/intake.ts';
 import type { Links } from './invoke/links.ts';
 import type { Current } from './pool/current.ts';
@@ -71,6 +70,8 @@ export interface WorkerOptions {
 const LOOPS_MS_MAX = 500;
 const CLOCK_TICK_MS = 10;
 const STARTS_AT_ONCE = 8;
+const BLOCK_S = 1;
+const INBOX_BATCH = 64;
 
 export class Worker {
   readonly #options: WorkerOptions;
@@ -81,8 +82,7 @@ export class Worker {
   readonly #rebalance: Rebalance;
   readonly #starts: Starts;
   readonly #demand: Demand;
-  /** One for each cell. */
-  readonly #inboxes: readonly Inbox[];
+  #isStopping = false;
   #lastBeatMs = 0;
   /** By the clock that nobody sets. */
   #heardAt = performance.now();
@@ -104,7 +104,6 @@ export class Worker {
     });
     this.#starts = new Starts({ ...options, rebalance: this.#rebalance });
     this.#demand = this.#createDemand();
-    this.#inboxes = this.#createInboxes();
   }
 
   get epoch(): string {
@@ -132,7 +131,7 @@ export class Worker {
     this.#every(2_000, () => this.#keepMinimums());
     this.#timers.push(setInterval(() => this.#health.tick(this.#options.pool.instances, Date.now()), 1_000));
     this.#timers.push(setInterval(() => this.#tick(), CLOCK_TICK_MS));
-    this.#loops = [...this.#inboxes.map((inbox) => inbox.run()), this.#demand.run()];
+    this.#loops = [...this.#options.cells.all.map((cell) => this.#readInbox(cell)), this.#demand.run()];
     readiness.open();
   }
 
@@ -152,7 +151,7 @@ export class Worker {
       this.#drain();
       await new Promise((resolve) => setTimeout(resolve, 20));
     } while ((links.inFlight > 0 || this.#starts.count > 0) && Date.now() < deadline);
-    for (const inbox of this.#inboxes) inbox.stop();
+    this.#isStopping = true;
     for (const timer of this.#timers) clearInterval(timer);
     await Promise.allSettled([
       redis.multi().del(fast.node(id), fast.replicas(id)).zrem(fast.nodes, id).exec(),
@@ -169,15 +168,6 @@ export class Worker {
   async follow(): Promise<void> {
     await this.#options.standing.refresh();
     await this.#beat();
-  }
-
-  #createInboxes(): Inbox[] {
-    const { cells, inboxRedis, id, intake, probe, log } = this.#options;
-    return cells.all.map(({ index, fast: keys }) => {
-      const redis = inboxRedis[index] as Redis;
-      const onEntry = (entry: Buffer) => void (probe.tryTake(entry) || intake.onInbox(entry));
-      return new Inbox({ redis, key: keys.inbox(id), onEntry, log });
-    });
   }
 
   #createDemand(): Demand {
@@ -312,6 +302,22 @@ export class Worker {
   #tick(): void {
     const now = performance.now();
     for (const invocation of this.#options.links.invocations()) invocation.tick(now);
+  }
+
+  async #readInbox({ index, fast: keys }: Cell): Promise<void> {
+    const { inboxRedis, id, intake, probe, log } = this.#options;
+    const redis = inboxRedis[index] as Redis;
+    while (!this.#isStopping) {
+      try {
+        const reply = await redis.blmpopBuffer(BLOCK_S, 1, keys.inbox(id), 'LEFT', 'COUNT', INBOX_BATCH);
+        const entries = (reply as [Buffer, Buffer[]] | null)?.[1] ?? [];
+        for (const entry of entries) if (!probe.tryTake(entry)) intake.onInbox(entry);
+      } catch (error) {
+        if (this.#isStopping) return;
+        log.warn({ error }, 'inbox could not be read; trying again');
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
   }
 }
 

@@ -142,7 +142,7 @@ const shared: RedisOptions = {
 /** Over a network: a host that vanished says nothing, so connections are asked for a sign of life. */
 const NETWORK: RedisOptions = { connectTimeout: 2_000 };
 const PROBE_MS = 1_000;
-/** Longer than what blocks on these connections: one second, and two where several reads wait one behind the other. */
+/** Longer than any command that blocks on these connections (BLPOP and BLMPOP: one second). */
 const PROBE_ANSWER_MS = 3_000;
 
 function keepProbing(redis: Redis): void {
